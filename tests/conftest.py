@@ -1,0 +1,120 @@
+"""Fixtures and options of all tests against real servers.
+
+``--servers`` chooses the server kinds; every test that takes `server_kind` (or a
+fixture that does) runs on each of them. Logs of failed tests are kept.
+"""
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from harness.house import TapHouse
+from harness.loopback import Block
+from harness.machines import KINDS
+
+pytest_plugins = ["harness.conformance"]
+
+REAL_SERVER_FOLDERS = ("integration", "scenarios", "conformance")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that chooses servers."""
+    parser.addoption(
+        "--servers",
+        default=",".join(KINDS),
+        help=f"comma separated server kinds to test on (default: all of {', '.join(KINDS)})",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test once per server kind."""
+    if "server_kind" in metafunc.fixturenames:
+        chosen = [k for k in metafunc.config.getoption("--servers").split(",") if k]
+        if unknown := [kind for kind in chosen if kind not in KINDS]:
+            raise pytest.UsageError(f"no such server: {', '.join(unknown)}")
+        metafunc.parametrize("server_kind", chosen, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run tests against real servers in one event loop, which the servers' pipes share."""
+    for item in items:
+        if any(f"/tests/{folder}/" in str(item.path) for folder in REAL_SERVER_FOLDERS):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+            # Sockets and transports that a test cuts on purpose complain when collected.
+            item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
+            item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning:slixmpp"))
+
+
+class KeptLogs:
+    """Folders of instances, and which of them saw a test fail."""
+
+    def __init__(self) -> None:
+        self.live: list[Path] = []
+        self.failed: set[Path] = set()
+
+    def add(self, folder: Path) -> None:
+        """Register the folder of a running instance."""
+        self.live.append(folder)
+
+    def done(self, folder: Path) -> None:
+        """Delete the folder of a stopped instance unless a test failed on it."""
+        self.live.remove(folder)
+        if folder not in self.failed:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+LOGS = pytest.StashKey[KeptLogs]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare the record of instances."""
+    config.stash[LOGS] = KeptLogs()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Name the logs of the instances that were running when a test failed."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    logs = item.config.stash[LOGS]
+    if report.failed and logs.live:
+        logs.failed.update(logs.live)
+        report.sections.append(("logs kept in", "\n".join(str(path) for path in logs.live)))
+
+
+@pytest.fixture(scope="session")
+def logs(request: pytest.FixtureRequest) -> KeptLogs:
+    """Return the record of instances."""
+    return request.config.stash[LOGS]
+
+
+@pytest.fixture(scope="session")
+def block() -> Iterator[Block]:
+    """Claim the loopback addresses of this run."""
+    claimed = Block()
+    yield claimed
+    claimed.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tap_server(server_kind: str, block: Block, logs: KeptLogs) -> AsyncIterator[TapHouse]:
+    """Run a server with the tap and scripted components, one per kind."""
+    house = TapHouse(server_kind, block)
+    logs.add(house.server.folder)
+    try:
+        await house.start()
+        yield house
+    finally:
+        await house.stop()
+        logs.done(house.server.folder)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tap(tap_server: TapHouse) -> AsyncIterator[TapHouse]:
+    """Give a test the tap's house in the state *up*, with empty inboxes."""
+    await tap_server.up()
+    tap_server.calm()
+    yield tap_server
+    await tap_server.close_clients()

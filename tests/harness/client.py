@@ -1,0 +1,144 @@
+"""A small XMPP client that does what the test says and nothing else."""
+
+import base64
+from dataclasses import dataclass
+
+from harness import ns
+from harness.loopback import Place
+from harness.stanza import Stanza, match
+from harness.stream import Stream, fresh
+
+
+@dataclass(frozen=True)
+class Account:
+    """A registered user: bare `jid`, `password`, and where the server is."""
+
+    jid: str
+    password: str
+    place: Place
+
+    @property
+    def local(self) -> str:
+        """Return the part before the @."""
+        return self.jid.partition("@")[0]
+
+    @property
+    def domain(self) -> str:
+        """Return the part behind the @."""
+        return self.jid.partition("@")[2]
+
+
+class RawClient(Stream):
+    """A client session on one account; `ask` makes it answer disco#info queries."""
+
+    def __init__(self, account: Account, resource: str) -> None:
+        super().__init__(f"{account.jid}/{resource}")
+        self.account = account
+        self.resource = resource
+        self.jid = f"{account.jid}/{resource}"
+        self.bare = account.jid
+        self.sm_id: str | None = None
+        self.handled = 0
+        self._acking = False
+
+    async def _negotiate(self) -> Stanza:
+        await self._connect(self.account.place.ip, 5222)
+        await self._open(self.account.domain)
+        await self.expect(match("features"))
+        secret = f"\0{self.account.local}\0{self.account.password}".encode()
+        self.send(
+            f"<auth xmlns='{ns.SASL}' mechanism='PLAIN'>"
+            f"{base64.b64encode(secret).decode()}</auth>"
+        )
+        answer = await self.expect(lambda s: s.name in ("success", "failure"), 10)
+        assert answer.name == "success", answer.raw
+        await self._open(self.account.domain)
+        return await self.expect(match("features"))
+
+    async def login(self, *, smacks: bool = False) -> "RawClient":
+        """Connect, authenticate with SASL PLAIN and bind; `smacks` enables XEP-0198."""
+        await self._negotiate()
+        bound = await self.iq(
+            f"<iq type='set'><bind xmlns='{ns.BIND}'>"
+            f"<resource>{self.resource}</resource></bind></iq>"
+        )
+        jid = bound.need(f"{{{ns.BIND}}}bind/{{{ns.BIND}}}jid").text
+        assert jid == self.jid, f"asked for {self.jid}, bound to {jid}"
+        if smacks:
+            self.send(f"<enable xmlns='{ns.SM}' resume='true'/>")
+            enabled = await self.expect(match("enabled"))
+            self.sm_id = enabled["id"]
+            self.handled = 0
+            self._acking = True
+        return self
+
+    async def resume(self) -> Stanza:
+        """Connect again and resume the XEP-0198 session; returns `<resumed/>`."""
+        self._acking = False
+        handled = self.handled
+        await self._negotiate()
+        self.handled = handled
+        self._acking = True
+        self.send(f"<resume xmlns='{ns.SM}' previd='{self.sm_id}' h='{handled}'/>")
+        answer = await self.expect(lambda s: s.name in ("resumed", "failed"))
+        assert answer.name == "resumed", answer.raw
+        return answer
+
+    def arrived(self, stanza: Stanza) -> None:
+        """Count and acknowledge what XEP-0198 wants counted, keep the rest."""
+        if self._acking:
+            if stanza.name == "r":
+                self.send(f"<a xmlns='{ns.SM}' h='{self.handled}'/>")
+                return
+            if stanza.name in ("message", "presence", "iq"):
+                self.handled += 1
+        super().arrived(stanza)
+
+    def presence(self, children: str = "") -> None:
+        """Broadcast available presence with `children`."""
+        self.send(f"<presence>{children}</presence>")
+
+    async def online(self, children: str = "") -> "RawClient":
+        """Broadcast presence and wait until the server has taken it."""
+        self.presence(children)
+        await self.fence()
+        return self
+
+    async def roster(self, *, annotate: bool = False, ver: str | None = None) -> Stanza:
+        """Ask for the roster."""
+        version = "" if ver is None else f" ver='{ver}'"
+        inner = f"<annotate xmlns='{ns.MIX_ROSTER}'/>" if annotate else ""
+        return await self.iq(
+            f"<iq type='get'><query xmlns='{ns.ROSTER}'{version}>{inner}</query></iq>"
+        )
+
+    async def fence(self) -> None:
+        """Make a round trip to the server: what was on its way has arrived."""
+        await self.iq(
+            f"<iq type='get' to='{self.account.domain}'><ping xmlns='{ns.PING}'/></iq>"
+        )
+
+
+async def register(place: Place, domain: str | None = None, name: str | None = None) -> Account:
+    """Make an account by in-band registration (XEP-0077) and return it."""
+    account = Account(f"{name or fresh('u')}@{domain or place.domain}", "pw-of-a-test", place)
+    stream = Stream(f"registration of {account.jid}")
+    await stream._connect(place.ip, 5222)
+    await stream._open(account.domain)
+    await stream.expect(match("features"))
+    answer = await stream.iq(
+        f"<iq type='set' to='{account.domain}'><query xmlns='{ns.REGISTER}'>"
+        f"<username>{account.local}</username><password>{account.password}</password>"
+        "</query></iq>"
+    )
+    assert answer["type"] == "result", answer.raw
+    await stream.cut()
+    return account
+
+
+async def unregister(client: RawClient) -> None:
+    """Delete the account of `client` by in-band registration; the session ends with it."""
+    client.send(
+        f"<iq type='set' id='{fresh('gone')}'><query xmlns='{ns.REGISTER}'><remove/></query></iq>"
+    )
+    await client.expect(lambda s: s.name == "error" or s["type"] == "result", 10)

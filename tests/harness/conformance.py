@@ -1,0 +1,61 @@
+"""Record which clause each test shows, per server, for the conformance table.
+
+Tests carry ``@pytest.mark.req("J3", …)`` and ``@pytest.mark.abuse(4, …)``; abuse 4 is
+clause X4. With ``--conformance-json FILE`` the results are written there.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RESULTS = pytest.StashKey[list[dict[str, str]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that names the file of results."""
+    parser.addoption("--conformance-json", default=None, help="write results per clause here")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare the record."""
+    config.stash[RESULTS] = []
+
+
+def clauses(item: pytest.Item) -> list[str]:
+    """Return the ids of the clauses a test shows."""
+    ids: list[str] = []
+    for mark in item.iter_markers("req"):
+        ids.extend(str(id_) for id_ in mark.args)
+    for mark in item.iter_markers("abuse"):
+        ids.extend(f"X{number}" for number in mark.args)
+    return ids
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Keep one result per clause, test and server."""
+    outcome = yield
+    report = outcome.get_result()
+    if call.when == "call" or (call.when == "setup" and not report.passed):
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        why = "" if report.passed else str(report.longrepr).strip().splitlines()[-1][:300]
+        record = item.config.stash[RESULTS]
+        for clause in clauses(item):
+            record.append(
+                {
+                    "id": clause,
+                    "test": item.nodeid.partition("[")[0],
+                    "server": str(params.get("server_kind", "")),
+                    "result": report.outcome,
+                    "why": why,
+                }
+            )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the record."""
+    path = session.config.getoption("--conformance-json")
+    if path:
+        Path(path).write_text(json.dumps(session.config.stash[RESULTS], indent=1), "utf-8")

@@ -1,0 +1,74 @@
+"""Server kinds, and the Debian release each is at home in.
+
+A kind whose release is the host's runs on the host; the others run in a debootstrap
+root that ``tests/run`` makes and caches outside the tree.
+"""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One server in one version, as Debian `suite` has it."""
+
+    name: str
+    software: str
+    suite: str
+
+
+KINDS: Final = {
+    kind.name: kind
+    for kind in (
+        Kind("prosody-0.12", "prosody", "bookworm"),
+        Kind("prosody-13", "prosody", "trixie"),
+        Kind("ejabberd-23.01", "ejabberd", "bookworm"),
+        Kind("ejabberd-24.12", "ejabberd", "trixie"),
+    )
+}
+
+
+def cache() -> Path:
+    """Return the folder outside the tree that keeps what is expensive to make."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "mixpam"
+
+
+def host_suite() -> str:
+    """Return the code name of the Debian release this runs on, or ''."""
+    for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VERSION_CODENAME="):
+            return line.partition("=")[2].strip('"')
+    return ""
+
+
+class Machine:
+    """A file system to run a server in: the host's own, or a chroot."""
+
+    def __init__(self, suite: str) -> None:
+        """Find the machine of `suite`. Raises FileNotFoundError when it is not made yet."""
+        self.root = Path("/") if suite == host_suite() else cache() / suite
+        if self.root != Path("/") and not (self.root / "usr/bin").is_dir():
+            raise FileNotFoundError(f"{self.root} is missing: ./tests/run makes it")
+
+    def folder(self, name: str) -> Path:
+        """Make a folder for one instance; the path is the host's."""
+        base = os.environ.get("TMPDIR", "/tmp") if self.root == Path("/") else self.root / "tmp"
+        return Path(tempfile.mkdtemp(prefix=f"mixpam-{name}-", dir=base))
+
+    def inside(self, path: Path) -> str:
+        """Return the path by which a process in this machine knows `path`."""
+        return "/" + str(path.relative_to(self.root))
+
+    def command(self, *argv: str) -> list[str]:
+        """Return what the host has to run so that `argv` runs in this machine."""
+        if self.root == Path("/"):
+            return list(argv)
+        chroot = shutil.which("chroot") or "/usr/sbin/chroot"
+        return [chroot, str(self.root), *argv]

@@ -1,0 +1,44 @@
+"""A private Redis, set up as mixpam asks operators to."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from harness.loopback import Block, answering
+from harness.process import Process
+
+
+class Redis:
+    """redis-server on its own address, with AOF and without eviction."""
+
+    def __init__(self, block: Block) -> None:
+        self.place = block.place()
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="mixpam-redis-", dir=os.environ.get("TMPDIR", "/tmp"))
+        )
+        self.url = f"redis://{self.place.ip}:6379/0"
+        self.process = Process(
+            "redis",
+            [
+                "redis-server", "--bind", self.place.ip, "--port", "6379", "--save", "",
+                "--appendonly", "yes", "--maxmemory-policy", "noeviction",
+                "--dir", str(self.folder),
+            ],
+            self.folder / "redis.log",
+        )  # fmt: skip
+
+    async def start(self) -> "Redis":
+        """Start the server and return when it answers."""
+        await self.process.start()
+        await self.process.until(asyncio.create_task(answering(self.place.ip, 6379)))
+        return self
+
+    async def stop(self, *, kill: bool = False) -> None:
+        """Stop the server; its data stays."""
+        await self.process.stop(kill=kill)
+
+    def remove(self) -> None:
+        """Delete data and logs."""
+        shutil.rmtree(self.folder, ignore_errors=True)

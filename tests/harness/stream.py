@@ -1,0 +1,202 @@
+"""An XMPP stream by hand: bytes in, stanzas out, nothing hidden.
+
+The tests need to see exactly what a server sent and to send exactly what they wrote,
+which no client library allows.
+"""
+
+import asyncio
+import contextlib
+import itertools
+from xml.parsers import expat
+
+from harness import ns
+from harness.inbox import Inbox, Matcher
+from harness.stanza import Stanza, match
+
+_numbers = itertools.count(1)
+
+
+def fresh(prefix: str = "t") -> str:
+    """Return a name not used before in this run."""
+    return f"{prefix}{next(_numbers)}"
+
+
+class Slicer:
+    """Cut a stream of bytes into the texts of its first-level elements."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._offset = 0
+        self._depth = 0
+        self._start = 0
+        self._ends: list[tuple[int, int]] = []
+        self.header: dict[str, str] | None = None
+        self.ended = False
+        self._expat = expat.ParserCreate()
+        # A whole stanza must not wait in the parser for the next one to come.
+        if hasattr(self._expat, "SetReparseDeferralEnabled"):
+            self._expat.SetReparseDeferralEnabled(False)
+        self._expat.StartElementHandler = self._opened
+        self._expat.EndElementHandler = self._closed
+
+    def _opened(self, _name: str, attributes: dict[str, str]) -> None:
+        if self._depth == 0:
+            self.header = attributes
+        elif self._depth == 1:
+            self._start = self._expat.CurrentByteIndex
+        self._depth += 1
+
+    def _closed(self, _name: str) -> None:
+        self._depth -= 1
+        if self._depth == 1:
+            # For <a/> expat's index is already behind the element, for </a> before it.
+            end = self._tag_end(self._start)
+            if self._buffer[end - self._offset - 2 : end - self._offset] != b"/>":
+                end = self._tag_end(self._expat.CurrentByteIndex)
+            self._ends.append((self._start, end))
+        elif self._depth == 0:
+            self.ended = True
+
+    def _tag_end(self, index: int) -> int:
+        quote = None
+        for place in range(index - self._offset, len(self._buffer)):
+            char = self._buffer[place : place + 1]
+            if quote is None and char == b">":
+                return self._offset + place + 1
+            if quote is None and char in (b"'", b'"'):
+                quote = char
+            elif char == quote:
+                quote = None
+        raise AssertionError("the tag has no end")
+
+    def feed(self, data: bytes) -> list[str]:
+        """Take bytes, return the elements they completed."""
+        self._buffer += data
+        self._expat.Parse(data)
+        done = [
+            self._buffer[start - self._offset : end - self._offset].decode()
+            for start, end in self._ends
+        ]
+        if self._ends:
+            keep = self._ends[-1][1]
+            self._buffer = self._buffer[keep - self._offset :]
+            self._offset = keep
+            self._ends.clear()
+        return done
+
+
+class Stream:
+    """One connection: subclasses say how it is opened and to whom."""
+
+    content = ns.CLIENT
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.inbox = Inbox(label)
+        self.received = b""
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._slicer = Slicer()
+        self._opened = asyncio.Event()
+
+    async def _connect(self, ip: str, port: int) -> None:
+        self.inbox.closed = None
+        self._reader, self._writer = await asyncio.open_connection(ip, port)
+        self._slicer = Slicer()
+        self._opened.clear()
+        self._task = asyncio.create_task(self._read())
+
+    async def _open(self, to: str) -> dict[str, str]:
+        """Send a stream header and return the attributes of the server's."""
+        self._slicer = Slicer()
+        self._opened.clear()
+        version = "" if self.content == ns.COMPONENT else " version='1.0'"
+        self.write(
+            f"<?xml version='1.0'?><stream:stream to='{to}' xmlns='{self.content}' "
+            f"xmlns:stream='{ns.STREAM}'{version}>"
+        )
+        await asyncio.wait_for(self._opened.wait(), 10)
+        return self._slicer.header or {}
+
+    async def _read(self) -> None:
+        assert self._reader is not None
+        reason = "the connection was closed"
+        try:
+            while data := await self._reader.read(65536):
+                self.received += data
+                slicer = self._slicer
+                for raw in slicer.feed(data):
+                    self.arrived(Stanza.of(raw))
+                if slicer.header is not None:
+                    self._opened.set()
+                if slicer.ended:
+                    break
+        except (OSError, expat.ExpatError) as error:
+            reason = f"the connection broke: {error}"
+        self.inbox.close(reason)
+
+    def arrived(self, stanza: Stanza) -> None:
+        """Take a stanza off the wire."""
+        self.inbox.put(stanza)
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether the connection is open."""
+        return self._writer is not None and self.inbox.closed is None
+
+    def write(self, data: str | bytes) -> None:
+        """Put bytes on the wire as they are."""
+        assert self._writer is not None
+        self._writer.write(data.encode() if isinstance(data, str) else data)
+
+    def send(self, xml: str) -> None:
+        """Send a stanza as it is written."""
+        self.write(xml)
+
+    async def iq(self, xml: str, timeout: float = 10.0) -> Stanza:
+        """Send an `<iq/>`, with an id unless it has one, and return what answers it."""
+        head, _, _ = xml.partition(">")
+        if " id=" in head:
+            id_ = head.split(" id=")[1].lstrip("'\"").split("'")[0].split('"')[0]
+        else:
+            id_ = fresh("iq")
+            xml = xml.replace("<iq", f"<iq id='{id_}'", 1)
+        self.send(xml)
+        return await self.expect(
+            match("iq", id=id_, test=lambda s: s["type"] in ("result", "error")), timeout
+        )
+
+    async def expect(self, matcher: Matcher, timeout: float = 5.0) -> Stanza:
+        """Return the first matching stanza not yet expected; see `Inbox.expect`."""
+        return await self.inbox.expect(matcher, timeout)
+
+    def count(self, matcher: Matcher) -> int:
+        """Return how many stanzas ever received match."""
+        return self.inbox.count(matcher)
+
+    def none(self, matcher: Matcher) -> None:
+        """Assert that nothing received matches. Ask for a fence first."""
+        self.inbox.none(matcher)
+
+    async def close(self) -> None:
+        """End the stream as a polite peer does."""
+        if self._writer is None:
+            return
+        with contextlib.suppress(OSError):
+            self.write("</stream:stream>")
+            await self._writer.drain()
+            # The server's closing tag shows that it has seen the end.
+            if self._task is not None:
+                await asyncio.wait({self._task}, timeout=3)
+        await self.cut()
+
+    async def cut(self) -> None:
+        """Break the connection without a word."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+            self._writer = None
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=3)
+            self._task = None
+        self.inbox.close("the test closed the connection")
