@@ -47,8 +47,7 @@ class RawClient(Stream):
         await self.expect(match("features"))
         secret = f"\0{self.account.local}\0{self.account.password}".encode()
         self.send(
-            f"<auth xmlns='{ns.SASL}' mechanism='PLAIN'>"
-            f"{base64.b64encode(secret).decode()}</auth>"
+            f"<auth xmlns='{ns.SASL}' mechanism='PLAIN'>{base64.b64encode(secret).decode()}</auth>"
         )
         answer = await self.expect(lambda s: s.name in ("success", "failure"), 10)
         assert answer.name == "success", answer.raw
@@ -65,7 +64,7 @@ class RawClient(Stream):
         jid = bound.need(f"{{{ns.BIND}}}bind/{{{ns.BIND}}}jid").text
         assert jid == self.jid, f"asked for {self.jid}, bound to {jid}"
         if smacks:
-            self.send(f"<enable xmlns='{ns.SM}' resume='true'/>")
+            self.send(f"<enable xmlns='{ns.SM}' resume='true' max='5'/>")
             enabled = await self.expect(match("enabled"))
             self.sm_id = enabled["id"]
             self.handled = 0
@@ -114,9 +113,7 @@ class RawClient(Stream):
 
     async def fence(self) -> None:
         """Make a round trip to the server: what was on its way has arrived."""
-        await self.iq(
-            f"<iq type='get' to='{self.account.domain}'><ping xmlns='{ns.PING}'/></iq>"
-        )
+        await self.iq(f"<iq type='get' to='{self.account.domain}'><ping xmlns='{ns.PING}'/></iq>")
 
 
 async def register(place: Place, domain: str | None = None, name: str | None = None) -> Account:

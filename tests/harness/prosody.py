@@ -51,7 +51,7 @@ class Prosody(Server):
                 '"example.org"': f'"{self.domain}"',
                 EXAMPLE_SECRET: SECRET,
                 'authentication = "internal_hashed"': 'authentication = "internal_plain"',
-                "modules_enabled = {": 'modules_enabled = { "register_ibr"; "test_dns";',
+                "modules_enabled = {": 'modules_enabled = { "register_ibr"; "user_account_management"; "test_dns";',
                 'VirtualHost "': self._extras() + 'VirtualHost "',
             },
         )
@@ -65,6 +65,6 @@ class Prosody(Server):
             "run_as_root = true\n"
             "use_ipv6 = false\n"
             "allow_registration = true\n"
-            "smacks_hibernation_time = 300\n"
+            "smacks_hibernation_time = 5\n"
             f'test_dns_prefix = "{self.block.prefix}"\n\n'
         )

@@ -57,6 +57,10 @@ class Stanza:
         """Return all elements at a path."""
         return self.xml.findall(path)
 
+    def text(self, path: str) -> str | None:
+        """Return the text of the first element at a path."""
+        return self.xml.findtext(path)
+
     @property
     def body(self) -> str | None:
         """Return the text of `<body/>`."""
