@@ -1,0 +1,5 @@
+"""`python -m component` is `mixpam`."""
+
+from component.cli import main
+
+main()

@@ -1,0 +1,200 @@
+"""What every part of the core shares: the mirror, the effects so far, time, open questions."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from component.core.effects import Change, Count, Effect, Report, Send, Write
+from component.core.mirror import Mirror
+from schemas import codec
+from schemas import jid as jids
+from schemas import stanza as stanzas
+from schemas.jid import Jid
+from schemas.stanza import Stanza
+
+Answer = Callable[[Stanza | None], None]
+"""Gets the answer, or None when time is up."""
+
+Outcome = Callable[[bool], None]
+"""Gets whether a write was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds and times, in the units of the settings they come from."""
+
+    channel_timeout: float = 30
+    disco_timeout: float = 30
+    max_channels: int = 1000
+    max_pending: int = 10
+    caps_cache: int = 10_000
+    # How long after a time-out an answer is still waited for, to undo what it did.
+    late_window: float = 600
+    # Stanzas and bytes of a channel that wait for a join's end.
+    held_stanzas: int = 256
+    held_bytes: int = 1_048_576
+    # How long what was given back to the server for archiving may take to return.
+    archive_timeout: float = 5
+    # A user's service, or the server itself, answers within this.
+    server_timeout: float = 30
+
+
+_FEW_CALLED_OFF = 1_000
+
+
+class Deadlines:
+    """Actions that are due at a moment, unless called off."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._off: set[int] = set()
+        self._numbers = itertools.count()
+
+    def at(self, moment: float, action: Callable[[], None]) -> int:
+        """Plan an action; gives a number to call it off by."""
+        number = next(self._numbers)
+        heapq.heappush(self._heap, (moment, number, action))
+        return number
+
+    def off(self, number: int) -> None:
+        """Call an action off that is still planned."""
+        self._off.add(number)
+        # Called-off entries leave as the heap drains; when most are off, clear them out,
+        # so that memory follows what is planned.
+        if len(self._off) * 2 > len(self._heap) + _FEW_CALLED_OFF:
+            self._heap = [entry for entry in self._heap if entry[1] not in self._off]
+            heapq.heapify(self._heap)
+            self._off.clear()
+
+    @property
+    def next(self) -> float | None:
+        """The earliest planned moment."""
+        while self._heap and self._heap[0][1] in self._off:
+            self._off.discard(heapq.heappop(self._heap)[1])
+        return self._heap[0][0] if self._heap else None
+
+    def run(self, now: float) -> None:
+        """Do everything that is due."""
+        while (moment := self.next) is not None and moment <= now:
+            heapq.heappop(self._heap)[2]()
+
+
+@dataclass(slots=True)
+class _Question:
+    answer: Answer
+    deadline: int
+
+
+@dataclass(slots=True)
+class Context:
+    """The core's desk. `now` is set by the caller before each input, in seconds."""
+
+    own: Jid
+    domains: frozenset[str]
+    limits: Limits
+    new_id: Callable[[], str]
+    mirror: Mirror = field(default_factory=Mirror)
+    now: float = 0.0
+    effects: list[Effect] = field(default_factory=list)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    # Domains whose tap has said hello on this link, and whether it archives.
+    taps: dict[str, bool] = field(default_factory=dict)
+    _questions: dict[tuple[Jid, Jid, str], _Question] = field(default_factory=dict)
+    _outcomes: dict[int, Outcome] = field(default_factory=dict)
+    _tokens: itertools.count[int] = field(default_factory=itertools.count)
+
+    def is_local(self, jid: Jid) -> bool:
+        """Tell whether this is an account, or a session of one, that we serve."""
+        return jid.local is not None and jid.domain in self.domains
+
+    def send(self, element: ET.Element) -> None:
+        """Send a stanza.
+
+        One that holds what XML cannot carry is dropped and reported, never sent in part.
+        """
+        try:
+            self.effects.append(Send(codec.write(element)))
+        except codec.MalformedStanza as error:
+            self.report("stanza-unsendable", "warning", reason=str(error))
+
+    def report(self, event: str, level: str = "info", **facts: object) -> None:
+        """Tell the operator."""
+        self.effects.append(Report(event, level, facts))
+
+    def count(self, what: str, reason: str = "") -> None:
+        """Count something for the metrics."""
+        self.effects.append(Count(what, reason))
+
+    def drop(self, reason: str) -> None:
+        """Count a stanza that is not answered."""
+        self.count("dropped", reason)
+
+    def write(self, *changes: Change, then: Outcome | None = None) -> None:
+        """Make changes durable, and go on with `then` when that is done or has failed."""
+        token = None
+        if then is not None:
+            token = next(self._tokens)
+            self._outcomes[token] = then
+        self.effects.append(Write(changes, token))
+
+    def written(self, token: int, *, done: bool) -> None:
+        """Take the outcome of a write."""
+        outcome = self._outcomes.pop(token, None)
+        if outcome is not None:
+            outcome(done)
+
+    def after(self, seconds: float, action: Callable[[], None]) -> int:
+        """Plan an action from now."""
+        return self.deadlines.at(self.now + seconds, action)
+
+    def ask(self, request: ET.Element, timeout: float, answer: Answer) -> None:
+        """Send an iq request; `answer` gets the one reply that fits it, or None.
+
+        Only a reply from the asked JID to the asking one with the same id fits. A request
+        that repeats an open one takes its place.
+        """
+        self.send(request)
+        self.expect(_key_of(request), timeout, answer)
+
+    def expect(self, key: tuple[Jid, Jid, str], timeout: float, answer: Answer) -> None:
+        """Wait for the reply (from, to, id) without sending anything."""
+        replaced = self._questions.pop(key, None)
+        if replaced is not None:
+            self.deadlines.off(replaced.deadline)
+
+        def time_is_up() -> None:
+            del self._questions[key]
+            answer(None)
+
+        self._questions[key] = _Question(answer, self.after(timeout, time_is_up))
+
+    def answered(self, reply: Stanza) -> bool:
+        """Hand a result or error to who asked; False if nobody did."""
+        question = self._questions.pop((reply.sender, reply.to, reply.id or ""), None)
+        if question is None:
+            return False
+        self.deadlines.off(question.deadline)
+        question.answer(reply)
+        return True
+
+    def no_more_answers(self) -> None:
+        """Forget all open questions: the link is gone and their answers with it."""
+        for question in self._questions.values():
+            self.deadlines.off(question.deadline)
+        self._questions.clear()
+
+    def iq(self, type_: str, sender: Jid, to: Jid, payload: ET.Element) -> ET.Element:
+        """Build an iq request with an id of our own."""
+        return stanzas.make(stanzas.IQ, type_, sender, to, self.new_id(), payload)
+
+
+def _key_of(request: ET.Element) -> tuple[Jid, Jid, str]:
+    return (
+        jids.parse(request.get("to", "")),
+        jids.parse(request.get("from", "")),
+        request.get("id", ""),
+    )

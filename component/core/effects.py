@@ -1,0 +1,107 @@
+"""What the core wants done. The shell does it, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from component.core.mirror import Row
+from component.framing import Frame
+from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put these bytes, one stanza, onto the link, if the outgoing rule lets it pass."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Give a stanza that was kept back to the user's MIX devices, if it is still joined."""
+
+    frame: Frame
+    row: Row
+    channel: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PutMembership:
+    """Remember that `user` (bare JID) is in a channel."""
+
+    user: str
+    record: MembershipRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DropMembership:
+    """Forget that `user` is in `channel` (bare JIDs)."""
+
+    user: str
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutJournal:
+    """Remember that a change of membership is under way."""
+
+    user: str
+    record: JournalRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DropJournal:
+    """The change for this user and channel is finished, one way or the other."""
+
+    user: str
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutCapability:
+    """Remember what a verified capabilities hash stands for."""
+
+    key: str
+    record: CapabilityRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DropCapability:
+    """Forget a capabilities hash that had to make room."""
+
+    key: str
+
+
+Change = PutMembership | DropMembership | PutJournal | DropJournal | PutCapability | DropCapability
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Make these changes durable, all or none.
+
+    With a token, tell the core the outcome: `Core.written(token, done=…)`.
+    """
+
+    changes: tuple[Change, ...]
+    token: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something an operator may want to know: an event's name and its facts."""
+
+    event: str
+    level: str = "info"
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """One more of a kind, for the metrics; never carries a JID."""
+
+    what: str
+    reason: str = ""
+
+
+Effect = Send | Copy | Write | Report | Count

@@ -1,0 +1,108 @@
+"""Copies of what a joined channel sends, for each MIX device (XEP-0405 §5.2).
+
+The hot lane: one look-up decides, each copy is the channel's bytes with another `to`. No
+tree, no clock, no store. The look-up is also the outgoing rule for copies: only what
+the mirror says a user has joined can come out of here.
+"""
+
+from __future__ import annotations
+
+from component.core.mirror import Copies, Mirror, Row
+from component.framing import ATTRIBUTE, START_TAG, Frame
+from schemas import codec
+from schemas.namespaces import MIX_CORE
+
+_CORE = tuple(namespace.encode() for namespace in MIX_CORE)
+_FORWARDED = b"<forwarded"
+
+
+def fan_out(mirror: Mirror, frame: Frame) -> list[bytes] | None:
+    """Give the copies of a channel's stanza; None if it is not for the hot lane.
+
+    An empty list means: from a joined channel, and no MIX device is online.
+    """
+    row = mirror.rows.get(frame.get(b"to"))
+    if row is None or frame.name not in _KINDS or frame.get(b"type") in _NOT_COPIED:
+        return None
+    channel = channel_of(row, frame)
+    if channel is None or channel in row.holding:
+        return None
+    return copies(row.copies, frame)
+
+
+_KINDS = frozenset({b"message", b"presence"})
+_NOT_COPIED = frozenset(
+    {b"error", b"probe", b"subscribe", b"subscribed", b"unsubscribe", b"unsubscribed"}
+)
+
+
+def channel_of(row: Row, frame: Frame) -> bytes | None:
+    """Tell from which of the user's channels a stanza comes, if from any.
+
+    Participants' encoded JIDs (`X#channel@…`) are their channel's, except in groupchat
+    messages: those come from the channel itself (XEP-0369 §7.1).
+    """
+    sender = frame.get(b"from").partition(b"/")[0]
+    if sender in row.channels:
+        return sender
+    if frame.get(b"type") == b"groupchat":
+        return None
+    channel = sender.partition(b"#")[2]
+    return channel if channel in row.channels else None
+
+
+def copies(targets: Copies, frame: Frame) -> list[bytes]:
+    """Address a stanza to each target, in the core namespace that target speaks."""
+    data, start, end = frame.data, frame.to_start, frame.to_end
+    head, tail = data[:start], data[end:]
+    result = [head + target + tail for target in targets.both]
+    for old, same, other in (
+        (0, targets.only_0, targets.only_1),
+        (1, targets.only_1, targets.only_0),
+    ):
+        if other and _CORE[old] in data:
+            translated = Frame(translate(frame, _CORE[old], _CORE[1 - old]))
+            result += [translated.readdressed(target) for target in other]
+            # A stanza that mixes both namespaces is nobody's; the first decides.
+            return result + [head + target + tail for target in same]
+    result += [head + target + tail for target in targets.only_0]
+    result += [head + target + tail for target in targets.only_1]
+    return result
+
+
+def translate(frame: Frame, old: bytes, new: bytes) -> bytes:
+    """Change the core namespace of the stanza's own MIX elements.
+
+    Only declarations change, never texts or other attributes. What is forwarded inside
+    is somebody else's stanza and stays as it is.
+    """
+    data = frame.data
+    if _FORWARDED in data:
+        return _translate_children(data, old.decode(), new.decode())
+    pieces, done = [], 0
+    position = data.find(old, frame.tag_end)
+    while position >= 0:
+        if _is_declaration(data, position, position + len(old)):
+            pieces += [data[done:position], new]
+            done = position + len(old)
+        position = data.find(old, position + len(old))
+    return b"".join([*pieces, data[done:]])
+
+
+def _is_declaration(data: bytes, start: int, end: int) -> bool:
+    tag = START_TAG.match(data, data.rfind(b"<", 0, start))
+    if tag is None or tag.end() < end:
+        return False
+    return any(
+        found[1] == b"xmlns" and (found.span(2) == (start, end) or found.span(3) == (start, end))
+        for found in ATTRIBUTE.finditer(data, tag.start(2), tag.end(2))
+    )
+
+
+def _translate_children(data: bytes, old: str, new: str) -> bytes:
+    element = codec.read(data)
+    for child in element:
+        if child.tag.startswith(f"{{{old}}}"):
+            for part in child.iter():
+                part.tag = part.tag.replace(f"{{{old}}}", f"{{{new}}}")
+    return codec.write(element)

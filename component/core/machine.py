@@ -1,0 +1,243 @@
+"""The core as the shell sees it: inputs in, effects out.
+
+`receive` takes what the hot lane left over, sorts it by address and hands it to the part
+that knows. A fault in one stanza never reaches another: whatever goes wrong ends in an
+error for its sender or in a counted drop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from component import __version__
+from component.core.capability import Capability
+from component.core.context import Context, Limits
+from component.core.devices import Devices
+from component.core.effects import Effect
+from component.core.errors import Refusal, answer, bad_request
+from component.core.identity import Identity
+from component.core.membership import Memberships
+from component.core.mirror import Device, Mirror, Row
+from component.core.requests import read
+from component.core.rosters import Rosters
+from component.core.services import Services
+from component.core.traffic import Traffic
+from component.framing import Frame
+from schemas import codec, jid, roster, tap
+from schemas import stanza as stanzas
+from schemas.jid import Jid
+from schemas.namespaces import MIX_PAM
+from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
+from schemas.stanza import Stanza
+
+PROTOCOL_VERSION = "1"
+
+
+class Core:
+    """All of mixpam's rules. Give the time with each input, take the effects after it."""
+
+    def __init__(
+        self,
+        own: Jid,
+        domains: tuple[str, ...],
+        limits: Limits,
+        new_id: Callable[[], str],
+        contacts: tuple[str, ...] = (),
+    ) -> None:
+        self.context = Context(own, frozenset(domains), limits, new_id)
+        self.mirror: Mirror = self.context.mirror
+        self._capability = Capability(self.context, self._device_learned)
+        self._devices = Devices(self.context, self._device_seen, self._device_gone)
+        self._services = Services(self.context)
+        self._rosters = Rosters(self.context)
+        self._memberships = Memberships(self.context, self._rosters, self._services)
+        self._traffic = Traffic(self.context)
+        self._identity = Identity(self.context, __version__, contacts)
+
+    # -- stored state --------------------------------------------------------------------
+
+    def load_membership(self, user: str, record: MembershipRecord) -> None:
+        """Take over a membership from the store, before the link is up."""
+        self._memberships.load(jid.parse(user), record)
+
+    def load_journal(self, user: str, record: JournalRecord) -> None:
+        """Take over an unfinished change from the store, before the link is up."""
+        self._memberships.load_journal(jid.parse(user), record)
+
+    def load_capability(self, key: str, record: CapabilityRecord) -> None:
+        """Take over a verified capabilities hash from the store."""
+        self._capability.load(key, record)
+
+    # -- inputs --------------------------------------------------------------------------
+
+    def receive(self, frame: Frame, now: float) -> list[Effect]:
+        """Deal with a stanza of the control lane; never raises for what a peer sent."""
+        self.context.now = now
+        try:
+            stanza = stanzas.parse(frame.data)
+        except codec.MalformedStanza as error:
+            self.context.drop("malformed")
+            self.context.report("stanza-malformed", "warning", reason=str(error))
+            return self._take()
+        try:
+            self._sort(stanza, frame)
+        except Refusal as refusal:
+            answer(self.context, stanza, refusal)
+        except codec.MalformedStanza as error:
+            answer(self.context, stanza, bad_request(str(error)))
+        self.mirror.tidy(stanza.to.bare)
+        self.mirror.tidy(stanza.sender.bare)
+        return self._take()
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        self.context.now = now
+        self.context.deadlines.run(now)
+        return self._take()
+
+    def written(self, token: int, now: float, *, done: bool) -> list[Effect]:
+        """Take the outcome of a `Write`."""
+        self.context.now = now
+        self.context.written(token, done=done)
+        return self._take()
+
+    def link_lost(self, now: float) -> list[Effect]:
+        """Forget what only the link told: devices, open questions, changes under way."""
+        self.context.now = now
+        self.context.no_more_answers()
+        self.context.taps.clear()
+        self._capability.forget_waiting()
+        self._services.forget_asked()
+        self._memberships.link_lost()
+        self.mirror.all_devices_gone()
+        return self._take()
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When `tick` is due next."""
+        return self.context.deadlines.next
+
+    def _take(self) -> list[Effect]:
+        effects, self.context.effects = self.context.effects, []
+        return effects
+
+    # -- sorting -------------------------------------------------------------------------
+
+    def _sort(self, stanza: Stanza, frame: Frame) -> None:
+        context = self.context
+        if stanza.to == context.own:
+            self._to_us(stanza)
+        elif context.is_local(stanza.to) and stanza.to.resource is None:
+            self._to_user(stanza, frame)
+        elif context.is_local(stanza.to) and stanza.sender == stanza.to.bare:
+            self._to_session(stanza)
+        else:
+            context.drop("stray")
+
+    def _to_us(self, stanza: Stanza) -> None:
+        if stanza.kind == stanzas.PRESENCE:
+            self._devices.presence(stanza)
+        elif stanza.kind == stanzas.MESSAGE:
+            self._event(stanza)
+        elif stanza.type in {"result", "error"}:
+            self._answered(stanza)
+        elif _is_roster_push(self.context, stanza):
+            pass
+        else:
+            self._identity.request(stanza)
+
+    def _to_user(self, stanza: Stanza, frame: Frame) -> None:
+        if stanza.kind == stanzas.MESSAGE:
+            self._traffic.receive(stanza, frame)
+        elif stanza.kind == stanzas.PRESENCE:
+            if stanza.type in {"available", "unavailable"}:
+                self._traffic.receive(stanza, frame)
+            else:
+                self.context.drop("presence-type")
+        elif stanza.type in {"result", "error"}:
+            self._answered(stanza)
+        else:
+            payload = stanza.payload
+            if payload is None or payload.tag[1:].partition("}")[0] not in MIX_PAM:
+                self.context.drop("stray")
+                return
+            self._memberships.request(read(self.context, stanza))
+
+    def _to_session(self, stanza: Stanza) -> None:
+        if stanza.kind == stanzas.IQ and stanza.element.find(roster.QUERY_TAG) is not None:
+            self._rosters.annotate(stanza)
+        else:
+            self.context.drop("stray")
+
+    def _answered(self, stanza: Stanza) -> None:
+        if not self.context.answered(stanza):
+            self.context.drop("unasked-answer")
+
+    # -- events of the tap ---------------------------------------------------------------
+
+    def _event(self, stanza: Stanza) -> None:
+        sender, payload = stanza.sender, stanza.payload
+        kind = None if payload is None else tap.EVENTS.get(payload.tag)
+        if payload is None or kind is None:
+            self.context.drop("message-to-component")
+            return
+        if (
+            sender.local is not None
+            or sender.resource is not None
+            or (sender.domain not in self.context.domains)
+        ):
+            # Only the servers' own taps; anybody else is up to something.
+            self.context.report("event-of-stranger", "warning", sender=str(sender))
+            self.context.drop("event-of-stranger")
+            return
+        event = codec.to_xso(payload, kind)
+        if isinstance(event, tap.Hello):
+            self._hello(sender.domain, event)
+        elif isinstance(event, tap.Replayed):
+            self.context.report("ready", domain=sender.domain)
+        elif isinstance(event, tap.Hibernated | tap.Resumed):
+            asleep = isinstance(event, tap.Hibernated)
+            self._devices.hibernated(_parse(event.jid), asleep=asleep)
+
+    def _hello(self, domain: str, hello: tap.Hello) -> None:
+        self.context.report(
+            "tap",
+            domain=domain,
+            software=hello.software,
+            tap=hello.tap,
+            archive=hello.archive,
+        )
+        if hello.version != PROTOCOL_VERSION:
+            self.context.report("tap-version", "error", domain=domain, version=hello.version)
+            return
+        self.context.taps[domain] = hello.archive
+        self._services.announce(domain)
+        self._memberships.recover(domain)
+
+    # -- devices -------------------------------------------------------------------------
+
+    def _device_seen(self, row: Row, device: Device, presence: Stanza) -> None:
+        self._capability.seen(row, device, presence.element)
+
+    def _device_learned(self, row: Row, device: Device) -> None:
+        pass
+
+    def _device_gone(self, row: Row, device: Device) -> None:
+        pass
+
+
+def _parse(text: str) -> Jid:
+    try:
+        return jid.parse(text)
+    except ValueError as error:
+        raise codec.MalformedStanza(str(error)) from None
+
+
+def _is_roster_push(context: Context, stanza: Stanza) -> bool:
+    payload = stanza.payload
+    return (
+        payload is not None
+        and payload.tag == roster.QUERY_TAG
+        and stanza.sender.resource is None
+        and context.is_local(stanza.sender)
+    )

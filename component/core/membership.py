@@ -1,0 +1,432 @@
+"""Joining and leaving channels (XEP-0405 §5.6, §5.7).
+
+One `Op` is one change of one user's membership in one channel; a second wish for the
+same channel waits for the first. Each step is journalled before its stanza leaves, so
+that a process killed between any two steps finds out at its next start what is left to
+do (`recover`). The order that clients rely on: roster push, result, channel traffic.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from typing import Literal
+
+from component.core.context import Context
+from component.core.effects import DropJournal, DropMembership, PutJournal, PutMembership
+from component.core.errors import Refusal, answer, wait
+from component.core.holding import Holding
+from component.core.mirror import Membership
+from component.core.preferences import shares_presence
+from component.core.requests import Request
+from component.core.rosters import Rosters
+from component.core.services import Services
+from schemas import codec, jid, mix
+from schemas import stanza as stanzas
+from schemas.jid import Jid
+from schemas.namespaces import MIX_CORE, STANZAS
+from schemas.records import CoreVersion, JournalRecord, MembershipRecord
+from schemas.stanza import Stanza
+
+_STORE_AWAY = "memberships cannot be changed right now; try again later"
+
+
+@dataclass(slots=True)
+class Op:
+    """A change under way. `request` is None when no client waits for its outcome."""
+
+    kind: Literal["join", "leave"]
+    user: Jid
+    channel: Jid
+    core: CoreVersion
+    member: bool
+    request: Request | None = None
+    reply: Stanza | None = None
+    holding: Holding | None = None
+    queue: list[Request] = field(default_factory=list)
+
+    @property
+    def key(self) -> bytes:
+        """The channel as the mirror's rows name it."""
+        return str(self.channel).encode()
+
+
+class Memberships:
+    """Carries out joins and leaves."""
+
+    def __init__(self, context: Context, rosters: Rosters, services: Services) -> None:
+        self._context = context
+        self._rosters = rosters
+        self._services = services
+        self._journal: dict[tuple[Jid, Jid], JournalRecord] = {}
+
+    # -- from the store, and after a cut -------------------------------------------------
+
+    def load(self, user: Jid, record: MembershipRecord) -> None:
+        """Enter a membership from the store."""
+        membership = Membership(
+            jid.parse(record.channel),
+            record.participant_id,
+            record.nick,
+            tuple(record.nodes),
+            record.core,
+            record.shares_presence,
+        )
+        self._context.mirror.join(user, membership)
+
+    def load_journal(self, user: Jid, record: JournalRecord) -> None:
+        """Remember a change that was under way when the last process ended."""
+        self._journal[user, jid.parse(record.channel)] = record
+
+    def link_lost(self) -> None:
+        """Let go of everything under way; the journal knows what is left to do.
+
+        The tap answers the clients that wait.
+        """
+        for row in list(self._context.mirror.rows.values()):
+            row.busy.clear()
+            row.holding.clear()
+            self._context.mirror.tidy(row.jid)
+
+    def recover(self, domain: str) -> None:
+        """Finish or undo what is in the journal for a domain's users."""
+        for (user, channel), record in list(self._journal.items()):
+            if user.domain != domain or channel in self._busy(user):
+                continue
+            self._context.report("journal-recovered", user=str(user), channel=str(channel))
+            op = Op(record.kind, user, channel, record.core, record.member)
+            joined = self._context.mirror.membership(user, channel)
+            if record.step == "roster" and (record.kind == "leave" or joined is not None):
+                self._start(op)
+                self._write_roster(op, shares=record.shares_presence)
+            elif record.kind == "join" and record.member:
+                self._close_journal(op)
+            else:
+                op.kind = "leave"
+                self._start(op)
+                self._ask(op)
+
+    # -- requests ------------------------------------------------------------------------
+
+    def request(self, request: Request) -> None:
+        """Begin what a client asks for, or queue it behind what is under way.
+
+        Raises Refusal if it asks for too much.
+        """
+        limits, row = self._context.limits, self._context.mirror.row(request.user)
+        key = str(request.channel).encode()
+        ops = [op for op in row.busy.values() if isinstance(op, Op)]
+        if len(ops) + sum(len(op.queue) for op in ops) >= limits.max_pending:
+            raise wait("resource-constraint", "too many joins and leaves at the same time")
+        joined = key in row.channels
+        if request.kind == "join" and not joined:
+            coming = sum(op.kind == "join" and not op.member for op in ops)
+            if len(row.channels) + coming >= limits.max_channels:
+                raise wait("policy-violation", f"at most {limits.max_channels} channels")
+        under_way = row.busy.get(key)
+        if isinstance(under_way, Op):
+            under_way.queue.append(request)
+            return
+        op = Op(request.kind, request.user, request.channel, request.core, joined, request)
+        self._start(op)
+        if request.kind == "join":
+            self._services.check(request.channel.domain, lambda verdict: self._checked(op, verdict))
+        elif joined:
+            self._journal_then_ask(op)
+        else:
+            self._rosters.has(op.user, op.channel, lambda found: self._looked_up(op, found))
+
+    def _checked(self, op: Op, verdict: Refusal | ET.Element | None) -> None:
+        if verdict is None:
+            self._journal_then_ask(op)
+        else:
+            self._refuse(op, verdict)
+
+    def _looked_up(self, op: Op, found: bool | None) -> None:
+        """Go on with leaving a channel that is not in our memory."""
+        if found:
+            self._journal_then_ask(op)
+        elif found is None:
+            self._refuse(op, wait("internal-server-error", "the roster cannot be read right now"))
+        else:
+            self._refuse(op, Refusal("cancel", "item-not-found", "you are not in that channel"))
+
+    def _journal_then_ask(self, op: Op) -> None:
+        def then(done: bool) -> None:
+            if done:
+                self._ask(op)
+            else:
+                self._close_journal(op)
+                self._refuse(op, wait("internal-server-error", _STORE_AWAY))
+
+        self._context.write(self._journal_entry(op, "ask"), then=then)
+
+    def _ask(self, op: Op) -> None:
+        """Send the channel what the client wants of it."""
+        context = self._context
+        if op.request is not None:
+            id_, inner = op.request.id, op.request.inner
+        else:
+            id_, inner = context.new_id(), codec.from_xso(mix.LEAVE[op.core]())
+        element = stanzas.make(stanzas.IQ, "set", op.user, op.channel, id_, inner)
+        context.ask(
+            element, context.limits.channel_timeout, lambda reply: self._answered(op, id_, reply)
+        )
+
+    def _answered(self, op: Op, id_: str, reply: Stanza | None) -> None:
+        if reply is None:
+            self._watch_for_late_answer(op, id_)
+            text = f"{op.channel.domain} did not answer"
+            self._refuse(op, wait("remote-server-timeout", text))
+        elif reply.type == "error":
+            if op.kind == "leave" and op.request is None and _is(reply, "item-not-found"):
+                self._left(op, reply)  # it was left before, and nobody heard
+                return
+            self._close_journal(op)
+            error = reply.error
+            self._refuse(op, Refusal("cancel", "undefined-condition") if error is None else error)
+        elif op.kind == "join":
+            self._joined(op, reply)
+        else:
+            self._left(op, reply)
+
+    def _watch_for_late_answer(self, op: Op, id_: str) -> None:
+        """Undo what an answer that comes too late has done."""
+
+        def late(reply: Stanza | None) -> None:
+            busy = op.key in self._busy_keys(op.user)
+            if reply is None or reply.type == "error" or busy:
+                # Nothing happened there, or somebody is at it again.
+                if not busy:
+                    self._close_journal(op)
+                return
+            self._context.report(
+                "late-answer", "warning", user=str(op.user), channel=str(op.channel)
+            )
+            again = Op("leave", op.user, op.channel, op.core, op.member)
+            self._start(again)
+            if op.kind == "join" and not op.member:
+                self._ask(again)
+            elif op.kind == "leave":
+                self._left(again, reply)
+            else:
+                self._close_journal(again)
+                self._finish(again)
+
+        key = (op.channel, op.user, id_)
+        self._context.expect(key, self._context.limits.late_window, late)
+
+    # -- join ----------------------------------------------------------------------------
+
+    def _joined(self, op: Op, reply: Stanza) -> None:
+        op.reply = reply
+        join = _find(reply, mix.JOIN_TAGS)
+        participant_id = None
+        if join is not None:
+            try:
+                parsed = codec.to_xso(join, mix.JOIN[mix.JOIN_TAGS.index(join.tag)])
+                participant_id = parsed.participant_id
+            except codec.MalformedStanza:
+                pass
+        if join is None or participant_id is None:
+            self._refuse(op, _unusable(), undo=not op.member)
+            return
+        shares = shares_presence(join)
+        if shares is None and op.request is not None:
+            shares = shares_presence(op.request.inner)
+        record = MembershipRecord(
+            channel=str(op.channel),
+            participant_id=participant_id,
+            nick=parsed.nick,
+            nodes=[each.node for each in parsed.subscriptions],
+            core=op.request.core if op.request is not None else op.core,
+            shares_presence=shares is not False,
+        )
+
+        def then(done: bool) -> None:
+            if done:
+                # Known from here on, so that the roster push is annotated; what the channel
+                # sends goes on waiting until the result is out.
+                self.load(op.user, record)
+                self._write_roster(op, shares=record.shares_presence)
+            else:
+                self._context.write(DropMembership(str(op.user), str(op.channel)))
+                refusal = wait("internal-server-error", _STORE_AWAY)
+                self._refuse(op, refusal, undo=not op.member)
+
+        self._context.write(
+            PutMembership(str(op.user), record),
+            self._journal_entry(op, "roster", shares=record.shares_presence),
+            then=then,
+        )
+
+    # -- leave ---------------------------------------------------------------------------
+
+    def _left(self, op: Op, reply: Stanza | None) -> None:
+        op.reply = reply
+        self._context.mirror.part(op.user, op.channel)
+
+        def then(done: bool) -> None:
+            if not done:
+                # The channel has let go; our memory follows when the store is back.
+                self._context.write(DropMembership(str(op.user), str(op.channel)))
+            self._write_roster(op, shares=False)
+
+        self._context.write(
+            DropMembership(str(op.user), str(op.channel)),
+            self._journal_entry(op, "roster"),
+            then=then,
+        )
+
+    # -- roster, result, release ---------------------------------------------------------
+
+    def _write_roster(self, op: Op, *, shares: bool) -> None:
+        """Have the roster follow the membership."""
+        sharing = "from" if shares else "none"
+        subscription = "remove" if op.kind == "leave" else sharing
+        self._rosters.set(
+            op.user, op.channel, subscription, lambda refused: self._rostered(op, refused)
+        )
+
+    def _rostered(self, op: Op, refused: ET.Element | Refusal | None) -> None:
+        if refused is not None:
+            self._context.report(
+                "roster-refused", "warning", user=str(op.user), channel=str(op.channel)
+            )
+            if op.kind == "join" and not op.member:
+                self._context.mirror.part(op.user, op.channel)
+                self._context.write(DropMembership(str(op.user), str(op.channel)))
+                self._refuse(op, refused, undo=True)
+                return
+        self._close_journal(op)
+        self._respond(op)
+        self._finish(op)
+
+    def _respond(self, op: Op) -> None:
+        """Give the client the channel's answer, wrapped (XEP-0405 §5.6)."""
+        request, reply = op.request, op.reply
+        if request is None:
+            return
+        wrapper = ET.Element(request.wrapper)
+        if request.kind == "join":
+            membership = self._context.mirror.membership(op.user, op.channel)
+            inner = None if reply is None else _find(reply, mix.JOIN_TAGS)
+            if inner is None or membership is None:  # pragma: no cover - both were just made
+                return
+            # Kaidan reads `id`, Siskin and Beagle read `jid`: whichever the channel gave,
+            # the client gets both.
+            inner.set("id", membership.participant_id)
+            inner.set("jid", f"{membership.participant_id}#{op.channel}")
+        else:
+            inner = None if reply is None else _find(reply, mix.LEAVE_TAGS)
+            if inner is None:
+                inner = codec.from_xso(mix.LEAVE[request.core]())
+        _change_core(inner, request.core)
+        wrapper.append(inner)
+        self._context.send(
+            stanzas.make(stanzas.IQ, "result", request.user, request.device, request.id, wrapper)
+        )
+
+    # -- ends ----------------------------------------------------------------------------
+
+    def _refuse(self, op: Op, why: Refusal | ET.Element, *, undo: bool = False) -> None:
+        """End an operation with an error: ours, or the channel's as it came."""
+        if op.request is not None:
+            if isinstance(why, Refusal):
+                answer(self._context, op.request.stanza, why)
+            else:
+                request = op.request
+                self._context.send(
+                    stanzas.make(stanzas.IQ, "error", request.user, request.device, request.id, why)
+                )
+            op.request = None
+        if undo:
+            # The channel believes in a participant that there is none.
+            op.kind, op.reply = "leave", None
+            if op.holding is not None:
+                op.holding.discard()
+            self._ask(op)
+        else:
+            self._finish(op)
+
+    def _start(self, op: Op) -> None:
+        row = self._context.mirror.row(op.user)
+        row.busy[op.key] = op
+        if op.kind == "join" and not op.member:
+            op.holding = Holding(self._context, row, op.key)
+            row.holding[op.key] = op.holding
+
+    def _finish(self, op: Op) -> None:
+        """Take an operation off the desk, and the next wish for its channel up."""
+        row = self._context.mirror.row(op.user)
+        row.busy.pop(op.key, None)
+        if op.holding is not None:
+            holding = op.holding
+            if op.key in row.channels:
+                holding.release(lambda: self._released(op))
+            else:
+                holding.discard()
+                self._released(op)
+        self._context.mirror.tidy(op.user)
+        for position, request in enumerate(op.queue):
+            try:
+                self.request(request)
+            except Refusal as refusal:
+                answer(self._context, request.stanza, refusal)
+                continue
+            successor = self._context.mirror.row(op.user).busy.get(op.key)
+            if isinstance(successor, Op) and successor.request is request:
+                successor.queue.extend(op.queue[position + 1 :])
+                break
+
+    def _released(self, op: Op) -> None:
+        row = self._context.mirror.find(op.user)
+        if row is not None and row.holding.get(op.key) is op.holding:
+            del row.holding[op.key]
+
+    def _busy_keys(self, user: Jid) -> set[bytes]:
+        row = self._context.mirror.find(user)
+        return set() if row is None else set(row.busy)
+
+    def _busy(self, user: Jid) -> set[Jid]:
+        return {jid.parse(key.decode()) for key in self._busy_keys(user)}
+
+    # -- journal -------------------------------------------------------------------------
+
+    def _journal_entry(
+        self, op: Op, step: Literal["ask", "roster"], *, shares: bool = True
+    ) -> PutJournal:
+        record = JournalRecord(
+            kind=op.kind,
+            channel=str(op.channel),
+            step=step,
+            core=op.core,
+            member=op.member,
+            shares_presence=shares,
+        )
+        self._journal[op.user, op.channel] = record
+        return PutJournal(str(op.user), record)
+
+    def _close_journal(self, op: Op) -> None:
+        if self._journal.pop((op.user, op.channel), None) is not None:
+            self._context.write(DropJournal(str(op.user), str(op.channel)))
+
+
+def _unusable() -> Refusal:
+    return Refusal("cancel", "undefined-condition", "the channel gave no usable participant id")
+
+
+def _find(reply: Stanza, tags: tuple[str, ...]) -> ET.Element | None:
+    return next((child for child in reply.element if child.tag in tags), None)
+
+
+def _is(reply: Stanza, condition: str) -> bool:
+    return reply.error is not None and reply.error.find(f"{{{STANZAS}}}{condition}") is not None
+
+
+def _change_core(element: ET.Element, core: int) -> None:
+    """Put a join or leave into the namespace the client asked with (XEP-0369 versions)."""
+    wanted, other = f"{{{MIX_CORE[core]}}}", f"{{{MIX_CORE[1 - core]}}}"
+    for part in element.iter():
+        if part.tag.startswith(other):
+            part.tag = wanted + part.tag.removeprefix(other)

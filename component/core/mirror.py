@@ -1,0 +1,187 @@
+"""The mirror: who is in which channel and which devices are online, for look-ups only.
+
+The hot lane decides with one dictionary look-up per stanza, keyed by the bytes that stand
+on the wire; the control lane comes through the same rows. Grows with memberships of
+all users and devices of online ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntFlag
+from typing import Protocol
+
+from component.framing import Frame
+from schemas import codec
+from schemas.jid import Jid
+from schemas.namespaces import MIX_CORE
+
+
+class Speaks(IntFlag):
+    """What a device's verified service discovery says of it."""
+
+    NOTHING = 0
+    CORE_0 = 1
+    CORE_1 = 2
+    PSA = 4
+    MIX = CORE_0 | CORE_1
+
+    @classmethod
+    def from_features(cls, features: frozenset[str]) -> Speaks:
+        """Reduce a feature list to what matters here."""
+        speaks = cls.NOTHING
+        if MIX_CORE[0] in features:
+            speaks |= cls.CORE_0
+        if MIX_CORE[1] in features:
+            speaks |= cls.CORE_1
+        if "urn:xmpp:psa" in features:
+            speaks |= cls.PSA
+        return speaks
+
+    def to_features(self) -> list[str]:
+        """Give the feature names back, for the cache."""
+        names = zip((MIX_CORE[0], MIX_CORE[1], "urn:xmpp:psa"), (1, 2, 4), strict=True)
+        return [name for name, bit in names if self & bit]
+
+
+@dataclass(slots=True)
+class Device:
+    """An available session of a user. `speaks` is None until it is known."""
+
+    jid: Jid
+    speaks: Speaks | None = None
+    caps: str | None = None
+    hibernated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A user's participation in one channel."""
+
+    channel: Jid
+    participant_id: str
+    nick: str | None
+    nodes: tuple[str, ...]
+    core: int
+    shares_presence: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Where copies go: full JIDs ready to stand inside an attribute.
+
+    `both` understand core:0 and core:1, the others only the one.
+    """
+
+    both: tuple[bytes, ...] = ()
+    only_0: tuple[bytes, ...] = ()
+    only_1: tuple[bytes, ...] = ()
+
+
+class Waiting(Protocol):
+    """Takes what a channel sends while it must not be delivered yet."""
+
+    def take(self, frame: Frame) -> None:
+        """Keep a stanza back."""
+
+
+@dataclass(slots=True)
+class Row:
+    """All about one user, or one who has devices and no channel yet.
+
+    `busy` has the change under way for each channel (bare JID), `holding` what the
+    channel sends while it must wait.
+    """
+
+    jid: Jid
+    channels: dict[bytes, Membership] = field(default_factory=dict)
+    devices: dict[str, Device] = field(default_factory=dict)
+    busy: dict[bytes, object] = field(default_factory=dict)
+    holding: dict[bytes, Waiting] = field(default_factory=dict)
+    _copies: Copies | None = None
+
+    @property
+    def copies(self) -> Copies:
+        """The MIX devices as targets; made anew after a change of devices."""
+        if self._copies is None:
+            self._copies = self._sort_devices()
+        return self._copies
+
+    def _sort_devices(self) -> Copies:
+        both: list[bytes] = []
+        only_0: list[bytes] = []
+        only_1: list[bytes] = []
+        for device in self.devices.values():
+            speaks = (device.speaks or Speaks.NOTHING) & Speaks.MIX
+            if not speaks:
+                continue
+            target = codec.escape(str(device.jid)).encode()
+            group = {Speaks.MIX: both, Speaks.CORE_0: only_0}.get(speaks, only_1)
+            group.append(target)
+        return Copies(tuple(both), tuple(only_0), tuple(only_1))
+
+    def devices_changed(self) -> None:
+        """Have the targets made anew."""
+        self._copies = None
+
+    @property
+    def mix_devices(self) -> Iterator[Device]:
+        """The devices that are known to speak MIX."""
+        return (d for d in self.devices.values() if d.speaks is not None and d.speaks & Speaks.MIX)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is known of the user any more."""
+        return not (self.channels or self.devices or self.busy or self.holding)
+
+
+class Mirror:
+    """All rows, and the MIX domains that follow from them."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, Row] = {}
+        self.services: set[str] = set()
+
+    def find(self, user: Jid) -> Row | None:
+        """Look a user up by bare JID."""
+        return self.rows.get(str(user).encode())
+
+    def row(self, user: Jid) -> Row:
+        """Look a user up by bare JID, making the row if need be."""
+        key = str(user).encode()
+        row = self.rows.get(key)
+        if row is None:
+            row = self.rows[key] = Row(user)
+        return row
+
+    def tidy(self, user: Jid) -> None:
+        """Let go of a row in which nothing is left."""
+        key = str(user).encode()
+        row = self.rows.get(key)
+        if row is not None and row.empty:
+            del self.rows[key]
+
+    def membership(self, user: Jid, channel: Jid) -> Membership | None:
+        """Look up one membership."""
+        row = self.find(user)
+        return None if row is None else row.channels.get(str(channel).encode())
+
+    def join(self, user: Jid, membership: Membership) -> None:
+        """Enter a membership, in place of an older one."""
+        self.row(user).channels[str(membership.channel).encode()] = membership
+        self.services.add(membership.channel.domain)
+
+    def part(self, user: Jid, channel: Jid) -> None:
+        """Remove a membership, if there is one."""
+        row = self.find(user)
+        if row is not None:
+            row.channels.pop(str(channel).encode(), None)
+            self.tidy(user)
+
+    def all_devices_gone(self) -> None:
+        """Forget every device: the link that told of them is gone."""
+        for row in list(self.rows.values()):
+            row.devices.clear()
+            row.devices_changed()
+            self.tidy(row.jid)

@@ -1,0 +1,81 @@
+"""The outgoing rule: in whose name the component may speak, and to whom.
+
+The server believes whatever this component writes, so this is the one place that keeps
+a fault, or a clever stranger, from speaking as somebody else. It judges the very bytes
+that would be written. Copies of channel stanzas have their own form of the same rule:
+`fanout.fan_out` makes them only from what the mirror says was joined.
+"""
+
+from __future__ import annotations
+
+from component.core.mirror import Mirror, Row
+from component.framing import Frame, FramingError
+from schemas import jid
+from schemas.jid import Jid
+
+
+class Outgoing:
+    """Judges stanzas before they are written."""
+
+    def __init__(self, mirror: Mirror, own: Jid, domains: frozenset[str]) -> None:
+        self._mirror = mirror
+        self._own = own
+        self._domains = domains
+
+    def why_not(self, data: bytes) -> str | None:
+        """Give the reason why these bytes must not be written, or None."""
+        try:
+            frame = Frame(data)
+            sender = jid.parse(_text(frame.get(b"from")))
+            to = jid.parse(_text(frame.get(b"to")))
+        except (FramingError, ValueError):
+            return "unaddressed"
+        if frame.name not in {b"message", b"presence", b"iq"}:
+            return "no-stanza"
+        if sender == self._own:
+            return None
+        if sender.local is not None and sender.domain in self._domains:
+            return self._as_user(frame, sender, to)
+        return self._as_channel(sender, to)
+
+    def _as_user(self, frame: Frame, sender: Jid, to: Jid) -> str | None:
+        """In a user's name: to the own sessions, the own server and the own channels."""
+        is_presence = frame.name == b"presence"
+        if sender.resource is not None and not is_presence:
+            return "full-jid"
+        if to.bare == sender.bare:
+            return None if to.resource is not None else "own-account"
+        if sender.resource is None and frame.name == b"message":
+            # The refusal of a stranger's message is all an account ever says by message.
+            return None if frame.get(b"type") == b"error" else "message-as-user"
+        row = self._mirror.find(sender.bare)
+        return None if row is not None and _knows(row, to.bare) else "not-a-channel-of-the-user"
+
+    def _as_channel(self, sender: Jid, to: Jid) -> str | None:
+        """In a channel's name: to a user who has joined it."""
+        row = self._mirror.find(to.bare)
+        if row is None or not (
+            _is_joined(row, sender.bare) or _is_joined(row, jid.split_encoded(sender)[1])
+        ):
+            return "channel-not-joined"
+        return None
+
+
+def _is_joined(row: Row, channel: Jid) -> bool:
+    return str(channel).encode() in row.channels
+
+
+def _knows(row: Row, channel: Jid) -> bool:
+    key = str(channel).encode()
+    return key in row.channels or key in row.busy
+
+
+_ENTITIES = {b"&apos;": b"'", b"&quot;": b'"', b"&lt;": b"<", b"&gt;": b">", b"&amp;": b"&"}
+
+
+def _text(raw: bytes) -> str:
+    """Undo the escapes that `schemas.codec.escape` and servers make in addresses."""
+    if b"&" in raw:
+        for entity, character in _ENTITIES.items():
+            raw = raw.replace(entity, character)
+    return raw.decode()

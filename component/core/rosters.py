@@ -1,0 +1,95 @@
+"""The users' rosters: read, written and annotated through the tap (tap protocol C3, T4).
+
+Channels are in the roster because the XEP makes the roster the record of membership
+(XEP-0405 §5.8): subscription `from` where presence is shared, `none` where not.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+
+from component.core.context import Context
+from component.core.errors import Refusal, wait
+from schemas import codec, jid, roster
+from schemas.jid import Jid
+from schemas.stanza import Stanza
+
+Refused = Callable[[ET.Element | Refusal | None], None]
+"""Gets None when done, else why not."""
+
+
+class Rosters:
+    """Writes and reads roster items in the user's name."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def set(self, user: Jid, channel: Jid, subscription: str, then: Refused) -> None:
+        """Set a channel's item to `from` or `none`, or `remove` it."""
+        query = codec.from_xso(roster.Query(roster.Item(str(channel), subscription)))
+
+        def answered(reply: Stanza | None) -> None:
+            if reply is None:
+                then(wait("internal-server-error", "the roster did not answer"))
+            elif reply.type == "error":
+                error = reply.error
+                then(Refusal("cancel", "internal-server-error") if error is None else error)
+            else:
+                then(None)
+
+        context = self._context
+        request = context.iq("set", context.own, user, query)
+        context.ask(request, context.limits.server_timeout, answered)
+
+    def has(self, user: Jid, channel: Jid, then: Callable[[bool | None], None]) -> None:
+        """Find out whether a channel is in the roster; None if that cannot be read."""
+
+        def answered(reply: Stanza | None) -> None:
+            query = None if reply is None else reply.element.find(roster.QUERY_TAG)
+            if reply is None or reply.type != "result" or query is None:
+                then(None)
+            else:
+                then(any(_is_item(item, channel) for item in query.iterfind(roster.ITEM_TAG)))
+
+        context = self._context
+        query = codec.from_xso(roster.Query())
+        context.ask(
+            context.iq("get", context.own, user, query), context.limits.server_timeout, answered
+        )
+
+    def annotate(self, stanza: Stanza) -> None:
+        """Add `<channel/>` to the channels of a roster on its way to a session.
+
+        XEP-0405 §5.9. All else in it stays as it is; the server's mark goes.
+        """
+        query = stanza.element.find(roster.QUERY_TAG)
+        row = self._context.mirror.find(stanza.to.bare)
+        if query is not None:
+            for mark in query.findall(roster.ANNOTATE_TAG):
+                query.remove(mark)
+            for item in query.iterfind(roster.ITEM_TAG):
+                for forged in item.findall(roster.CHANNEL_TAG):
+                    item.remove(forged)
+                if row is None or not row.channels:
+                    continue
+                key = _canonical(item.get("jid", ""))
+                membership = None if key is None else row.channels.get(str(key).encode())
+                if membership is not None and item.get("subscription") != "remove":
+                    ET.SubElement(
+                        item,
+                        roster.CHANNEL_TAG,
+                        {"participant-id": membership.participant_id},
+                    )
+        self._context.send(stanza.element)
+
+
+def _canonical(text: str) -> Jid | None:
+    try:
+        return jid.parse(text)
+    except ValueError:
+        return None
+
+
+def _is_item(item: ET.Element, channel: Jid) -> bool:
+    return _canonical(item.get("jid", "")) == channel

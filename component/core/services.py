@@ -1,0 +1,90 @@
+"""Which domains are MIX services, and that the taps know them (tap protocol C5).
+
+Naming a domain to the taps diverts its presence and its iq results from everybody on
+the server. So nobody's word is taken for it, least of all that of a user who asks to
+join `friend@big-provider.example`: a domain is asked first whether it is a MIX service
+(XEP-0369 §6.1), and a lying one harms only its own traffic.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+
+from component.core.context import Context
+from component.core.errors import Refusal, wait
+from schemas import codec, disco, tap
+from schemas import stanza as stanzas
+from schemas.jid import Jid
+from schemas.namespaces import MIX_CORE
+from schemas.stanza import Stanza
+
+Verdict = Callable[[Refusal | ET.Element | None], None]
+"""Gets None if the domain is a MIX service, else why not: our refusal or its error."""
+
+
+class Services:
+    """Asks domains what they are, and keeps every tap's list complete."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._asked: dict[str, list[Verdict]] = {}
+
+    def announce(self, domain: str) -> None:
+        """Give one tap the whole list: from now on it takes the users' requests."""
+        services = tap.Services(sorted(self._context.mirror.services), complete=True)
+        self._tell(domain, services)
+
+    def check(self, domain: str, verdict: Verdict) -> None:
+        """Find out whether a domain is a MIX service, at once if that is known."""
+        if domain in self._context.mirror.services:
+            verdict(None)
+            return
+        waiting = self._asked.setdefault(domain, [])
+        waiting.append(verdict)
+        if len(waiting) > 1:
+            return
+        context = self._context
+        request = context.iq(
+            "get", context.own, Jid(None, domain, None), ET.Element(disco.QUERY_TAG)
+        )
+        context.ask(
+            request, context.limits.channel_timeout, lambda reply: self._answered(domain, reply)
+        )
+
+    def forget_asked(self) -> None:
+        """Let go of what was asked: the link is gone."""
+        self._asked.clear()
+
+    def _answered(self, domain: str, reply: Stanza | None) -> None:
+        result = self._judge(domain, reply)
+        if result is None:
+            self._context.mirror.services.add(domain)
+            for own_domain in self._context.taps:
+                self._tell(own_domain, tap.Services([domain], complete=False))
+        for verdict in self._asked.pop(domain, []):
+            verdict(result)
+
+    def _judge(self, domain: str, reply: Stanza | None) -> Refusal | ET.Element | None:
+        if reply is None:
+            return wait("remote-server-timeout", f"{domain} did not answer")
+        if reply.type == "error" and reply.error is not None:
+            return reply.error
+        query = reply.element.find(disco.QUERY_TAG)
+        features = frozenset() if query is None else disco.features_of(query)
+        if features.isdisjoint(MIX_CORE):
+            return Refusal("cancel", "item-not-found", f"{domain} is no MIX service")
+        return None
+
+    def _tell(self, domain: str, services: tap.Services) -> None:
+        context = self._context
+        context.send(
+            stanzas.make(
+                stanzas.MESSAGE,
+                None,
+                context.own,
+                Jid(None, domain, None),
+                None,
+                codec.from_xso(services),
+            )
+        )

@@ -1,0 +1,211 @@
+"""One XEP-0114 stream: header, handshake, frames, keepalive, backpressure, end.
+
+An asyncio.Protocol and no more: what comes is framed and handed on in the same call, what
+is to be said is written in one piece for each read. When the server takes less than it
+gives, reading pauses, so that memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+from component.framing import START_TAG, Frame, Framer, FramingError
+from schemas import codec
+from schemas.namespaces import COMPONENT, STREAMS
+
+WRITE_BUFFER = 1_048_576
+"""Bytes that may wait to be written before reading pauses."""
+
+HEADER_BYTES = 8_192
+"""Bytes of the longest stream header accepted."""
+
+_CLOSE = b"</stream:stream>"
+
+
+class State(Enum):
+    """How far a stream has come."""
+
+    HEADER = 1
+    HANDSHAKE = 2
+    UP = 3
+    CLOSED = 4
+
+
+class Lanes(Protocol):
+    """What deals with the frames of a stream that is up."""
+
+    def up(self, write: Callable[[bytes], None]) -> None:
+        """Begin; `write` puts bytes onto the link."""
+
+    def receive(self, frames: list[Frame]) -> None:
+        """Deal with what one read brought, in order."""
+
+
+class Stream(asyncio.Protocol):
+    """The client side of one stream; `ended` gets the reason when it is over.
+
+    The reason is the condition of a stream error, or "closed", "silent" or "unreachable"
+    for an end without one.
+    """
+
+    def __init__(
+        self,
+        jid: str,
+        secret: str,
+        peer: str,
+        lanes: Lanes,
+        *,
+        max_bytes: int,
+        keepalive: float,
+    ) -> None:
+        self._jid = jid
+        self._secret = secret
+        self._peer = peer
+        self._lanes = lanes
+        self._keepalive = keepalive
+        self._framer = Framer(max_bytes)
+        self._state = State.HEADER
+        self._header = b""
+        self._heard = False
+        self._pinged = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+        self._reason = "closed"
+        self.was_up = False
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    # -- asyncio.Protocol ----------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Open the stream."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self._write(
+            f"<?xml version='1.0'?><stream:stream xmlns='{COMPONENT}'"
+            f" xmlns:stream='{STREAMS}' to='{codec.escape(self._jid)}'>".encode()
+        )
+        self._listen_for_life()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the server sent."""
+        self._heard = True
+        self._pinged = False
+        try:
+            if self._state is State.HEADER:
+                data = self._read_header(data)
+            if self._state in {State.HANDSHAKE, State.UP}:
+                self._read_frames(data)
+        except FramingError as error:
+            self.fail(error.condition)
+
+    def pause_writing(self) -> None:
+        """Stop reading: the server does not keep up."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read on."""
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Report the end."""
+        self._state = State.CLOSED
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.ended.done():
+            self.ended.set_result(self._reason)
+
+    # -- for the service -----------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the stream in good order; what was written still goes out."""
+        self._end(_CLOSE)
+
+    def fail(self, condition: str) -> None:
+        """End the stream because of what the peer sent, and say why."""
+        self._reason = condition
+        error = f"<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
+        self._end(f"<stream:error>{error}</stream:error>".encode() + _CLOSE)
+
+    # -- inside --------------------------------------------------------------------------
+
+    def _end(self, last_words: bytes) -> None:
+        if self._state is State.CLOSED or self._transport is None:
+            return
+        self._state = State.CLOSED
+        self._write(last_words)
+        self._transport.close()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _read_header(self, data: bytes) -> bytes:
+        """Read the server's stream header; give what came after it."""
+        self._header += data
+        start = self._header.find(b"<stream:stream")
+        match = START_TAG.match(self._header, start) if start >= 0 else None
+        if match is None:
+            if len(self._header) > HEADER_BYTES:
+                raise FramingError("not-well-formed", "no stream header")
+            return b""
+        stream_id = Frame(match[0]).get(b"id")
+        digest = hashlib.sha1(stream_id + self._secret.encode(), usedforsecurity=False)
+        self._write(f"<handshake>{digest.hexdigest()}</handshake>".encode())
+        self._state = State.HANDSHAKE
+        return self._header[match.end() :]
+
+    def _read_frames(self, data: bytes) -> None:
+        frames: list[Frame] = []
+        for frame in self._framer.feed(data):
+            if frame.name == b"stream:error":
+                self._reason = _condition(frame.data)
+            elif self._state is State.HANDSHAKE:
+                if frame.name != b"handshake":
+                    raise FramingError("invalid-xml", "no handshake")
+                self._state = State.UP
+                self.was_up = True
+                self._lanes.up(self._write)
+            elif frame.get(b"id") != _PING_ID:
+                frames.append(frame)
+        if frames and self._state is State.UP:
+            self._lanes.receive(frames)
+        if self._framer.closed:
+            self._end(_CLOSE)
+
+    def _listen_for_life(self) -> None:
+        """Ask after a silent while; a link that stays silent then is half-open."""
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._keepalive, self._listen_for_life)
+        if self._heard:
+            self._heard = False
+            return
+        if self._pinged or self._state is not State.UP:
+            self._reason = "silent"
+            if self._transport is not None:
+                self._transport.abort()
+            return
+        self._pinged = True
+        self._write(
+            f"<iq type='get' from='{codec.escape(self._jid)}' to='{codec.escape(self._peer)}'"
+            f" id='{_PING_ID.decode()}'><ping xmlns='urn:xmpp:ping'/></iq>".encode()
+        )
+
+
+_PING_ID = b"mixpam-keepalive"
+
+
+def _condition(data: bytes) -> str:
+    """Read the condition of a stream error."""
+    try:
+        element = codec.read(data)
+    except codec.MalformedStanza:
+        return "undefined-condition"
+    first = next(iter(element), None)
+    return "undefined-condition" if first is None else first.tag.partition("}")[2]

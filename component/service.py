@@ -1,0 +1,186 @@
+"""The shell: joins link, core and store, and carries the core's effects out.
+
+Nothing is decided here. All the ways out of the process lead through `Service._say`,
+which asks the outgoing rule, or `fan_out`, which is the rule for copies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import structlog
+from redis.exceptions import RedisError
+
+from component import __version__
+from component.core.context import Limits
+from component.core.effects import Copy, Count, Effect, Report, Send, Write
+from component.core.fanout import copies, fan_out
+from component.core.machine import Core
+from component.core.outgoing import Outgoing
+from component.framing import Frame
+from component.link.connection import Connection
+from component.store.store import Store
+from schemas import jid
+from schemas.settings import Settings
+
+
+class Service:
+    """One running component."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = structlog.get_logger()
+        own = jid.parse(settings.component_jid)
+        limits = Limits(
+            channel_timeout=settings.channel_timeout,
+            disco_timeout=settings.disco_timeout,
+            max_channels=settings.max_channels,
+            max_pending=settings.max_pending,
+            caps_cache=settings.caps_cache,
+        )
+        self._core = Core(
+            own,
+            settings.domains,
+            limits,
+            lambda: secrets.token_hex(8),
+            settings.contact,
+        )
+        self._outgoing = Outgoing(self._core.mirror, own, frozenset(settings.domains))
+        self._store = Store(settings, self._report, self._written)
+        self._connection = Connection(settings, self, self._report)
+        self._write: Callable[[bytes], None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        self._report("start", version=__version__, component=self._settings.component_jid)
+        stopped = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, stopped.set)
+        serving = asyncio.create_task(self._serve())
+        stopping = asyncio.create_task(stopped.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        self._report("stop")
+        self._connection.stop()
+        if not stopped.is_set():
+            await serving  # a fault of ours: let it be seen
+        if self._write is not None:
+            await asyncio.wait({serving}, timeout=2)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        await self._store.close()
+
+    async def _serve(self) -> None:
+        await self._load()
+        writing = asyncio.create_task(self._store.run())
+        try:
+            await self._connection.run(self._lost)
+        finally:
+            writing.cancel()
+
+    async def _load(self) -> None:
+        while True:
+            await self._store.wait_until_there()
+            try:
+                loaded = await self._store.load()
+            except (RedisError, OSError):
+                continue
+            break
+        for user, membership in loaded.memberships:
+            self._core.load_membership(user, membership)
+        for user, entry in loaded.journal:
+            self._core.load_journal(user, entry)
+        for key, capability in loaded.capabilities:
+            self._core.load_capability(key, capability)
+        self._report(
+            "loaded",
+            memberships=len(loaded.memberships),
+            unfinished=len(loaded.journal),
+            capabilities=len(loaded.capabilities),
+            set_aside=loaded.set_aside,
+        )
+
+    # -- the lanes (link.stream.Lanes) -----------------------------------------------------
+
+    def up(self, write: Callable[[bytes], None]) -> None:
+        """Begin with a new link."""
+        self._write = write
+        self._report("link-up")
+
+    def receive(self, frames: list[Frame]) -> None:
+        """Deal with what one read brought: hot lane first, control lane for the rest."""
+        mirror, core, out = self._core.mirror, self._core, []
+        now = self._loop.time()
+        for frame in frames:
+            made = fan_out(mirror, frame)
+            if made is None:
+                out += self._carry_out(core.receive(frame, now))
+            else:
+                out += made
+        self._say(out)
+        self._set_timer()
+
+    def _lost(self) -> None:
+        self._write = None
+        self._say(self._carry_out(self._core.link_lost(self._loop.time())))
+        self._set_timer()
+
+    # -- effects ---------------------------------------------------------------------------
+
+    def _carry_out(self, effects: Iterable[Effect]) -> list[bytes]:
+        """Do what the core wants; give what is to be said, in order."""
+        out: list[bytes] = []
+        for effect in effects:
+            match effect:
+                case Send(data):
+                    reason = self._outgoing.why_not(data)
+                    if reason is None:
+                        out.append(data)
+                    else:
+                        self.counts["outgoing-refused", reason] += 1
+                        self._report("outgoing-refused", "error", reason=reason)
+                case Copy(frame, row, channel):
+                    if channel in row.channels:
+                        out += copies(row.copies, frame)
+                case Write():
+                    self._store.put(effect)
+                case Report(event, level, facts):
+                    self._report(event, level, **facts)
+                case Count(what, reason):
+                    self.counts[what, reason] += 1
+        return out
+
+    def _say(self, out: list[bytes]) -> None:
+        """Write in one piece what one input gave rise to."""
+        if out and self._write is not None:
+            self._write(b"".join(out))
+
+    def _written(self, token: int, done: bool) -> None:
+        effects = self._core.written(token, self._loop.time(), done=done)
+        self._say(self._carry_out(effects))
+        self._set_timer()
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._say(self._carry_out(self._core.tick(self._loop.time())))
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Have the core's next deadline in the loop, and only that."""
+        due = self._core.next_deadline
+        if self._timer is not None:
+            if due is not None and self._timer.when() <= due:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer = self._loop.call_at(due, self._tick)
+
+    def _report(self, event: str, level: str = "info", **facts: object) -> None:
+        getattr(self._log, level)(event, **facts)

@@ -1,0 +1,1 @@
+"""The memory: what Redis holds, how it is named, read and written."""

@@ -1,0 +1,35 @@
+"""Names of keys in Redis.
+
+Everything of one user carries one hash tag, `{user@domain}`, so that it lives on one node
+of a cluster. Names are percent-encoded: `{}` and `:` are legal in JIDs.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote
+
+
+class Keys:
+    """Makes and reads key names below one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self.capabilities = f"{prefix}:capabilities"
+        self.set_aside = f"{prefix}:set-aside"
+        self.all_users = f"{prefix}:{{*}}:*"
+
+    def channels(self, user: str) -> str:
+        """Name the hash of a user's memberships: channel -> record."""
+        return f"{self._prefix}:{{{quote(user, safe='@')}}}:channels"
+
+    def journal(self, user: str) -> str:
+        """Name the hash of a user's changes under way: channel -> record."""
+        return f"{self._prefix}:{{{quote(user, safe='@')}}}:journal"
+
+    def read(self, key: str) -> tuple[str, str] | None:
+        """Give (user, "channels" or "journal") of a user's key; None for any other."""
+        start = f"{self._prefix}:{{"
+        user, brace, kind = key.removeprefix(start).partition("}:")
+        if not key.startswith(start) or not brace or kind not in {"channels", "journal"}:
+            return None
+        return unquote(user), kind

@@ -1,0 +1,233 @@
+"""Between bytes, element trees and XSOs.
+
+Every control stanza is read by a parser of its own that dies with it: a long-lived
+parser, and anything of lxml, keeps each name it ever saw, and a stranger who invents
+names would fill it up. Limits on depth and number of elements are checked while
+reading. Trees are xml.etree elements with `{namespace}name` tags; stanzas are always
+in `jabber:client`, whatever the stream calls its default namespace.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from typing import Any, TypeVar
+from xml.parsers import expat
+
+from aioxmpp.xso.model import Context
+
+from schemas.namespaces import CLIENT, STREAMS, XML
+
+MAX_DEPTH = 100
+"""Levels of nesting in one control stanza; the deepest legitimate ones have some 15."""
+
+MAX_ELEMENTS = 50_000
+"""Elements in one control stanza; a roster of 10,000 items has some 30,000."""
+
+_ROOT_OPEN = f"<r xmlns='{CLIENT}' xmlns:stream='{STREAMS}'>".encode()
+_ROOT_CLOSE = b"</r>"
+
+X = TypeVar("X")
+
+
+class MalformedStanza(ValueError):  # noqa: N818 - a fact about the stanza, named as one
+    """A stanza that cannot be read; the text says why."""
+
+
+class _Reader:
+    """Builds one tree and refuses what XMPP forbids (RFC 6120 §11.1)."""
+
+    def __init__(self) -> None:
+        self.builder = ET.TreeBuilder()
+        self.depth = 0
+        self.elements = 0
+        parser = expat.ParserCreate(namespace_separator="}")
+        parser.buffer_text = True
+        parser.ordered_attributes = False
+        parser.StartElementHandler = self.start
+        parser.EndElementHandler = self.end
+        parser.CharacterDataHandler = self.builder.data
+        parser.StartDoctypeDeclHandler = self.refuse
+        parser.ProcessingInstructionHandler = self.refuse
+        parser.CommentHandler = self.refuse
+        self.parser = parser
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
+        self.elements += 1
+        if self.depth > MAX_DEPTH or self.elements > MAX_ELEMENTS:
+            raise MalformedStanza("nested too deeply or too many elements")
+        self.builder.start(_clark(name), {_clark(key): value for key, value in attributes.items()})
+
+    def end(self, name: str) -> None:
+        self.depth -= 1
+        self.builder.end(_clark(name))
+
+    def refuse(self, *_: object) -> None:
+        raise MalformedStanza("document types, comments and instructions are not XMPP")
+
+
+def _clark(name: str) -> str:
+    return "{" + name if "}" in name else name
+
+
+def read(data: bytes) -> ET.Element:
+    """Read one stanza as it was cut from the stream.
+
+    Raises MalformedStanza for anything but one well-formed, harmless element.
+    """
+    reader = _Reader()
+    try:
+        reader.parser.Parse(_ROOT_OPEN + data + _ROOT_CLOSE, True)
+    except expat.ExpatError as error:
+        raise MalformedStanza(f"not well-formed: {error}") from None
+    root = reader.builder.close()
+    if len(root) != 1:
+        raise MalformedStanza("not one element")
+    return root[0]
+
+
+def write(element: ET.Element) -> bytes:
+    """Write a tree for a stream whose default namespace stands for `jabber:client`.
+
+    Namespaces are declared as defaults where they begin, never by invented prefixes,
+    because some peers compare names as text.
+    Raises MalformedStanza if a text holds what XML cannot carry.
+    """
+    pieces: list[str] = []
+    _write(element, CLIENT, pieces)
+    return "".join(pieces).encode()
+
+
+def _write(element: ET.Element, inherited: str, out: list[str]) -> None:
+    namespace, name = _split(element.tag)
+    out.append(f"<{name}")
+    if namespace != inherited:
+        out.append(f" xmlns='{escape(namespace)}'")
+    for index, (key, value) in enumerate(element.attrib.items()):
+        space, local = _split(key)
+        if not space:
+            out.append(f" {local}='{escape(value)}'")
+        elif space == XML:
+            out.append(f" xml:{local}='{escape(value)}'")
+        else:
+            out.append(f" xmlns:a{index}='{escape(space)}' a{index}:{local}='{escape(value)}'")
+    text = element.text
+    if not text and not len(element):
+        out.append("/>")
+        return
+    out.append(">")
+    if text:
+        out.append(escape(text))
+    for child in element:
+        _write(child, namespace, out)
+        if child.tail:
+            out.append(escape(child.tail))
+    out.append(f"</{name}>")
+
+
+def _split(tag: str) -> tuple[str, str]:
+    if tag[:1] != "{":
+        return "", tag
+    namespace, _, name = tag[1:].partition("}")
+    return namespace, name
+
+
+_ESCAPES = {
+    ord("&"): "&amp;",
+    ord("<"): "&lt;",
+    ord(">"): "&gt;",
+    ord("'"): "&apos;",
+    ord('"'): "&quot;",
+    # A parser would turn these into spaces inside an attribute.
+    ord("\t"): "&#9;",
+    ord("\n"): "&#10;",
+    ord("\r"): "&#13;",
+}
+_ILLEGAL = {
+    *range(9), 11, 12, *range(14, 32), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF,
+}  # fmt: skip
+_ILLEGAL_CHARACTERS = frozenset(map(chr, _ILLEGAL))
+
+
+def escape(text: str) -> str:
+    """Escape a text for use as character data or within any quotes.
+
+    Raises MalformedStanza if it holds a character XML 1.0 forbids.
+    """
+    if text.isascii() and text.isalnum():
+        return text
+    if not _ILLEGAL_CHARACTERS.isdisjoint(text):
+        raise MalformedStanza("a character that XML cannot carry")
+    return text.translate(_ESCAPES)
+
+
+def to_xso(element: ET.Element, kind: type[X]) -> X:
+    """Read a tree as an XSO of the class `kind`.
+
+    Children the class does not know are dropped, as XSOs do: use the tree itself for
+    what passes through. Raises MalformedStanza if it does not fit the class.
+    """
+    events = _events(element)
+    _, *start = next(events)
+    generator = kind.parse_events(start, Context())  # type: ignore[attr-defined]
+    try:
+        next(generator)
+        for event in events:
+            generator.send(event)
+    except StopIteration as done:
+        result: X = done.value
+        return result
+    except Exception as error:  # noqa: BLE001 - aioxmpp lets errors of any class out
+        raise MalformedStanza(f"{_split(element.tag)[1]}: {error}") from None
+    raise MalformedStanza("unfinished element")  # pragma: no cover - trees are balanced
+
+
+def _events(element: ET.Element) -> Iterator[tuple[Any, ...]]:
+    namespace, name = _split(element.tag)
+    attributes = {
+        (space or None, local): value
+        for (space, local), value in ((_split(key), v) for key, v in element.attrib.items())
+    }
+    yield "start", namespace, name, attributes
+    if element.text:
+        yield "text", element.text
+    for child in element:
+        yield from _events(child)
+        if child.tail:
+            yield "text", child.tail
+    yield ("end",)
+
+
+class _TreeSink:
+    """The part of a SAX handler that XSOs write to."""
+
+    def __init__(self) -> None:
+        self.builder = ET.TreeBuilder()
+
+    def startElementNS(  # noqa: N802 - SAX's name
+        self, name: tuple[str, str], _: object, attributes: dict[tuple[str | None, str], str]
+    ) -> None:
+        self.builder.start(
+            f"{{{name[0]}}}{name[1]}",
+            {local if not space else f"{{{space}}}{local}": value
+             for (space, local), value in attributes.items()},
+        )  # fmt: skip
+
+    def endElementNS(self, name: tuple[str, str], _: object) -> None:  # noqa: N802 - likewise
+        self.builder.end(f"{{{name[0]}}}{name[1]}")
+
+    def characters(self, text: str) -> None:
+        self.builder.data(text)
+
+    def startPrefixMapping(self, *_: object) -> None:  # noqa: N802 - likewise
+        """Ignore the prefix an XSO would like: `write` uses none."""
+
+    endPrefixMapping = startPrefixMapping  # noqa: N815 - likewise
+
+
+def from_xso(xso: object) -> ET.Element:
+    """Write an XSO as a tree."""
+    sink = _TreeSink()
+    xso.xso_serialise_to_sax(sink)  # type: ignore[attr-defined]
+    return sink.builder.close()

@@ -1,0 +1,65 @@
+"""What Redis holds: versioned records, one JSON document each.
+
+A record is validated on every read; one that does not fit is the store's to set aside.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from schemas import jid
+from schemas.mix import MAX_PARTICIPANT_ID
+
+
+def _bare(text: str) -> str:
+    parsed = jid.parse(text)
+    if not parsed.is_bare_user or str(parsed) != text:
+        raise ValueError("not a canonical bare JID")
+    return text
+
+
+BareJid = Annotated[str, AfterValidator(_bare)]
+
+
+CoreVersion = Literal[0, 1]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    v: Literal[1] = 1
+
+
+class MembershipRecord(_Record):
+    """A user is a participant of a channel."""
+
+    channel: BareJid
+    participant_id: Annotated[str, Field(min_length=1, max_length=MAX_PARTICIPANT_ID)]
+    nick: str | None = None
+    nodes: list[str] = []
+    core: CoreVersion = 1
+    shares_presence: bool = True
+
+
+class JournalRecord(_Record):
+    """A change of membership that is under way.
+
+    `ask`: the channel has been asked, or is about to be. `roster`: the membership is
+    written and the roster has to follow. `member` tells whether the user was a
+    participant before.
+    """
+
+    kind: Literal["join", "leave"]
+    channel: BareJid
+    step: Literal["ask", "roster"]
+    core: CoreVersion = 1
+    member: bool = False
+    shares_presence: bool = True
+
+
+class CapabilityRecord(_Record):
+    """What a verified capabilities hash stands for, as far as we care."""
+
+    features: list[str]

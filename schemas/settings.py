@@ -1,0 +1,230 @@
+"""Settings: environment variables, each with a meaning, a default, a check and an example.
+
+The README's table and the one-line errors an operator sees are made from this model, so
+that neither can differ from what the program does.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from schemas import jid
+
+PREFIX = "MIXPAM_"
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; `lines` has one sentence for each, fit for a terminal."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def _domain(text: str) -> str:
+    parsed = jid.parse(text)
+    if parsed.local is not None or parsed.resource is not None:
+        raise ValueError("must be a domain, without @ and /")
+    return str(parsed)
+
+
+def _address(text: str) -> str:
+    return str(jid.parse(text).bare)
+
+
+Domain = Annotated[str, AfterValidator(_domain)]
+Address = Annotated[str, AfterValidator(_address)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class Settings(BaseSettings):
+    """All settings of the component; see each field's description."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    component_jid: Domain = Field(
+        description="Domain of the component, as in the server's configuration.",
+        examples=["mixpam.example.org"],
+    )
+    secret: SecretStr = Field(
+        min_length=1,
+        description="Secret shared with the server. "
+        "MIXPAM_SECRET_FILE names a file that holds it instead.",
+        examples=["a long random word"],
+    )
+    domains: Annotated[tuple[Domain, ...], NoDecode, Field(min_length=1)] = Field(
+        description="Domains of the users that are served, separated by commas.",
+        examples=["example.org"],
+    )
+    server_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Where the server listens for components.",
+        examples=["127.0.0.1"],
+    )
+    server_port: Port = Field(
+        5347, description="Port on which the server listens for components.", examples=["5347"]
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis that keeps memberships and capabilities. "
+        "MIXPAM_REDIS_URL_FILE names a file that holds it instead.",
+        examples=["redis://:password@127.0.0.1:6379/0"],
+    )
+    redis_prefix: str = Field(
+        "mixpam",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="First word of every key in Redis.",
+        examples=["mixpam"],
+    )
+    redis_timeout: Seconds = Field(
+        5, description="Seconds until Redis counts as away.", examples=["5"]
+    )
+    channel_timeout: Seconds = Field(
+        30,
+        description="Seconds a channel has to answer a join or leave.",
+        examples=["30"],
+    )
+    disco_timeout: Seconds = Field(
+        30,
+        description="Seconds a device has to tell what it can do; then it counts as not MIX.",
+        examples=["30"],
+    )
+    max_channels: Annotated[int, Field(ge=1)] = Field(
+        1000, description="Channels one user may be in.", examples=["1000"]
+    )
+    max_pending: Annotated[int, Field(ge=1)] = Field(
+        10, description="Joins and leaves of one user that may be under way.", examples=["10"]
+    )
+    max_stanza_bytes: Annotated[int, Field(ge=10_000)] = Field(
+        262_144,
+        description="Bytes of the largest stanza accepted from the server.",
+        examples=["262144"],
+    )
+    caps_cache: Annotated[int, Field(ge=100)] = Field(
+        10_000,
+        description="Capabilities hashes remembered; the least used make room.",
+        examples=["10000"],
+    )
+    keepalive: Seconds = Field(
+        20,
+        description="Seconds of silence after which the link is tested; "
+        "twice that without an answer and it is dead.",
+        examples=["20"],
+    )
+    contact: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses of the operator shown in service discovery (XEP-0157).",
+        examples=["xmpp:admin@example.org,mailto:admin@example.org"],
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least important log entries that are written.", examples=["info"]
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto",
+        description="How log entries look; auto is console on a terminal, JSON elsewhere.",
+        examples=["json"],
+    )
+
+    @field_validator("domains", "contact", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+
+SECRETS = ("secret", "redis_url")
+"""Fields that may come from a file named by `<variable>_FILE`."""
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment.
+
+    Raises SettingsError with one line for each variable that is missing or wrong.
+    """
+    environment = dict(os.environ if environment is None else environment)
+    problems: list[str] = []
+    values: dict[str, object] = {}
+    for name in Settings.model_fields:
+        variable = PREFIX + name.upper()
+        if variable in environment:
+            values[name] = environment[variable]
+        file_variable = f"{variable}_FILE"
+        if name in SECRETS and file_variable in environment:
+            try:
+                values[name] = _read_secret(Path(environment[file_variable]))
+            except (OSError, ValueError) as error:
+                problems.append(f"{file_variable}: {_reason(error)}")
+                values.setdefault(name, "unusable")
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known |= {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
+    problems += [
+        f"{variable}: no such setting (`mixpam settings` lists them)"
+        for variable in sorted(environment)
+        if variable.startswith(PREFIX) and variable not in known
+    ]
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        problems += [_explain(dict(detail)) for detail in error.errors(include_input=False)]
+        raise SettingsError(problems) from None
+    if settings.component_jid in settings.domains:
+        problems.append(
+            f"{PREFIX}COMPONENT_JID: must differ from the users' domains in {PREFIX}DOMAINS"
+        )
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def _read_secret(path: Path) -> str:
+    """Read a secret's file; refuse one that everybody may read."""
+    if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise ValueError(f"{path} is open to everybody; run: chmod o-rwx {path}")
+    value = path.read_text(encoding="utf-8").strip()
+    if not value:
+        raise ValueError(f"{path} is empty")
+    return value
+
+
+def _explain(detail: dict[str, object]) -> str:
+    """Put one of pydantic's findings as: variable, what is wrong, an example."""
+    location = detail["loc"]
+    name = str(location[0]) if isinstance(location, tuple) and location else "?"
+    example = (Settings.model_fields[name].examples or ["?"])[0]
+    if detail["type"] in {"missing", "string_too_short", "too_short"}:
+        what = "is not set"
+    else:
+        what = str(detail["msg"]).removeprefix("Value error, ")
+        what = what[:1].lower() + what[1:]
+    return f"{PREFIX}{name.upper()}: {what} (example: {PREFIX}{name.upper()}={example!r})"
+
+
+def table() -> str:
+    """Write the settings as the README's Markdown table."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        if field.is_required():
+            default = "required"
+        else:
+            value = field.default
+            if isinstance(value, SecretStr):
+                value = value.get_secret_value()
+            elif isinstance(value, tuple):
+                value = ",".join(value)
+            default = f"`{value}`" if value != "" else "none"
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,88 @@
+"""What the tap and the component tell each other (`mixpam:tap:1`, deploy/tap-protocol.md)."""
+
+from __future__ import annotations
+
+from aioxmpp import xso
+
+from schemas.namespaces import TAP
+
+
+class Hello(xso.XSO):
+    """The tap of one domain introduces itself."""
+
+    TAG = (TAP, "hello")
+    UNKNOWN_ATTR_POLICY = xso.UnknownAttrPolicy.DROP
+
+    version = xso.Attr("version")
+    tap = xso.Attr("tap", default="?")
+    software = xso.Attr("software", default="?")
+    archive = xso.Attr("archive", type_=xso.Bool(), default=False)
+
+
+class Replayed(xso.XSO):
+    """All current sessions have been reported."""
+
+    TAG = (TAP, "replayed")
+
+
+class _AboutUser(xso.XSO):
+    jid = xso.Attr("jid")
+
+
+class UserRemoved(_AboutUser):
+    """An account was deleted; `jid` is bare."""
+
+    TAG = (TAP, "user-removed")
+
+
+class Hibernated(_AboutUser):
+    """An XEP-0198 session lost its connection and waits; `jid` is full."""
+
+    TAG = (TAP, "hibernated")
+
+
+class Resumed(_AboutUser):
+    """An XEP-0198 session came back; `jid` is full."""
+
+    TAG = (TAP, "resumed")
+
+
+class S2S(xso.XSO):
+    """The connection to a remote domain came up or went down."""
+
+    TAG = (TAP, "s2s")
+
+    domain = xso.Attr("domain")
+    state = xso.Attr("state", validator=xso.RestrictToSet({"up", "down"}))
+
+
+class Service(xso.XSO):
+    """One MIX domain."""
+
+    TAG = (TAP, "service")
+
+    jid = xso.Attr("jid")
+
+    def __init__(self, jid: str) -> None:
+        super().__init__()
+        self.jid = jid
+
+
+class Services(xso.XSO):
+    """The MIX domains in use: all of them (`complete`) or additions."""
+
+    TAG = (TAP, "services")
+
+    complete = xso.Attr("complete", type_=xso.Bool(), default=False)
+    services = xso.ChildList([Service])
+
+    def __init__(self, domains: list[str], *, complete: bool) -> None:
+        super().__init__()
+        self.complete = complete
+        self.services.extend(Service(domain) for domain in domains)
+
+
+EVENTS: dict[str, type[xso.XSO]] = {
+    f"{{{TAP}}}{cls.TAG[1]}": cls
+    for cls in (Hello, Replayed, UserRemoved, Hibernated, Resumed, S2S)
+}
