@@ -64,6 +64,25 @@ local function deliver(session, stanza)
 	if queue then queue.push = nil; end
 end
 
+-- T4, T5: what kind of IQ from the component this would be the awaited one for.
+local function answers(stanza)
+	local type, query = stanza.attr.type, stanza.tags[1];
+	local roster = query and query.name == "query" and query.attr.xmlns == ROSTER;
+	if type == "set" then return roster and "push"; end
+	return type == "result" and roster and "roster" or (type == "result" or type == "error") and "answer";
+end
+-- Kept on the session, to survive a reload. `otherwise`: what it gets if the component fails.
+local function await(session, id, kind, otherwise)
+	local entry = { id = id, kind = kind, otherwise = otherwise };
+	session.mixpam_awaited = session.mixpam_awaited or {};
+	table.insert(session.mixpam_awaited, entry);
+	return entry;
+end
+local function release(session, entry)
+	if not entry.over then deliver(session, entry.otherwise); end
+	entry.over = true;
+end
+
 -- T1: messages of channels
 
 local function is_channel_message(stanza)
@@ -114,12 +133,10 @@ end, -0.25);
 -- T2, T6, presence towards channels
 
 -- 10: after mod_blocklist (100), before mod_presence (0).
-local detoured = { available = true, unavailable = true, error = true, probe = true };
 module:hook("presence/bare", function (event)
 	local attr = event.stanza.attr;
-	if attr.to and in_mix_domain(attr.from) and detoured[attr.type or "available"] and account_exists(attr.to) then
-		return divert(event.stanza);
-	end
+	if not attr.to or not in_mix_domain(attr.from) or (attr.type or ""):find("subscribe") then return; end
+	return account_exists(attr.to) and divert(event.stanza) or nil;
 end, 10);
 
 -- 150: before anybody decorates it. No `to` is what a broadcast has; mod_presence makes one at a session's end.
@@ -160,9 +177,9 @@ module:hook("iq/self", function (event)
 	local session, request = event.origin, st.clone(event.stanza);
 	if not is_pam_request(request) then return; end
 	request.attr.to = jid.bare(session.full_jid);
-	if not up then return session.send(st.error_reply(request, "cancel", "service-unavailable")) or true; end
-	session.mixpam_requests = session.mixpam_requests or {}; -- on the session, to survive a reload of this module
-	table.insert(session.mixpam_requests, request);
+	local refusal = st.error_reply(request, "cancel", "service-unavailable");
+	if not up then return session.send(refusal) or true; end
+	await(session, request.attr.id, "answer", refusal);
 	return divert(request);
 end, 10);
 
@@ -180,27 +197,15 @@ end
 
 -- T4: rosters for sessions that asked for annotation
 
-local function is_roster(stanza)
-	local type, query = stanza.attr.type, stanza.tags[1];
-	return (type == "result" or type == "set") and query and query.name == "query" and query.attr.xmlns == ROSTER;
-end
-
-local function release(session, entry)
-	if not entry.over then
-		entry.over = true;
-		deliver(session, entry.stanza);
-	end
-end
-
 local function divert_roster(stanza, session)
-	if not link or stanza == passing or stanza.name ~= "iq" or not is_roster(stanza) then return stanza; end
-	local copy, entry = st.clone(stanza), { stanza = stanza }; -- all sessions share one push: never change it
+	local kind = link and stanza ~= passing and stanza.name == "iq" and answers(stanza);
+	if kind ~= "roster" and kind ~= "push" then return stanza; end
+	local copy = st.clone(stanza); -- all sessions share one push: never change it
 	copy.attr.from, copy.attr.to = copy.attr.from or jid.bare(session.full_jid), session.full_jid;
 	local annotate = st.stanza("annotate", { xmlns = ANNOTATE });
 	table.insert(copy.tags[1], 1, annotate);
 	table.insert(copy.tags[1].tags, 1, annotate);
-	session.mixpam_rosters = session.mixpam_rosters or {};
-	table.insert(session.mixpam_rosters, entry);
+	local entry = await(session, stanza.attr.id, kind, stanza);
 	module:add_timer(ROSTER_TIMEOUT, function () release(session, entry); end);
 	divert(copy);
 end
@@ -223,25 +228,17 @@ end, 10);
 
 -- C1: stanzas for one session
 
-local function take(list, id, type)
-	for i, entry in ipairs(list or {}) do
-		local attr = entry.stanza and entry.stanza.attr or entry.attr;
-		if attr.id == id and (not type or attr.type == type) then return table.remove(list, i); end
-	end
-end
-
 -- Closes what an IQ for `session` answers; tells whether to deliver it.
 local function settle(session, stanza)
-	local attr = stanza.attr;
-	local entry = is_roster(stanza) and take(session.mixpam_rosters, attr.id, attr.type);
-	if not entry then
-		if attr.type == "result" or attr.type == "error" then take(session.mixpam_requests, attr.id); end
-		return true;
+	local attr, kind = stanza.attr, answers(stanza);
+	for i, entry in ipairs(session.mixpam_awaited or {}) do
+		if entry.id == attr.id and entry.kind == kind then
+			table.remove(session.mixpam_awaited, i);
+			if kind ~= "answer" then attr.from, attr.to = entry.otherwise.attr.from, entry.otherwise.attr.to; end
+			return not entry.over; -- if it is, this is too late: the client has the original
+		end
 	end
-	attr.from, attr.to = entry.stanza.attr.from, entry.stanza.attr.to;
-	local late = entry.over; -- the client has the original
-	entry.over = true;
-	return not late;
+	return true;
 end
 
 -- 10: before mod_mam (0) archives, mod_carbons (-0.5) copies and others look for another resource.
@@ -386,10 +383,9 @@ end
 local function link_down()
 	link, up = nil, false;
 	each_session(function (session)
-		local entries, requests = session.mixpam_rosters or {}, session.mixpam_requests or {};
-		session.mixpam_rosters, session.mixpam_requests = nil, nil;
+		local entries = session.mixpam_awaited or {};
+		session.mixpam_awaited = nil;
 		for _, entry in ipairs(entries) do release(session, entry); end
-		for _, request in ipairs(requests) do session.send(st.error_reply(request, "cancel", "service-unavailable")); end
 	end);
 end
 
@@ -463,8 +459,9 @@ module.restore = attach;
 function module.unload()
 	each_session(function (session)
 		filters.remove_filter(session, "stanzas/out", divert_roster);
-		-- They stay in the list, so that after a reload what comes back late is known as late.
-		for _, entry in ipairs(session.mixpam_rosters or {}) do release(session, entry); end
+		for _, entry in ipairs(session.mixpam_awaited or {}) do -- stays there, to be known as late
+			if entry.kind ~= "answer" then release(session, entry); end
+		end
 	end);
 	if not module.reloading then link_down(); end
 end
