@@ -5,7 +5,7 @@ fixture that does) runs on each of them. Logs of failed tests are kept.
 """
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest_asyncio
 from harness.house import TapHouse
 from harness.loopback import Block
 from harness.machines import KINDS
+from harness.stack import MixHost, Stack
 
 pytest_plugins = ["harness.conformance"]
 
@@ -118,3 +119,75 @@ async def tap(tap_server: TapHouse) -> AsyncIterator[TapHouse]:
     tap_server.calm()
     yield tap_server
     await tap_server.close_clients()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def mix_host(block: Block, logs: KeptLogs) -> AsyncIterator[MixHost]:
+    """Run an ejabberd with mod_mix for the users of Prosody stacks."""
+    host = MixHost(block)
+    logs.add(host.server.folder)
+    try:
+        yield await host.start()
+    finally:
+        await host.stop()
+        logs.done(host.server.folder)
+
+
+async def run(stack: Stack, logs: KeptLogs, *, component: bool = True) -> None:
+    """Start a stack, with its logs on record."""
+    for folder in stack.folders:
+        logs.add(folder)
+    await stack.start(component=component)
+
+
+async def end(stack: Stack, logs: KeptLogs) -> None:
+    """Stop a stack and forget its logs unless a test failed on it."""
+    await stack.stop()
+    for folder in stack.folders:
+        logs.done(folder)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_stack(
+    server_kind: str, block: Block, mix_host: MixHost, logs: KeptLogs
+) -> AsyncIterator[Stack]:
+    """Run a whole system, one per kind of server."""
+    stack = Stack(server_kind, block, mix_host)
+    try:
+        await run(stack, logs)
+        yield stack
+    finally:
+        await end(stack, logs)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stack(shared_stack: Stack) -> AsyncIterator[Stack]:
+    """Give a test the running system, with nobody logged in."""
+    shared_stack.fake.inbox.clear()
+    shared_stack.stranger.inbox.clear()
+    yield shared_stack
+    await shared_stack.logout()
+
+
+FreshStack = Callable[..., Awaitable[Stack]]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def fresh_stack(
+    server_kind: str, block: Block, mix_host: MixHost, logs: KeptLogs
+) -> AsyncIterator[FreshStack]:
+    """Give a test systems of its own, to stop and start parts of as it likes.
+
+    Call it with component settings (MIXPAM_…) and ``component=False`` to start without.
+    """
+    made: list[Stack] = []
+
+    async def make(*, component: bool = True, **settings: str) -> Stack:
+        stack = Stack(server_kind, block, mix_host, **settings)
+        made.append(stack)
+        await run(stack, logs, component=component)
+        return stack
+
+    yield make
+    for stack in made:
+        await end(stack, logs)

@@ -79,6 +79,10 @@ class Ejabberd(Server):
             "EJABBERD_CONFIG_PATH": self.inside("ejabberd.yml"),
         }
 
+    def hosts(self) -> Path:
+        """Return the names of this run: ejabberd asks the C library for addresses."""
+        return self.folder / "hosts"
+
     def ports(self) -> list[int]:
         """Return the ports that answer when the server is ready."""
         return [5222, 5269, 5347, 5348] if self.tap else [5222, 5269]
@@ -115,7 +119,8 @@ class Ejabberd(Server):
         """Write configuration and name resolution into the folder."""
         (self.folder / "hosts").write_text(self.block.hosts(), encoding="utf-8")
         (self.folder / "inetrc").write_text(
-            f'{{hosts_file, "{self.inside("hosts")}"}}.\n{{resolv_conf, ""}}.\n{{lookup, [file]}}.\n',
+            # No name server: looking for SRV records fails at once and sends nothing.
+            '{resolv_conf, ""}.\n{lookup, [file]}.\n',
             encoding="utf-8",
         )
         text = self._with_tap() if self.tap else self._mix_only()

@@ -66,9 +66,18 @@ class Machine:
         """Return the path by which a process in this machine knows `path`."""
         return "/" + str(path.relative_to(self.root))
 
-    def command(self, *argv: str) -> list[str]:
-        """Return what the host has to run so that `argv` runs in this machine."""
-        if self.root == Path("/"):
-            return list(argv)
-        chroot = shutil.which("chroot") or "/usr/sbin/chroot"
-        return [chroot, str(self.root), *argv]
+    def command(self, *argv: str, hosts: Path | None = None) -> list[str]:
+        """Return what the host has to run so that `argv` runs in this machine.
+
+        `hosts` becomes the process's own /etc/hosts, in a mount namespace of its own.
+        """
+        command = list(argv)
+        if self.root != Path("/"):
+            chroot = shutil.which("chroot") or "/usr/sbin/chroot"
+            command = [chroot, str(self.root), *argv]
+        if hosts is not None:
+            target = self.root / "etc/hosts"
+            target.touch()
+            mount = 'mount --bind "$0" "$1" && shift && exec "$@"'
+            command = ["unshare", "-m", "sh", "-c", mount, str(hosts), str(target), *command]
+        return command

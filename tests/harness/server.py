@@ -37,7 +37,9 @@ class Server(ABC):
         self.folder: Path = self.machine.folder(kind.name)
         self.process = Process(
             kind.name,
-            self.machine.command("env", "-C", self.machine.inside(self.folder), *self.argv()),
+            self.machine.command(
+                "env", "-C", self.machine.inside(self.folder), *self.argv(), hosts=self.hosts()
+            ),
             self.folder / "server.log",
             env=self.environment(),
         )
@@ -45,6 +47,10 @@ class Server(ABC):
     @abstractmethod
     def argv(self) -> list[str]:
         """Return the command, as the machine sees it."""
+
+    def hosts(self) -> Path | None:
+        """Return the file the process shall have as /etc/hosts, None for the machine's."""
+        return None
 
     @abstractmethod
     def environment(self) -> dict[str, str]:

@@ -1,0 +1,70 @@
+"""The component under test, started as operators start it."""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from harness.component import SECRET
+from harness.machines import REPOSITORY
+from harness.process import Process
+from harness.server import Server
+
+
+class Mixpam:
+    """One ``python -m component run`` process, configured by environment alone."""
+
+    def __init__(self, server: Server, redis_url: str, **settings: str) -> None:
+        self.server = server
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="mixpam-component-", dir=os.environ.get("TMPDIR", "/tmp"))
+        )
+        self.settings = {
+            "MIXPAM_COMPONENT_JID": server.component,
+            "MIXPAM_SECRET": SECRET,
+            "MIXPAM_SERVER_HOST": server.place.ip,
+            "MIXPAM_SERVER_PORT": str(server.component_port(server.component)),
+            "MIXPAM_DOMAINS": server.domain,
+            "MIXPAM_REDIS_URL": redis_url,
+            "MIXPAM_CHANNEL_TIMEOUT": "2",
+            "MIXPAM_LOG_FORMAT": "json",
+            "MIXPAM_LOG_LEVEL": "debug",
+            **settings,
+        }
+        self.process = Process(
+            "mixpam",
+            [sys.executable, "-m", "component", "run"],
+            self.folder / "component.log",
+            env={
+                "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+                "PYTHONPATH": str(REPOSITORY),
+                "PYTHONUNBUFFERED": "1",
+                **self.settings,
+            },
+            cwd=self.folder,
+        )
+
+    async def start(self) -> "Mixpam":
+        """Start the component and return when it has announced itself ready."""
+        await self.process.start()
+        await self.ready()
+        return self
+
+    async def ready(self, since: int = 0) -> None:
+        """Wait until the log, from line number `since` on, says the domain is ready."""
+        await self.process.line(r'"event": ?"ready"', 20, since=since)
+
+    def mark(self) -> int:
+        """Return the number of log lines so far."""
+        return len(self.process.lines)
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Return the log records so far, of one event or all. Fails on a line that is not JSON."""
+        records = [json.loads(line) for line in self.process.lines if line.strip()]
+        return [record for record in records if name is None or record.get("event") == name]
+
+    async def stop(self, *, kill: bool = False) -> None:
+        """Stop the component; what it remembers stays in Redis."""
+        await self.process.stop(kill=kill)
