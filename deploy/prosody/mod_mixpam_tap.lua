@@ -1,50 +1,37 @@
 -- The tap: Prosody's side of the protocol mixpam:tap:1.
 --
--- Puts MIX traffic, roster stanzas, presence and a few events onto the link of one external
--- component (XEP-0114) and does what that component sends back. All deciding is done over there.
--- The rules are in ../tap-protocol.md; T1..T9 and C1..C5 are its numbers. Comments on hooks say
--- why they have their priority. Uses only what Prosody 0.12 and 13 both have.
-local TAP, ROSTER, SID, ANNOTATE = "mixpam:tap:1", "jabber:iq:roster", "urn:xmpp:sid:0", "urn:xmpp:mix:roster:0";
+-- Puts MIX traffic, roster stanzas, presence and a few events onto the link of one external component
+-- (XEP-0114) and does what that sends back; it decides nothing. The rules are in ../tap-protocol.md, T1..T9
+-- and C1..C5 are its numbers. Comments on hooks begin with the priority. For Prosody 0.12 and 13.
+local TAP, ROSTER, ANNOTATE = "mixpam:tap:1", "jabber:iq:roster", "urn:xmpp:mix:roster:0";
+local SID, HINTS, PREFERENCE = "urn:xmpp:sid:0", "urn:xmpp:hints", "urn:xmpp:mix:anon:0";
 local ROSTER_TIMEOUT = 5; -- seconds a client waits for its annotated roster
-
 local st, jid, filters = require "util.stanza", require "util.jid", require "util.filters";
 local usermanager, rostermanager = require "core.usermanager", require "core.rostermanager";
 local incoming_s2s = require "core.s2smanager".incoming_s2s;
 local hosts, bare_sessions, full_sessions = prosody.hosts, prosody.bare_sessions, prosody.full_sessions;
-
 local component = jid.prep(module:get_option_string("mixpam_component"));
-if not component then
-	module:log_status("error", "mixpam_component is not set: the tap does nothing");
-	return;
-end
+if not component then return module:log_status("error", "mixpam_component is not set: the tap does nothing"); end
 local link; -- the component's session; nil in the state "down"
 local up = false; -- the component has sent its complete list of services
 local passing; -- the stanza being delivered past our own filter
 -- C5: stored, so that channels are known after a restart before the component is back.
 local store = module:open_store("mixpam_tap");
 local services = store:get(nil) or {};
-
 local function in_mix_domain(address) return address and services[jid.host(address)]; end
-
 local function account_exists(bare) return bare_sessions[bare] or usermanager.user_exists(jid.split(bare)); end
-
 local function in_roster(bare, contact)
 	local node, host = jid.split(bare);
 	return rostermanager.load_roster(node, host)[jid.bare(contact)]; -- cached, for offline users too
 end
-
 local function each_session(visit)
-	for _, session in pairs(full_sessions) do
-		if session.host == module.host then visit(session); end
-	end
+	for _, session in pairs(full_sessions) do if session.host == module.host then visit(session); end end
 end
-
 -- T1 to T3. Without a link it is dropped: an error might make a channel expel the user.
 local function divert(stanza)
 	if link then link.send(stanza); end
 	return true;
 end
-
 local function tell(name, attr) -- T7
 	attr.xmlns = TAP;
 	return divert(st.message({ from = module.host, to = component }):tag(name, attr));
@@ -58,9 +45,7 @@ end
 local function deliver(session, stanza)
 	local queue, outer = session.outgoing_stanza_queue, passing;
 	if queue then queue.push = push_marked; end
-	passing = stanza;
-	session.send(stanza);
-	passing = outer;
+	passing = stanza; session.send(stanza); passing = outer;
 	if queue then queue.push = nil; end
 end
 
@@ -68,8 +53,8 @@ end
 local function answers(stanza)
 	local type, query = stanza.attr.type, stanza.tags[1];
 	local roster = query and query.name == "query" and query.attr.xmlns == ROSTER;
-	if type == "set" then return roster and "push"; end
-	return type == "result" and roster and "roster" or (type == "result" or type == "error") and "answer";
+	if roster then return type == "set" and "push" or type == "result" and "roster"; end
+	return (type == "result" or type == "error") and "answer";
 end
 -- Kept on the session, to survive a reload. `otherwise`: what it gets if the component fails.
 local function await(session, id, kind, otherwise)
@@ -84,9 +69,8 @@ local function release(session, entry)
 end
 
 -- T1: messages of channels
-
 local function is_channel_message(stanza)
-	if stanza.attr.type == "error" or stanza.attr.type == "groupchat" then return stanza.attr.type == "groupchat"; end
+	if stanza.attr.type == "groupchat" or stanza.attr.type == "error" then return stanza.attr.type == "groupchat"; end
 	for _, child in ipairs(stanza.tags) do
 		local xmlns = child.attr.xmlns or "";
 		if xmlns:find("^urn:xmpp:mix:") and not xmlns:find("^urn:xmpp:mix:misc:") then return true; end
@@ -113,10 +97,8 @@ module:hook("archive-should-store", function (event)
 	if stanza.attr.type ~= "groupchat" or not in_mix_domain(stanza.attr.from) then return; end
 	local node, host, resource = jid.split(stanza.attr.to);
 	if not node or resource or host ~= module.host then return; end
-	local hint = stanza:get_child("no-store", "urn:xmpp:hints") or stanza:get_child("no-permanent-store", "urn:xmpp:hints");
-	if hint or not in_roster(stanza.attr.to, stanza.attr.from) then return; end
-	event.reason = "MIX channel";
-	return true;
+	if stanza:get_child("no-store", HINTS) or stanza:get_child("no-permanent-store", HINTS) then return; end
+	return in_roster(stanza.attr.to, stanza.attr.from) and true or nil;
 end, 10);
 
 -- -0.25: after mod_mam (0) put its <stanza-id/> on, before mod_carbons (-0.5) and mod_message (-1).
@@ -131,47 +113,37 @@ module:hook("message/bare", function (event)
 end, -0.25);
 
 -- T2, T6, presence towards channels
-
 -- 10: after mod_blocklist (100), before mod_presence (0).
 module:hook("presence/bare", function (event)
 	local attr = event.stanza.attr;
 	if not attr.to or not in_mix_domain(attr.from) or (attr.type or ""):find("subscribe") then return; end
 	return account_exists(attr.to) and divert(event.stanza) or nil;
 end, 10);
-
 -- 150: before anybody decorates it. No `to` is what a broadcast has; mod_presence makes one at a session's end.
 module:hook("presence/bare", function (event)
 	local attr = event.stanza.attr;
 	if attr.to or (attr.type and attr.type ~= "unavailable") then return; end
-	attr.to = component;
-	divert(event.stanza);
-	attr.to = nil;
+	attr.to = component; divert(event.stanza); attr.to = nil;
 end, 150);
-
 -- 200: before mod_presence (0) notes the channel as one to send unavailable in the end.
 module:hook("pre-presence/bare", function (event)
 	local roster, to, type = event.origin.roster, event.stanza.attr.to, event.stanza.attr.type;
-	if to and roster and roster[to] and in_mix_domain(to) then
-		return type == nil or type == "unavailable" or type == "probe" or nil;
-	end
+	if not to or not roster or not roster[to] or not in_mix_domain(to) then return; end
+	return type == nil or type == "unavailable" or type == "probe" or nil;
 end, 200);
 
 -- T3, T5, T9: IQs
-
 local function is_pam_request(stanza)
 	local type, child = stanza.attr.type, stanza.tags[1];
 	return (type == "get" or type == "set") and child and (child.attr.xmlns or ""):find("^urn:xmpp:mix:pam:[012]$");
 end
-
 -- 10: before mod_iq (0). The user's own requests have no `to` here and come again as "iq/self".
 module:hook("iq/bare", function (event)
 	local stanza, attr = event.stanza, event.stanza.attr;
-	if attr.to and is_pam_request(stanza) then
-		event.origin.send(st.error_reply(stanza, "auth", "forbidden"));
-		return true;
-	elseif attr.to and (attr.type == "result" or attr.type == "error") and in_mix_domain(attr.from) then
-		return account_exists(attr.to) and divert(stanza) or nil;
-	end
+	if not attr.to then return; end
+	if is_pam_request(stanza) then return event.origin.send(st.error_reply(stanza, "auth", "forbidden")) or true; end
+	if attr.type ~= "result" and attr.type ~= "error" or not in_mix_domain(attr.from) then return; end
+	return account_exists(attr.to) and divert(stanza) or nil;
 end, 10);
 module:hook("iq/self", function (event)
 	local session, request = event.origin, st.clone(event.stanza);
@@ -182,42 +154,34 @@ module:hook("iq/self", function (event)
 	await(session, request.attr.id, "answer", refusal);
 	return divert(request);
 end, 10);
-
-local function copy_preference(stanza)
-	for _, child in ipairs(stanza.tags) do
-		local is_one = child.name == "user-preference" and child.attr.xmlns == "urn:xmpp:mix:anon:0";
-		if is_one or child:get_child("user-preference", "urn:xmpp:mix:anon:0") then return divert(stanza); end
+local function copy_preference(stanza, other)
+	for _, child in ipairs(in_mix_domain(other) and stanza.tags or {}) do
+		local found = child.name == "user-preference" and child.attr.xmlns == PREFERENCE;
+		if found or child:get_child("user-preference", PREFERENCE) then return divert(stanza); end
 	end
 end
-for _, kind in ipairs { "bare", "full", "host" } do
-	module:hook("pre-iq/"..kind, function (event)
-		if in_mix_domain(event.stanza.attr.to) then copy_preference(event.stanza); end
-	end, 10); -- after mod_blocklist (100), which may refuse the stanza
+for _, kind in ipairs { "bare", "full", "host" } do -- 10: after mod_blocklist (100), which may refuse the stanza
+	module:hook("pre-iq/"..kind, function (event) copy_preference(event.stanza, event.stanza.attr.to); end, 10);
 end
 
 -- T4: rosters for sessions that asked for annotation
-
 local function divert_roster(stanza, session)
 	local kind = link and stanza ~= passing and stanza.name == "iq" and answers(stanza);
 	if kind ~= "roster" and kind ~= "push" then return stanza; end
 	local copy = st.clone(stanza); -- all sessions share one push: never change it
 	copy.attr.from, copy.attr.to = copy.attr.from or jid.bare(session.full_jid), session.full_jid;
 	local annotate = st.stanza("annotate", { xmlns = ANNOTATE });
-	table.insert(copy.tags[1], 1, annotate);
-	table.insert(copy.tags[1].tags, 1, annotate);
+	table.insert(copy.tags[1], 1, annotate); table.insert(copy.tags[1].tags, 1, annotate);
 	local entry = await(session, stanza.attr.id, kind, stanza);
 	module:add_timer(ROSTER_TIMEOUT, function () release(session, entry); end);
 	divert(copy);
 end
-
--- 1000: before mod_smacks (-999), so that it counts the stanza once, on its return. A filter of the
--- session, not a global one: sessions without the flag pay nothing.
+-- 1000: before mod_smacks (-999), to be counted once, on return. Not a global filter: others pay nothing.
 local function flag(session, annotate)
 	session.mixpam_annotate = annotate;
 	filters.remove_filter(session, "stanzas/out", divert_roster);
 	if annotate then filters.add_filter(session, "stanzas/out", divert_roster, 1000); end
 end
-
 -- 10: before mod_roster (0) answers. Annotations have no part in `ver`: "unchanged" would hide them.
 module:hook("iq/self/jabber:iq:roster:query", function (event)
 	local query = event.stanza.tags[1];
@@ -227,7 +191,6 @@ module:hook("iq/self/jabber:iq:roster:query", function (event)
 end, 10);
 
 -- C1: stanzas for one session
-
 -- Closes what an IQ for `session` answers; tells whether to deliver it.
 local function settle(session, stanza)
 	local attr, kind = stanza.attr, answers(stanza);
@@ -240,24 +203,20 @@ local function settle(session, stanza)
 	end
 	return true;
 end
-
 -- 10: before mod_mam (0) archives, mod_carbons (-0.5) copies and others look for another resource.
 for _, name in ipairs { "message", "presence", "iq" } do
 	module:hook(name.."/full", function (event)
 		local stanza, session = event.stanza, full_sessions[event.stanza.attr.to];
-		if event.origin == link then
-			if session and (name ~= "iq" or settle(session, stanza)) then deliver(session, stanza); end
-			return true;
-		elseif name == "iq" and in_mix_domain(stanza.attr.from) then
-			copy_preference(stanza); -- T9
-		end
+		if event.origin ~= link and name == "iq" then copy_preference(stanza, stanza.attr.from); end -- T9
+		if event.origin ~= link then return; end
+		if session and (name ~= "iq" or settle(session, stanza)) then deliver(session, stanza); end
+		return true;
 	end, 10);
 end
 -- 10: before mod_smacks (0) stores it offline, or else sends an error.
 module:hook("delivery/failure", function (event) return event.stanza.mixpam; end, 10);
 
 -- C3, T8: rosters
-
 -- Adds the roster's `item` for `contact` to `query`; none is one that was removed.
 local function add_item(query, contact, item)
 	if not item then return query:tag("item", { jid = contact, subscription = "remove" }):up(); end
@@ -268,7 +227,6 @@ local function add_item(query, contact, item)
 	for _, group in ipairs(groups) do query:text_tag("group", group); end
 	return query:up();
 end
-
 local function report(username, contact, old, new)
 	if not in_mix_domain(contact) then return; end
 	local attr = { type = "set", id = "mixpam", from = username.."@"..module.host, to = component };
@@ -284,16 +242,12 @@ module:hook("store-opened", function (event)
 	event.store = setmetatable({ [write] = function (self, username, new)
 		local old = write == "set" and link and new and inner.get(self, username) or {};
 		local ok, err = inner[write](self, username, new);
-		for contact, item in pairs(ok and new and old or {}) do
-			if new[contact] == nil then report(username, contact, item); end
-		end
-		for contact, item in pairs(ok and new or {}) do -- none: the account is deleted
-			report(username, contact, old[contact], item ~= inner.remove and item or nil);
-		end
+		if not ok or not new then return ok, err; end -- nothing new: the account is deleted
+		for contact, item in pairs(old) do if new[contact] == nil then report(username, contact, item); end end
+		for contact, item in pairs(new) do report(username, contact, old[contact], item ~= inner.remove and item or nil); end
 		return ok, err;
 	end }, { __index = inner });
 end);
-
 local function set_roster(stanza, roster, node)
 	local item = stanza.tags[1].tags[1] or stanza;
 	local contact, wanted, new = jid.prep(item.attr.jid), item.attr.subscription, nil;
@@ -318,38 +272,33 @@ local function set_roster(stanza, roster, node)
 	end
 	return st.reply(stanza);
 end
-
 local function get_roster(stanza, roster)
 	local reply = st.reply(stanza):query(ROSTER);
-	for contact, item in pairs(roster) do
-		if contact then add_item(reply, contact, item); end -- [false] is the roster's version
-	end
+	for contact, item in pairs(roster) do if contact then add_item(reply, contact, item); end end -- [false]: version
 	return reply;
 end
 
 -- 110: before mod_blocklist (100): who blocks the component's address must not cut it off the roster.
 module:hook("iq/bare", function (event)
 	local stanza, query = event.stanza, event.stanza.tags[1];
-	local handle = ({ get = get_roster, set = set_roster })[stanza.attr.type];
-	if event.origin ~= link or stanza.attr.from ~= component or not handle
-	or not query or query.name ~= "query" or query.attr.xmlns ~= ROSTER then return; end
-	local node = jid.split(stanza.attr.to);
+	local handle = query and query.name == "query" and query.attr.xmlns == ROSTER
+		and ({ get = get_roster, set = set_roster })[stanza.attr.type];
+	if event.origin ~= link or stanza.attr.from ~= component or not handle then return; end
 	if not account_exists(stanza.attr.to) then return divert(st.error_reply(stanza, "cancel", "item-not-found")); end
+	local node = jid.split(stanza.attr.to);
 	local roster, err = rostermanager.load_roster(node, module.host);
 	return divert(err and st.error_reply(stanza, "wait", "internal-server-error") or handle(stanza, roster, node));
 end, 110);
 
 -- C5, states
-
 local function archives() -- "roster" counts: channels are in the roster
 	local policy = module:get_option("default_archive_policy", true);
 	return hosts[module.host].modules.mam ~= nil and policy ~= false and policy ~= "false" and policy ~= "never";
 end
-
 module:hook("message/host", function (event)
 	local list = event.origin == link and event.stanza.attr.from == component and event.stanza:get_child("services", TAP);
 	if not list then return; end
-	local complete, known = list.attr.complete == "true" or list.attr.complete == "1", {};
+	local complete, known = list.attr.complete == "true", {};
 	for domain in pairs(complete and {} or services) do known[domain] = true; end
 	for service in list:childtags("service") do known[jid.host(jid.prep(service.attr.jid)) or ""] = true; end
 	known[""] = nil;
@@ -358,28 +307,23 @@ module:hook("message/host", function (event)
 	if not ok then module:log("error", "The MIX domains will be forgotten at a restart: %s", err); end
 	return true;
 end, 10);
-
 module:hook("account-disco-info", function (event)
 	local reply = event.reply;
 	if not up or jid.bare(reply.attr.to) ~= reply.attr.from then return; end -- only the owner may use it
 	reply:tag("feature", { var = "urn:xmpp:mix:pam:2" }):up():tag("feature", { var = "urn:xmpp:mix:pam:0" }):up();
 	if archives() then reply:tag("feature", { var = "urn:xmpp:mix:pam:2#archive" }):up(); end
 end);
-
 local function link_up(session)
 	link, up = session, false;
 	tell("hello", { version = "1", tap = "1.0", software = "Prosody "..prosody.version, archive = tostring(archives()) });
 	each_session(function (s)
-		local presence = s.presence and st.clone(s.presence);
-		if presence then
-			presence.attr.from, presence.attr.to = s.full_jid, component;
-			divert(presence);
-		end
+		local presence = st.clone(s.presence or st.presence());
+		presence.attr.from, presence.attr.to = s.full_jid, component;
+		if s.presence then divert(presence); end
 		if s.hibernating then tell("hibernated", { jid = s.full_jid }); end
 	end);
 	tell("replayed", {});
 end
-
 local function link_down()
 	link, up = nil, false;
 	each_session(function (session)
@@ -388,7 +332,6 @@ local function link_down()
 		for _, entry in ipairs(entries) do release(session, entry); end
 	end);
 end
-
 local function watch_component()
 	if module:context(component):get_option_boolean("validate_from_addresses", true) then
 		module:log_status("error", "Component %q needs validate_from_addresses = false", component);
@@ -399,23 +342,17 @@ local function watch_component()
 		if event.session == link then link_down(); end -- it fires for refused connections too
 	end, -10);
 end
-
-module:hook_global("host-activated", function (host) -- in random order
-	if host == component then watch_component(); end
-end);
-module:hook_global("host-deactivating", function (event)
-	if event.host == component then link_down(); end
-end);
+-- Hosts come up in random order.
+module:hook_global("host-activated", function (host) if host == component then watch_component(); end end);
+module:hook_global("host-deactivating", function (event) if event.host == component then link_down(); end end);
 
 -- T7: events
-
 module:hook("smacks-hibernation-start", function (event) tell("hibernated", { jid = event.origin.full_jid }); end);
 module:hook("smacks-hibernation-end", function (event)
 	local session = event.resumed; -- has the filters of its new connection
 	if session.mixpam_annotate then flag(session, true); end
 	tell("resumed", { jid = session.full_jid });
 end);
-
 -- -10: after mod_c2s (200) has closed the sessions.
 module:hook_global("user-deleted", function (event)
 	if event.host ~= module.host then return; end
@@ -424,7 +361,6 @@ module:hook_global("user-deleted", function (event)
 	if cache then cache:set(bare, nil); end
 	tell("user-removed", { jid = bare });
 end, -10);
-
 -- A remote domain is up as long as one stream to or from it is.
 local function s2s_changed(remote, session, state)
 	local out = hosts[module.host].s2sout[remote];
@@ -440,22 +376,18 @@ for state, suffix in pairs { up = "established", down = "destroyed" } do
 end
 
 -- Loading, reloading
-
 local function attach(saved)
 	if hosts[component] then watch_component(); end
 	each_session(function (session) if session.mixpam_annotate then flag(session, true); end end);
 	local service = hosts[component] and hosts[component].modules.component;
 	local session = service and service.connected and service.session;
-	if session and session == saved.link then
-		link, up = session, saved.up; -- a reload misses nothing
-	elseif session then
-		link_up(session);
-	end
+	if not session then return; end
+	if session ~= saved.link then return link_up(session); end
+	link, up = session, saved.up; -- a reload misses nothing
 end
 function module.load() if not module.reloading then attach({}); end end
 function module.save() return { link = link, up = up }; end
 module.restore = attach;
-
 function module.unload()
 	each_session(function (session)
 		filters.remove_filter(session, "stanzas/out", divert_roster);
