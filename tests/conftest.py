@@ -4,6 +4,7 @@
 fixture that does) runs on each of them. Logs of failed tests are kept.
 """
 
+import contextlib
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -59,6 +60,15 @@ class KeptLogs:
         """Register the folder of a running instance."""
         self.live.append(folder)
 
+    @contextlib.contextmanager
+    def kept_on_error(self, *folders: Path) -> Iterator[None]:
+        """Keep the folders if what happens inside fails: no test is there to say so."""
+        try:
+            yield
+        except BaseException:
+            self.failed.update(folders)
+            raise
+
     def done(self, folder: Path) -> None:
         """Delete the folder of a stopped instance unless a test failed on it."""
         self.live.remove(folder)
@@ -105,7 +115,8 @@ async def tap_server(server_kind: str, block: Block, logs: KeptLogs) -> AsyncIte
     house = TapHouse(server_kind, block)
     logs.add(house.server.folder)
     try:
-        await house.start()
+        with logs.kept_on_error(house.server.folder):
+            await house.start()
         yield house
     finally:
         await house.stop()
@@ -137,7 +148,8 @@ async def run(stack: Stack, logs: KeptLogs, *, component: bool = True) -> None:
     """Start a stack, with its logs on record."""
     for folder in stack.folders:
         logs.add(folder)
-    await stack.start(component=component)
+    with logs.kept_on_error(*stack.folders):
+        await stack.start(component=component)
 
 
 async def end(stack: Stack, logs: KeptLogs) -> None:
