@@ -13,7 +13,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from aioxmpp.structs import JID as PREPARED_JID  # noqa: N811 - a class, not a constant
+from aioxmpp.structs import JID as PREPARED_JID
 
 MAX_LENGTH = 3071
 """The longest legal JID in bytes: three parts of 1023 and two separators."""

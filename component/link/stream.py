@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, cast
 
 from component.framing import START_TAG, Frame, Framer, FramingError
 from schemas import codec
@@ -70,7 +70,7 @@ class Stream(asyncio.Protocol):
         self._framer = Framer(max_bytes)
         self._state = State.HEADER
         self._header = b""
-        self._heard = False
+        self._heard = True
         self._pinged = False
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
@@ -82,9 +82,9 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Open the stream."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
-        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        # uvloop's transports are no subclasses of asyncio's, though they do the same.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._write(
             f"<?xml version='1.0'?><stream:stream xmlns='{COMPONENT}'"
             f" xmlns:stream='{STREAMS}' to='{codec.escape(self._jid)}'>".encode()
