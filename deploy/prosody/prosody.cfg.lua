@@ -46,6 +46,8 @@ modules_enabled = {
 	"mam"; "smacks"; "blocklist";
 	-- What clients expect.
 	"carbons"; "pep"; "vcard4"; "version"; "uptime"; "ping";
+	-- `prosodyctl shell`, to reload modules and delete users.
+	"admin_shell";
 	-- mixpam: the tap, on every VirtualHost that has a mixpam_component.
 	"mixpam_tap";
 }
