@@ -6,7 +6,7 @@ fixture that does) runs on each of them. Logs of failed tests are kept.
 
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -84,15 +84,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LOGS] = KeptLogs()
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Name the logs of the instances that were running when a test failed."""
-    outcome = yield
-    report = outcome.get_result()  # type: ignore[attr-defined]
+    report = yield
     logs = item.config.stash[LOGS]
     if report.failed and logs.live:
         logs.failed.update(logs.live)
         report.sections.append(("logs kept in", "\n".join(str(path) for path in logs.live)))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import base64
 from dataclasses import dataclass
 
-from harness import ns
+from harness import caps, ns
 from harness.loopback import Place
 from harness.stanza import Stanza, match
 from harness.stream import Stream, fresh
@@ -29,7 +29,7 @@ class Account:
 
 
 class RawClient(Stream):
-    """A client session on one account; `ask` makes it answer disco#info queries."""
+    """A client session on one account."""
 
     def __init__(self, account: Account, resource: str) -> None:
         super().__init__(f"{account.jid}/{resource}")
@@ -40,6 +40,10 @@ class RawClient(Stream):
         self.sm_id: str | None = None
         self.handled = 0
         self._acking = False
+        # What disco#info queries are answered with; None leaves them unanswered.
+        self.features: tuple[str, ...] | None = None
+        self.client_name = "test"
+        self.components: list[str] = []
 
     async def _negotiate(self) -> Stanza:
         await self._connect(self.account.place.ip, 5222)
@@ -92,16 +96,34 @@ class RawClient(Stream):
             if stanza.name in ("message", "presence", "iq"):
                 self.handled += 1
         super().arrived(stanza)
+        query = stanza.find(f"{{{ns.DISCO_INFO}}}query")
+        if self.features is not None and query is not None and stanza["type"] == "get":
+            inner = caps.info(self.features, self.client_name, query.get("node", ""))
+            self.send(
+                f"<iq type='result' id='{stanza['id']}' to='{stanza['from']}'>{inner}</iq>"
+            )
 
     def presence(self, children: str = "") -> None:
         """Broadcast available presence with `children`."""
         self.send(f"<presence>{children}</presence>")
 
     async def online(self, children: str = "") -> "RawClient":
-        """Broadcast presence and wait until the server has taken it."""
+        """Broadcast presence and wait until the server has taken it.
+
+        Where there is a component, it has asked what it wanted to know and got it answered.
+        """
         self.presence(children)
         await self.fence()
+        if self.components:
+            await self.fence()
         return self
+
+    async def mix_online(
+        self, features: tuple[str, ...] = caps.MIX, children: str = ""
+    ) -> "RawClient":
+        """Come online as a client with `features`, told by XEP-0115."""
+        self.features = features
+        return await self.online(caps.element(features) + children)
 
     async def roster(self, *, annotate: bool = False, ver: str | None = None) -> Stanza:
         """Ask for the roster."""

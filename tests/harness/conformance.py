@@ -5,8 +5,8 @@ clause X4. With ``--conformance-json FILE`` the results are written there.
 """
 
 import json
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,11 +33,12 @@ def clauses(item: pytest.Item) -> list[str]:
     return ids
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Keep one result per clause, test and server."""
-    outcome = yield
-    report = outcome.get_result()
+    report = yield
     if call.when == "call" or (call.when == "setup" and not report.passed):
         params = getattr(getattr(item, "callspec", None), "params", {})
         why = "" if report.passed else str(report.longrepr).strip().splitlines()[-1][:300]
@@ -52,6 +53,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
                     "why": why,
                 }
             )
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

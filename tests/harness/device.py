@@ -42,8 +42,8 @@ class Device:
         self.xmpp.enable_direct_tls = False
         self.xmpp.enable_starttls = False
         self.xmpp.enable_plaintext = True
-        self.xmpp["feature_mechanisms"].config["unencrypted_scram"] = True
-        self.xmpp["feature_mechanisms"].config["unencrypted_plain"] = True
+        self.xmpp.plugin["feature_mechanisms"].config["unencrypted_scram"] = True
+        self.xmpp.plugin["feature_mechanisms"].config["unencrypted_plain"] = True
         for plugin in BASE_PLUGINS + (MIX_PLUGINS if mix else ()):
             self.xmpp.register_plugin(plugin)
 
@@ -66,6 +66,8 @@ class Device:
         else:
             await self.xmpp.get_roster()
         self.presence(children)
+        # Twice: slixmpp answers the component's disco#info query in a task of its own.
+        await self.fence()
         await self.fence()
         return self
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from xml.sax.saxutils import escape
 
 from harness import ns
 from harness.component import Link
@@ -124,7 +125,7 @@ def joined(stanza: Stanza, script: Script) -> str:
         attributes += f" jid='{script.pid}#{script.jid}'"
     inner = "".join(f"<subscribe node='{node}'/>" for node in nodes)
     if nick is not None:
-        inner += f"<nick>{nick}</nick>"
+        inner += f"<nick>{escape(nick)}</nick>"
     return result(stanza, f"<join xmlns='{core}'{attributes}>{inner}</join>")
 
 

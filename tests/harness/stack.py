@@ -104,6 +104,7 @@ class Stack:
         """Return a hand-driven client that is logged in and has sent no presence."""
         client = RawClient(account, resource or fresh("raw"))
         await client.login(smacks=smacks)
+        client.components = [self.component] if self.mixpam.process.running else []
         self.devices.append(client)
         return client
 

@@ -7,6 +7,7 @@ which no client library allows.
 import asyncio
 import contextlib
 import itertools
+import traceback
 from xml.parsers import expat
 
 from harness import ns
@@ -134,6 +135,9 @@ class Stream:
                     break
         except (OSError, expat.ExpatError) as error:
             reason = f"the connection broke: {error}"
+        except Exception:
+            # A mistake of the test's own script must show where something is expected.
+            reason = f"the script failed: {traceback.format_exc()}"
         self.inbox.close(reason)
 
     def arrived(self, stanza: Stanza) -> None:

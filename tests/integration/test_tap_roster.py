@@ -1,5 +1,6 @@
 """T4, T8, C3: rosters on their way to flagged sessions, and roster changes by the component."""
 
+import re
 import time
 
 import pytest
@@ -29,8 +30,6 @@ async def diverted(tap: TapHouse, to: str, type_: str = "result") -> Stanza:
 
 def give_back(tap: TapHouse, stanza: Stanza, mark: str) -> None:
     """Hand a diverted roster stanza back without `<annotate/>`, with `mark` added to its query."""
-    import re
-
     raw = re.sub(r"<annotate [^>]*?/>", "", stanza.raw, count=1)
     if "</query>" in raw:
         raw = raw.replace("</query>", f"<mark xmlns='urn:example:{mark}'/></query>", 1)
@@ -221,6 +220,32 @@ async def test_what_does_not_come_back_is_delivered_as_it_was(tap: TapHouse) -> 
     give_back(tap, late, "late")
     await tap.fence(client)
     assert client.count(match("iq", id="g1", type="result")) == 1
+
+
+@pytest.mark.slow
+async def test_what_came_back_is_not_delivered_again(tap: TapHouse) -> None:
+    client = await tap.client()
+    channel = tap.channel()
+    first = await flag(tap, client)
+    await tap.roster_set(client.bare, channel)
+    give_back(tap, await diverted(tap, client.jid, "set"), "push")
+    push = await client.expect(match("iq", type="set", has=marked("push")))
+    # A later one is kept back: when it is delivered, the others' time is over, too.
+    other = tap.channel()
+    await tap.roster_set(client.bare, other)
+    await diverted(tap, client.jid, "set")
+    await client.expect(match("iq", type="set", has=item(other)), 10)
+    await client.fence()
+    assert client.count(match("iq", id=first["id"], type="result")) == 1
+    assert client.count(match("iq", id=push["id"], type="set")) == 1
+
+
+async def test_what_came_back_is_not_delivered_again_when_the_link_dies(tap: TapHouse) -> None:
+    client = await tap.client()
+    first = await flag(tap, client)
+    await tap.down()
+    await client.fence()
+    assert client.count(match("iq", id=first["id"], type="result")) == 1
 
 
 async def test_a_dying_link_gives_everything_back(tap: TapHouse) -> None:
