@@ -26,15 +26,13 @@
 
 %%% Module
 
-%% mod_mam must have set its hooks' state before ours run; mod_mix_pam must be
-%% seen if it is there.
-depends(_Host, _Opts) -> [{mod_roster, hard}, {mod_mam, soft}, {mod_mix_pam, soft}].
+depends(_Host, _Opts) -> [{mod_roster, hard}, {mod_mam, soft}].
 mod_opt_type(component) -> econf:domain().
 mod_options(_Host) -> [component].
 mod_doc() -> #{}.
 
 start(Host, _Opts) ->
-    case gen_mod:is_loaded(Host, mod_mix_pam) of
+    case lists:keymember(mod_mix_pam, 1, ejabberd_option:modules(Host)) of
         true ->
             logger:critical("mod_mixpam_tap refuses to start: remove mod_mix_pam from the "
                             "modules of ~ts, both would answer for the same channels", [Host]),
@@ -378,10 +376,8 @@ is_mix_child(El) ->
         <<"urn:xmpp:mix:", _/binary>> -> true;
         <<"http://jabber.org/protocol/pubsub#event">> ->
             {xmlel, _, _, Els} = xmpp:encode(El),
-            lists:any(fun({xmlel, <<"items">>, Attrs, _}) ->
-                              string:prefix(attr(<<"node">>, Attrs), "urn:xmpp:mix:nodes:") /= nomatch;
-                         (_) -> false
-                      end, Els);
+            [] /= [Node || {xmlel, <<"items">>, Attrs, _} <- Els,
+                           <<"urn:xmpp:mix:nodes:", Node/binary>> <- [attr(<<"node">>, Attrs)]];
         _ -> false
     end.
 
@@ -473,8 +469,8 @@ from_own_session(_, NS, _, Pkt, #{lserver := Host} = State) ->
         false -> {Pkt, State};
         {Link, up} ->
             send(Link, Pkt),
-            Open = maps:get(mixpam_open, State, []),
-            {stop, {drop, watch(Link, State#{mixpam_open => [{xmpp:get_id(Pkt), Link, Pkt} | Open]})}};
+            Open = [{xmpp:get_id(Pkt), Link, Pkt} | maps:get(mixpam_open, State, [])],
+            {stop, {drop, watch(Link, State#{mixpam_open => Open})}};
         _ ->
             unavailable(Pkt),
             {stop, {drop, State}}
@@ -599,16 +595,17 @@ deliver(Pkt, #{lserver := Host} = State) ->
             end
     end.
 
-settle(Pkt, State) when element(1, Pkt) == iq ->
+settle(Pkt, #{jid := JID} = State) when element(1, Pkt) == iq ->
     Away = maps:get(mixpam_away, State, []),
     case {own_roster(Pkt, State), lists:keytake(key(Pkt), 1, Away)} of
         {none, _} ->
             Open = maps:get(mixpam_open, State, []),
-            State#{mixpam_open => case xmpp:get_type(Pkt) of
-                                      set -> Open;
-                                      get -> Open;
-                                      _ -> lists:keydelete(xmpp:get_id(Pkt), 1, Open)
-                                  end};
+            Answer = lists:member(xmpp:get_type(Pkt), [result, error])
+                andalso jid:tolower(xmpp:get_from(Pkt)) == bare(JID),
+            case Answer andalso lists:keytake(xmpp:get_id(Pkt), 1, Open) of
+                {value, _, Rest} -> State#{mixpam_open => Rest};
+                false -> State
+            end;
         {_, {value, {_, _, _, Timer}, Rest}} ->
             _ = erlang:cancel_timer(Timer),
             State#{mixpam_away => Rest};
@@ -665,7 +662,8 @@ session_event(Name, #{lserver := Host, jid := JID}) ->
 
 c2s_terminated(#{mgmt_state := resumed, jid := JID} = State, _Reason) ->
     {U, Host, R} = jid:tolower(JID),
-    [deliver_to(U, Host, R, Pkt) || Pkt <- lists:reverse(maps:get(mixpam_late, State, [])) ++ late()],
+    Late = lists:reverse(maps:get(mixpam_late, State, [])) ++ late(),
+    [deliver_to(U, Host, R, Pkt) || Pkt <- Late],
     State;
 c2s_terminated(#{jid := JID, lserver := Host} = State, _Reason) ->
     case is_map_key(pres_last, State) andalso not is_replaced(JID) of
@@ -759,22 +757,19 @@ remove_user(User, Server) ->
     to_link(Host, event(Host, <<"user-removed">>, [{<<"jid">>, jid:encode(JID)}])).
 
 %% Only the domain's own connections: those of a local service are hooked here too.
-s2s_out_auth_result(#{server := Host, server_host := Host} = State, true) ->
-    s2s(<<"up">>, State);
+s2s_out_auth_result(#{server := Host, remote_server := Remote} = State, true) ->
+    s2s(<<"up">>, Host, Remote, State);
 s2s_out_auth_result(State, _) -> State.
 
-s2s_in_auth_result(#{lserver := Host, server_host := Host} = State, true, Remote) ->
-    s2s(<<"up">>, Host, Remote),
-    State;
+s2s_in_auth_result(#{lserver := Host} = State, true, Remote) ->
+    s2s(<<"up">>, Host, Remote, State);
 s2s_in_auth_result(State, _, _) -> State.
 
-s2s_out_closed(#{server := Host, server_host := Host} = State, _Reason) ->
-    s2s(<<"down">>, State);
-s2s_out_closed(State, _) -> State.
+%% Also after an attempt that failed: the domain cannot be reached.
+s2s_out_closed(#{server := Host, remote_server := Remote} = State, _Reason) ->
+    s2s(<<"down">>, Host, Remote, State).
 
-s2s(Word, #{server := Host, remote_server := Remote} = State) ->
-    s2s(Word, Host, Remote),
-    State.
-
-s2s(Word, Host, Remote) ->
-    to_link(Host, event(Host, <<"s2s">>, [{<<"domain">>, Remote}, {<<"state">>, Word}])).
+s2s(Word, Host, Remote, #{server_host := Host} = State) ->
+    to_link(Host, event(Host, <<"s2s">>, [{<<"domain">>, Remote}, {<<"state">>, Word}])),
+    State;
+s2s(_, _, _, State) -> State.
