@@ -1,7 +1,7 @@
 """The shell: joins link, core and store, and carries the core's effects out.
 
 Nothing is decided here. All the ways out of the process lead through `Service._say`,
-which asks the outgoing rule, or `fan_out`, which is the rule for copies.
+which asks the outgoing rule, or `route`, which is the rule for copies.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from redis.exceptions import RedisError
 from component import __version__
 from component.core.context import Limits
 from component.core.effects import Copy, Count, Effect, Report, Send, Write
-from component.core.fanout import copies, fan_out
+from component.core.fanout import copies, needs_ear, route
 from component.core.machine import Core
+from component.core.mirror import Device, Row, copies_for
 from component.core.outgoing import Outgoing
 from component.framing import Frame
 from component.link.connection import Connection
@@ -41,6 +42,7 @@ class Service:
             max_channels=settings.max_channels,
             max_pending=settings.max_pending,
             caps_cache=settings.caps_cache,
+            presence_memory=settings.presence_memory,
         )
         self._core = Core(
             own,
@@ -96,6 +98,8 @@ class Service:
             self._core.load_membership(user, membership)
         for user, entry in loaded.journal:
             self._core.load_journal(user, entry)
+        for user, resource, digest in loaded.shown:
+            self._core.load_shown(user, resource, digest)
         for key, capability in loaded.capabilities:
             self._core.load_capability(key, capability)
         self._report(
@@ -118,11 +122,14 @@ class Service:
         mirror, core, out = self._core.mirror, self._core, []
         now = self._loop.time()
         for frame in frames:
-            made = fan_out(mirror, frame)
-            if made is None:
+            joined = route(mirror, frame)
+            if joined is None:
                 out += self._carry_out(core.receive(frame, now))
-            else:
-                out += made
+                continue
+            row, channel = joined
+            out += copies(row.copies, frame)
+            if needs_ear(frame):
+                out += self._carry_out(core.overhear(row, channel, frame, now))
         self._say(out)
         self._set_timer()
 
@@ -145,9 +152,10 @@ class Service:
                     else:
                         self.counts["outgoing-refused", reason] += 1
                         self._report("outgoing-refused", "error", reason=reason)
-                case Copy(frame, row, channel):
+                case Copy(frame, row, channel, device):
+                    # The outgoing rule of copies, for those that had to wait.
                     if channel in row.channels:
-                        out += copies(row.copies, frame)
+                        out += self._copies_after_all(frame, row, channel, device)
                 case Write():
                     self._store.put(effect)
                 case Report(event, level, facts):
@@ -155,6 +163,17 @@ class Service:
                 case Count(what, reason):
                     self.counts[what, reason] += 1
         return out
+
+    def _copies_after_all(
+        self, frame: Frame, row: Row, channel: bytes, device: Device | None
+    ) -> list[bytes]:
+        if device is not None:
+            return copies(copies_for([device]), frame)
+        made = copies(row.copies, frame)
+        if needs_ear(frame):
+            effects = self._core.overhear(row, channel, frame, self._loop.time())
+            made += self._carry_out(effects)
+        return made
 
     def _say(self, out: list[bytes]) -> None:
         """Write in one piece what one input gave rise to."""

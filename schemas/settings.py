@@ -114,6 +114,12 @@ class Settings(BaseSettings):
         description="Capabilities hashes remembered; the least used make room.",
         examples=["10000"],
     )
+    presence_memory: Annotated[int, Field(ge=0)] = Field(
+        1000,
+        description="Participants whose presence is kept for each user and channel; "
+        "in larger channels it is asked for when a device comes online.",
+        examples=["1000"],
+    )
     keepalive: Seconds = Field(
         20,
         description="Seconds of silence after which the link is tested; "

@@ -34,6 +34,8 @@ class Limits:
     caps_cache: int = 10_000
     # How long after a time-out an answer is still waited for, to undo what it did.
     late_window: float = 600
+    # Participants whose presence is kept, for each user and channel.
+    presence_memory: int = 1000
     # Stanzas and bytes of a channel that wait for a join's end.
     held_stanzas: int = 256
     held_bytes: int = 1_048_576

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from component.core.context import Context
 from component.core.mirror import Device, Row
+from component.framing import Frame
 from schemas.jid import Jid
 from schemas.stanza import Stanza
 
@@ -17,20 +18,21 @@ from schemas.stanza import Stanza
 class Devices:
     """Keeps the mirror's devices as the tap reports them.
 
-    `seen` is called with the presence of an available device, `gone` with one that ended.
+    `seen` is called with the presence of an available device, `gone` with one that ended
+    and the presence it ended with.
     """
 
     def __init__(
         self,
         context: Context,
         seen: Callable[[Row, Device, Stanza], None],
-        gone: Callable[[Row, Device], None],
+        gone: Callable[[Row, Device, bytes], None],
     ) -> None:
         self._context = context
         self._seen = seen
         self._gone = gone
 
-    def presence(self, stanza: Stanza) -> None:
+    def presence(self, stanza: Stanza, frame: Frame) -> None:
         """Take a session's presence broadcast, or its end."""
         jid = stanza.sender
         if not self._context.is_local(jid) or jid.resource is None:
@@ -42,20 +44,21 @@ class Devices:
             if device is None:
                 device = row.devices[jid.resource] = Device(jid)
                 row.devices_changed()
+            device.presence = frame.data
             self._seen(row, device, stanza)
         elif stanza.type == "unavailable":
-            self._end(jid)
+            self._end(jid, frame)
         else:
             self._context.drop("presence-type")
 
-    def _end(self, jid: Jid) -> None:
+    def _end(self, jid: Jid, frame: Frame) -> None:
         mirror = self._context.mirror
         row = mirror.find(jid.bare)
         device = None if row is None else row.devices.pop(jid.resource or "", None)
         if row is None or device is None:
             return
         row.devices_changed()
-        self._gone(row, device)
+        self._gone(row, device, frame.data)
         mirror.tidy(jid.bare)
 
     def hibernated(self, jid: Jid, *, asleep: bool) -> None:

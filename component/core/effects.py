@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from component.core.mirror import Row
+from component.core.mirror import Device, Row
 from component.framing import Frame
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
@@ -19,11 +19,12 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Give a stanza that was kept back to the user's MIX devices, if it is still joined."""
+    """Give a channel's stanza to the user's MIX devices, or to one, if it is still joined."""
 
     frame: Frame
     row: Row
     channel: bytes
+    device: Device | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,23 @@ class DropJournal:
 
 
 @dataclass(frozen=True, slots=True)
+class PutShown:
+    """Remember that a user's device was shown to the channels, and a digest of how."""
+
+    user: str
+    resource: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropShown:
+    """The channels know that a user's device is gone."""
+
+    user: str
+    resource: str
+
+
+@dataclass(frozen=True, slots=True)
 class PutCapability:
     """Remember what a verified capabilities hash stands for."""
 
@@ -73,7 +91,16 @@ class DropCapability:
     key: str
 
 
-Change = PutMembership | DropMembership | PutJournal | DropJournal | PutCapability | DropCapability
+Change = (
+    PutMembership
+    | DropMembership
+    | PutJournal
+    | DropJournal
+    | PutShown
+    | DropShown
+    | PutCapability
+    | DropCapability
+)
 
 
 @dataclass(frozen=True, slots=True)

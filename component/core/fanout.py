@@ -7,6 +7,7 @@ the mirror says a user has joined can come out of here.
 
 from __future__ import annotations
 
+from component.core.departures import may_be_kick
 from component.core.mirror import Copies, Mirror, Row
 from component.framing import ATTRIBUTE, START_TAG, Frame
 from schemas import codec
@@ -16,10 +17,10 @@ _CORE = tuple(namespace.encode() for namespace in MIX_CORE)
 _FORWARDED = b"<forwarded"
 
 
-def fan_out(mirror: Mirror, frame: Frame) -> list[bytes] | None:
-    """Give the copies of a channel's stanza; None if it is not for the hot lane.
+def route(mirror: Mirror, frame: Frame) -> tuple[Row, bytes] | None:
+    """Tell to which user, and from which joined channel, a stanza goes.
 
-    An empty list means: from a joined channel, and no MIX device is online.
+    None if it is not for the hot lane.
     """
     row = mirror.rows.get(frame.get(b"to"))
     if row is None or frame.name not in _KINDS or frame.get(b"type") in _NOT_COPIED:
@@ -27,7 +28,12 @@ def fan_out(mirror: Mirror, frame: Frame) -> list[bytes] | None:
     channel = channel_of(row, frame)
     if channel is None or channel in row.holding:
         return None
-    return copies(row.copies, frame)
+    return row, channel
+
+
+def needs_ear(frame: Frame) -> bool:
+    """Tell whether the core must look at a stanza that was passed on."""
+    return frame.name == b"presence" or may_be_kick(frame)
 
 
 _KINDS = frozenset({b"message", b"presence"})

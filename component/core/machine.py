@@ -12,12 +12,16 @@ from collections.abc import Callable
 from component import __version__
 from component.core.capability import Capability
 from component.core.context import Context, Limits
+from component.core.departures import Departures, may_be_kick
 from component.core.devices import Devices
 from component.core.effects import Effect
 from component.core.errors import Refusal, answer, bad_request
 from component.core.identity import Identity
 from component.core.membership import Memberships
 from component.core.mirror import Device, Mirror, Row
+from component.core.participants import Participants
+from component.core.preferences import Preferences
+from component.core.presence import Presence
 from component.core.requests import read
 from component.core.rosters import Rosters
 from component.core.services import Services
@@ -50,7 +54,13 @@ class Core:
         self._devices = Devices(self.context, self._device_seen, self._device_gone)
         self._services = Services(self.context)
         self._rosters = Rosters(self.context)
-        self._memberships = Memberships(self.context, self._rosters, self._services)
+        self._presence = Presence(self.context)
+        self._participants = Participants(self.context)
+        self._memberships = Memberships(
+            self.context, self._rosters, self._services, self._presence, self._participants
+        )
+        self._departures = Departures(self.context, self._memberships)
+        self._preferences = Preferences(self.context, self._memberships)
         self._traffic = Traffic(self.context)
         self._identity = Identity(self.context, __version__, contacts)
 
@@ -67,6 +77,10 @@ class Core:
     def load_capability(self, key: str, record: CapabilityRecord) -> None:
         """Take over a verified capabilities hash from the store."""
         self._capability.load(key, record)
+
+    def load_shown(self, user: str, resource: str, digest: str) -> None:
+        """Take over what the channels were shown of a device; memberships come first."""
+        self._presence.load(jid.parse(user), resource, digest)
 
     # -- inputs --------------------------------------------------------------------------
 
@@ -89,6 +103,15 @@ class Core:
         self.mirror.tidy(stanza.sender.bare)
         return self._take()
 
+    def overhear(self, row: Row, channel: bytes, frame: Frame, now: float) -> list[Effect]:
+        """Look at a channel's stanza that the hot lane has just passed on."""
+        self.context.now = now
+        if frame.name == b"presence":
+            self._participants.remember(row, channel, frame)
+        elif may_be_kick(frame):
+            self._departures.overheard(frame)
+        return self._take()
+
     def tick(self, now: float) -> list[Effect]:
         """Do what is due."""
         self.context.now = now
@@ -108,6 +131,7 @@ class Core:
         self.context.taps.clear()
         self._capability.forget_waiting()
         self._services.forget_asked()
+        self._participants.link_lost()
         self._memberships.link_lost()
         self.mirror.all_devices_gone()
         return self._take()
@@ -126,23 +150,27 @@ class Core:
     def _sort(self, stanza: Stanza, frame: Frame) -> None:
         context = self.context
         if stanza.to == context.own:
-            self._to_us(stanza)
+            self._to_us(stanza, frame)
         elif context.is_local(stanza.to) and stanza.to.resource is None:
             self._to_user(stanza, frame)
         elif context.is_local(stanza.to) and stanza.sender == stanza.to.bare:
             self._to_session(stanza)
+        elif stanza.kind == stanzas.IQ and context.is_local(stanza.sender):
+            self._preferences.asked(stanza)
+        elif stanza.kind == stanzas.IQ and context.is_local(stanza.to):
+            self._preferences.answered(stanza)
         else:
             context.drop("stray")
 
-    def _to_us(self, stanza: Stanza) -> None:
+    def _to_us(self, stanza: Stanza, frame: Frame) -> None:
         if stanza.kind == stanzas.PRESENCE:
-            self._devices.presence(stanza)
+            self._devices.presence(stanza, frame)
         elif stanza.kind == stanzas.MESSAGE:
             self._event(stanza)
         elif stanza.type in {"result", "error"}:
             self._answered(stanza)
         elif _is_roster_push(self.context, stanza):
-            pass
+            self._departures.roster_changed(stanza)
         else:
             self._identity.request(stanza)
 
@@ -152,6 +180,8 @@ class Core:
         elif stanza.kind == stanzas.PRESENCE:
             if stanza.type in {"available", "unavailable"}:
                 self._traffic.receive(stanza, frame)
+            elif stanza.type == "probe":
+                self._presence.probed(stanza)
             else:
                 self.context.drop("presence-type")
         elif stanza.type in {"result", "error"}:
@@ -194,10 +224,13 @@ class Core:
         if isinstance(event, tap.Hello):
             self._hello(sender.domain, event)
         elif isinstance(event, tap.Replayed):
+            self._presence.correct(sender.domain)
             self.context.report("ready", domain=sender.domain)
+        elif isinstance(event, tap.UserRemoved):
+            self._departures.account_removed(_own_user(sender.domain, event.jid))
         elif isinstance(event, tap.Hibernated | tap.Resumed):
             asleep = isinstance(event, tap.Hibernated)
-            self._devices.hibernated(_parse(event.jid), asleep=asleep)
+            self._devices.hibernated(_own_user(sender.domain, event.jid), asleep=asleep)
 
     def _hello(self, domain: str, hello: tap.Hello) -> None:
         self.context.report(
@@ -217,20 +250,30 @@ class Core:
     # -- devices -------------------------------------------------------------------------
 
     def _device_seen(self, row: Row, device: Device, presence: Stanza) -> None:
+        known = device.is_mix
         self._capability.seen(row, device, presence.element)
+        if known:
+            self._presence.show(row, device)
 
     def _device_learned(self, row: Row, device: Device) -> None:
-        pass
+        """Show a device that turned out to speak MIX, and show it the others."""
+        self._presence.show(row, device)
+        if device.is_mix:
+            self._participants.greet(row, device)
 
-    def _device_gone(self, row: Row, device: Device) -> None:
-        pass
+    def _device_gone(self, row: Row, device: Device, unavailable: bytes) -> None:
+        self._presence.hide(row, device.jid, unavailable)
 
 
-def _parse(text: str) -> Jid:
+def _own_user(domain: str, text: str) -> Jid:
+    """Read the JID of an event; a tap speaks of its own domain's users only."""
     try:
-        return jid.parse(text)
+        user = jid.parse(text)
     except ValueError as error:
         raise codec.MalformedStanza(str(error)) from None
+    if user.domain != domain or user.local is None:
+        raise codec.MalformedStanza("an event about another domain's user")
+    return user
 
 
 def _is_roster_push(context: Context, stanza: Stanza) -> bool:

@@ -9,22 +9,24 @@ do (`recover`). The order that clients rely on: roster push, result, channel tra
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from component.core import results
 from component.core.context import Context
 from component.core.effects import DropJournal, DropMembership, PutJournal, PutMembership
 from component.core.errors import Refusal, answer, wait
 from component.core.holding import Holding
 from component.core.mirror import Membership
-from component.core.preferences import shares_presence
+from component.core.participants import Participants
+from component.core.presence import Presence
 from component.core.requests import Request
 from component.core.rosters import Rosters
 from component.core.services import Services
+from component.core.sharing import shares_presence
 from schemas import codec, jid, mix
 from schemas import stanza as stanzas
 from schemas.jid import Jid
-from schemas.namespaces import MIX_CORE, STANZAS
 from schemas.records import CoreVersion, JournalRecord, MembershipRecord
 from schemas.stanza import Stanza
 
@@ -42,6 +44,8 @@ class Op:
     member: bool
     request: Request | None = None
     reply: Stanza | None = None
+    # The membership ends whatever the channel says.
+    forced: bool = False
     holding: Holding | None = None
     queue: list[Request] = field(default_factory=list)
 
@@ -54,10 +58,19 @@ class Op:
 class Memberships:
     """Carries out joins and leaves."""
 
-    def __init__(self, context: Context, rosters: Rosters, services: Services) -> None:
+    def __init__(
+        self,
+        context: Context,
+        rosters: Rosters,
+        services: Services,
+        presence: Presence,
+        participants: Participants,
+    ) -> None:
         self._context = context
         self._rosters = rosters
         self._services = services
+        self._presence = presence
+        self._participants = participants
         self._journal: dict[tuple[Jid, Jid], JournalRecord] = {}
 
     # -- from the store, and after a cut -------------------------------------------------
@@ -174,12 +187,18 @@ class Memberships:
         )
 
     def _answered(self, op: Op, id_: str, reply: Stanza | None) -> None:
-        if reply is None:
+        if op.forced:
+            self._left(op, reply)
+        elif reply is None:
             self._watch_for_late_answer(op, id_)
             text = f"{op.channel.domain} did not answer"
             self._refuse(op, wait("remote-server-timeout", text))
         elif reply.type == "error":
-            if op.kind == "leave" and op.request is None and _is(reply, "item-not-found"):
+            if (
+                op.kind == "leave"
+                and op.request is None
+                and results.has_condition(reply, "item-not-found")
+            ):
                 self._left(op, reply)  # it was left before, and nobody heard
                 return
             self._close_journal(op)
@@ -216,11 +235,63 @@ class Memberships:
         key = (op.channel, op.user, id_)
         self._context.expect(key, self._context.limits.late_window, late)
 
+    # -- ends that nobody asked for, and changes ------------------------------------------
+
+    def forget(self, user: Jid, channel: Jid) -> None:
+        """End a membership that the channel has ended: state and roster item go."""
+        if str(channel).encode() in self._busy_keys(user):
+            return  # a leave or join under way will settle it
+        op = Op("leave", user, channel, 1, member=True)
+        self._start(op)
+        self._left(op, None)
+
+    def depart(self, user: Jid, channel: Jid) -> None:
+        """Leave a channel for a user whose roster, or account, no longer has it.
+
+        The membership ends here and now, whatever the channel will say.
+        """
+        membership = self._context.mirror.membership(user, channel)
+        if membership is None or str(channel).encode() in self._busy_keys(user):
+            return
+        core: CoreVersion = 0 if membership.core == 0 else 1
+        op = Op("leave", user, channel, core, member=True, forced=True)
+        self._start(op)
+        self._context.write(
+            DropMembership(str(user), str(channel)),
+            self._journal_entry(op, "ask"),
+            then=lambda _: self._ask(op),
+        )
+        self._part(user, channel)
+
+    def share(self, user: Jid, channel: Jid, *, shares: bool, roster_knows: bool) -> None:
+        """Begin or stop to share presence with a channel (XEP-0404, preference 'Presence')."""
+        row = self._context.mirror.find(user)
+        membership = self._context.mirror.membership(user, channel)
+        if row is None or membership is None or membership.shares_presence == shares:
+            return
+        changed = replace(membership, shares_presence=shares)
+        self._context.mirror.join(user, changed)
+        self._context.write(PutMembership(str(user), _record_of(changed)))
+        if shares:
+            self._presence.began(row, changed)
+        else:
+            self._presence.ended(row, changed)
+            self._presence.tidy(row)
+        if not roster_knows:
+            self._rosters.set(user, channel, "from" if shares else "none", _no_matter)
+
+    def _part(self, user: Jid, channel: Jid) -> None:
+        """Take a membership out of the mirror, and what hangs on it."""
+        self._context.mirror.part(user, channel)
+        row = self._context.mirror.find(user)
+        if row is not None:
+            self._presence.tidy(row)
+
     # -- join ----------------------------------------------------------------------------
 
     def _joined(self, op: Op, reply: Stanza) -> None:
         op.reply = reply
-        join = _find(reply, mix.JOIN_TAGS)
+        join = results.find(reply, mix.JOIN_TAGS)
         participant_id = None
         if join is not None:
             try:
@@ -264,7 +335,7 @@ class Memberships:
 
     def _left(self, op: Op, reply: Stanza | None) -> None:
         op.reply = reply
-        self._context.mirror.part(op.user, op.channel)
+        self._part(op.user, op.channel)
 
         def then(done: bool) -> None:
             if not done:
@@ -294,7 +365,7 @@ class Memberships:
                 "roster-refused", "warning", user=str(op.user), channel=str(op.channel)
             )
             if op.kind == "join" and not op.member:
-                self._context.mirror.part(op.user, op.channel)
+                self._part(op.user, op.channel)
                 self._context.write(DropMembership(str(op.user), str(op.channel)))
                 self._refuse(op, refused, undo=True)
                 return
@@ -307,25 +378,11 @@ class Memberships:
         request, reply = op.request, op.reply
         if request is None:
             return
-        wrapper = ET.Element(request.wrapper)
-        if request.kind == "join":
-            membership = self._context.mirror.membership(op.user, op.channel)
-            inner = None if reply is None else _find(reply, mix.JOIN_TAGS)
-            if inner is None or membership is None:  # pragma: no cover - both were just made
-                return
-            # Kaidan reads `id`, Siskin and Beagle read `jid`: whichever the channel gave,
-            # the client gets both.
-            inner.set("id", membership.participant_id)
-            inner.set("jid", f"{membership.participant_id}#{op.channel}")
-        else:
-            inner = None if reply is None else _find(reply, mix.LEAVE_TAGS)
-            if inner is None:
-                inner = codec.from_xso(mix.LEAVE[request.core]())
-        _change_core(inner, request.core)
-        wrapper.append(inner)
-        self._context.send(
-            stanzas.make(stanzas.IQ, "result", request.user, request.device, request.id, wrapper)
-        )
+        membership = self._context.mirror.membership(op.user, op.channel)
+        if request.kind == "leave":
+            self._context.send(results.left(request, reply))
+        elif reply is not None and membership is not None:
+            self._context.send(results.joined(request, reply, membership.participant_id))
 
     # -- ends ----------------------------------------------------------------------------
 
@@ -362,7 +419,10 @@ class Memberships:
         row.busy.pop(op.key, None)
         if op.holding is not None:
             holding = op.holding
-            if op.key in row.channels:
+            membership = row.channels.get(op.key)
+            if membership is not None:
+                self._participants.began(row, membership)
+                self._presence.began(row, membership)
                 holding.release(lambda: self._released(op))
             else:
                 holding.discard()
@@ -416,17 +476,16 @@ def _unusable() -> Refusal:
     return Refusal("cancel", "undefined-condition", "the channel gave no usable participant id")
 
 
-def _find(reply: Stanza, tags: tuple[str, ...]) -> ET.Element | None:
-    return next((child for child in reply.element if child.tag in tags), None)
+def _no_matter(_: object) -> None:
+    """Take an outcome that changes nothing: the roster is only the copy here."""
 
 
-def _is(reply: Stanza, condition: str) -> bool:
-    return reply.error is not None and reply.error.find(f"{{{STANZAS}}}{condition}") is not None
-
-
-def _change_core(element: ET.Element, core: int) -> None:
-    """Put a join or leave into the namespace the client asked with (XEP-0369 versions)."""
-    wanted, other = f"{{{MIX_CORE[core]}}}", f"{{{MIX_CORE[1 - core]}}}"
-    for part in element.iter():
-        if part.tag.startswith(other):
-            part.tag = wanted + part.tag.removeprefix(other)
+def _record_of(membership: Membership) -> MembershipRecord:
+    return MembershipRecord(
+        channel=str(membership.channel),
+        participant_id=membership.participant_id,
+        nick=membership.nick,
+        nodes=list(membership.nodes),
+        core=0 if membership.core == 0 else 1,
+        shares_presence=membership.shares_presence,
+    )

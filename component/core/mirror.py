@@ -7,7 +7,7 @@ all users and devices of online ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Protocol
@@ -47,12 +47,26 @@ class Speaks(IntFlag):
 
 @dataclass(slots=True)
 class Device:
-    """An available session of a user. `speaks` is None until it is known."""
+    """An available session of a user.
+
+    `speaks` is None until it is known; `presence` is its last one, as it came.
+    """
 
     jid: Jid
     speaks: Speaks | None = None
     caps: str | None = None
     hibernated: bool = False
+    presence: bytes = b""
+
+    @property
+    def is_mix(self) -> bool:
+        """Whether the device is known to speak MIX."""
+        return self.speaks is not None and bool(self.speaks & Speaks.MIX)
+
+    @property
+    def resource(self) -> str:
+        """The resource of the device's JID."""
+        return self.jid.resource or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,19 @@ class Copies:
     only_1: tuple[bytes, ...] = ()
 
 
+def copies_for(devices: Iterable[Device]) -> Copies:
+    """Sort those of the devices that speak MIX into targets."""
+    both: list[bytes] = []
+    only_0: list[bytes] = []
+    only_1: list[bytes] = []
+    for device in devices:
+        speaks = (device.speaks or Speaks.NOTHING) & Speaks.MIX
+        if speaks:
+            group = {Speaks.MIX: both, Speaks.CORE_0: only_0}.get(speaks, only_1)
+            group.append(codec.escape(str(device.jid)).encode())
+    return Copies(tuple(both), tuple(only_0), tuple(only_1))
+
+
 class Waiting(Protocol):
     """Takes what a channel sends while it must not be delivered yet."""
 
@@ -87,11 +114,23 @@ class Waiting(Protocol):
 
 
 @dataclass(slots=True)
+class ParticipantPresence:
+    """The presence of a channel's participants: sender as on the wire -> stanza.
+
+    `complete` tells whether a newly come device may be served from it.
+    """
+
+    complete: bool = False
+    stanzas: dict[bytes, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Row:
     """All about one user, or one who has devices and no channel yet.
 
     `busy` has the change under way for each channel (bare JID), `holding` what the
-    channel sends while it must wait.
+    channel sends while it must wait, `participants` the presence of its participants.
+    `shown` has the devices (resources) that the channels were shown, with a digest of what.
     """
 
     jid: Jid
@@ -99,27 +138,16 @@ class Row:
     devices: dict[str, Device] = field(default_factory=dict)
     busy: dict[bytes, object] = field(default_factory=dict)
     holding: dict[bytes, Waiting] = field(default_factory=dict)
+    participants: dict[bytes, ParticipantPresence] = field(default_factory=dict)
+    shown: dict[str, str] = field(default_factory=dict)
     _copies: Copies | None = None
 
     @property
     def copies(self) -> Copies:
         """The MIX devices as targets; made anew after a change of devices."""
         if self._copies is None:
-            self._copies = self._sort_devices()
+            self._copies = copies_for(self.devices.values())
         return self._copies
-
-    def _sort_devices(self) -> Copies:
-        both: list[bytes] = []
-        only_0: list[bytes] = []
-        only_1: list[bytes] = []
-        for device in self.devices.values():
-            speaks = (device.speaks or Speaks.NOTHING) & Speaks.MIX
-            if not speaks:
-                continue
-            target = codec.escape(str(device.jid)).encode()
-            group = {Speaks.MIX: both, Speaks.CORE_0: only_0}.get(speaks, only_1)
-            group.append(target)
-        return Copies(tuple(both), tuple(only_0), tuple(only_1))
 
     def devices_changed(self) -> None:
         """Have the targets made anew."""
@@ -128,7 +156,7 @@ class Row:
     @property
     def mix_devices(self) -> Iterator[Device]:
         """The devices that are known to speak MIX."""
-        return (d for d in self.devices.values() if d.speaks is not None and d.speaks & Speaks.MIX)
+        return (device for device in self.devices.values() if device.is_mix)
 
     @property
     def empty(self) -> bool:
@@ -176,7 +204,9 @@ class Mirror:
         """Remove a membership, if there is one."""
         row = self.find(user)
         if row is not None:
-            row.channels.pop(str(channel).encode(), None)
+            key = str(channel).encode()
+            row.channels.pop(key, None)
+            row.participants.pop(key, None)
             self.tidy(user)
 
     def all_devices_gone(self) -> None:
@@ -184,4 +214,6 @@ class Mirror:
         for row in list(self.rows.values()):
             row.devices.clear()
             row.devices_changed()
+            # What the channels sent meanwhile is not known.
+            row.participants.clear()
             self.tidy(row.jid)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from urllib.parse import quote, unquote
 
+KINDS = frozenset({"channels", "journal", "shown"})
+"""What is kept of each user."""
+
 
 class Keys:
     """Makes and reads key names below one prefix."""
@@ -26,10 +29,14 @@ class Keys:
         """Name the hash of a user's changes under way: channel -> record."""
         return f"{self._prefix}:{{{quote(user, safe='@')}}}:journal"
 
+    def shown(self, user: str) -> str:
+        """Name the hash of a user's devices that channels were shown: resource -> digest."""
+        return f"{self._prefix}:{{{quote(user, safe='@')}}}:shown"
+
     def read(self, key: str) -> tuple[str, str] | None:
-        """Give (user, "channels" or "journal") of a user's key; None for any other."""
+        """Give (user, one of KINDS) of a user's key; None for any other."""
         start = f"{self._prefix}:{{"
         user, brace, kind = key.removeprefix(start).partition("}:")
-        if not key.startswith(start) or not brace or kind not in {"channels", "journal"}:
+        if not key.startswith(start) or not brace or kind not in KINDS:
             return None
         return unquote(user), kind

@@ -22,9 +22,11 @@ from component.core.effects import (
     DropCapability,
     DropJournal,
     DropMembership,
+    DropShown,
     PutCapability,
     PutJournal,
     PutMembership,
+    PutShown,
     Write,
 )
 from component.store.keys import Keys
@@ -52,6 +54,7 @@ class Loaded:
     memberships: list[tuple[str, MembershipRecord]] = field(default_factory=list)
     journal: list[tuple[str, JournalRecord]] = field(default_factory=list)
     capabilities: list[tuple[str, CapabilityRecord]] = field(default_factory=list)
+    shown: list[tuple[str, str, str]] = field(default_factory=list)
     set_aside: int = 0
 
 
@@ -138,7 +141,9 @@ class Store:
             loaded.set_aside += 1
             self._report("record-unusable", "error", key=name, reason="not a hash")
             return
-        if kind == "channels":
+        if kind == "shown":
+            loaded.shown += [(user, resource, digest) for resource, digest in fields.items()]
+        elif kind == "channels":
             await self._read_records(
                 loaded, name, fields, MembershipRecord,
                 lambda _, record: loaded.memberships.append((user, record)),
@@ -244,6 +249,10 @@ class Store:
                 pipeline.hset(keys.journal(user), entry.channel, entry.model_dump_json())
             case DropJournal(user, channel):
                 pipeline.hdel(keys.journal(user), channel)
+            case PutShown(user, resource, digest):
+                pipeline.hset(keys.shown(user), resource, digest)
+            case DropShown(user, resource):
+                pipeline.hdel(keys.shown(user), resource)
             case PutCapability(key, capability):
                 pipeline.hset(keys.capabilities, key, capability.model_dump_json())
             case DropCapability(key):

@@ -1,0 +1,147 @@
+"""The user's presence towards channels (XEP-0405 §5.8.1, §5.8.4).
+
+Only MIX devices are seen, only by channels with which the user shares presence, and the
+component alone tells them: at the join, at every change, at the end. What they were
+told is remembered in the store, by a digest, so that a new process corrects what changed
+while there was none, and does not repeat what did not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from component.core.context import Context
+from component.core.effects import DropShown, PutShown, Send
+from component.core.mirror import Device, Membership, Row
+from component.framing import Frame
+from schemas import codec
+from schemas import stanza as stanzas
+from schemas.jid import Jid
+from schemas.stanza import Stanza
+
+
+class Presence:
+    """Shows devices to channels."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def load(self, user: Jid, resource: str, digest: str) -> None:
+        """Take over from the store what the channels were shown."""
+        row = self._context.mirror.find(user)
+        if row is not None:
+            row.shown[resource] = digest
+
+    def show(self, row: Row, device: Device) -> None:
+        """Show a device as it is now, if it speaks MIX and is not known like that."""
+        if not device.is_mix:
+            self.hide(row, device.jid)
+            return
+        channels = _sharing(row)
+        digest = _digest(device.presence)
+        if not channels or row.shown.get(device.resource) == digest:
+            return
+        self._record(row, device, digest)
+
+    def hide(self, row: Row, device: Jid, unavailable: bytes | None = None) -> None:
+        """Tell the channels that a device is gone, if they knew it.
+
+        `unavailable` is the presence it left with, if it sent one.
+        """
+        resource = device.resource or ""
+        if row.shown.pop(resource, None) is None:
+            return
+        for membership in _sharing(row):
+            self._unavailable(device, membership.channel, unavailable)
+        self._context.write(DropShown(str(row.jid), resource))
+
+    def began(self, row: Row, membership: Membership) -> None:
+        """Show all MIX devices to a channel with which presence is shared from now on."""
+        if not membership.shares_presence:
+            return
+        for device in list(row.mix_devices):
+            digest = _digest(device.presence)
+            if row.shown.get(device.resource) == digest:
+                self._tell([membership], device)
+            else:
+                # The others have seen it, or there are none: showing it to all is right.
+                self.show(row, device)
+
+    def ended(self, row: Row, membership: Membership) -> None:
+        """Take the devices back from a channel with which presence is no longer shared."""
+        for resource in row.shown:
+            self._unavailable(row.jid.with_resource(resource), membership.channel, None)
+
+    def tidy(self, row: Row) -> None:
+        """Forget what was shown when there is no channel left to correct."""
+        if row.shown and not _sharing(row):
+            for resource in row.shown:
+                self._context.write(DropShown(str(row.jid), resource))
+            row.shown.clear()
+
+    def probed(self, stanza: Stanza) -> None:
+        """Answer a joined channel's probe (RFC 6121 §4.3.2); nobody else's."""
+        row = self._context.mirror.find(stanza.to)
+        membership = self._context.mirror.membership(stanza.to, stanza.sender.bare)
+        if row is None or membership is None or not membership.shares_presence:
+            self._context.drop("probe-of-stranger")
+            return
+        devices = list(row.mix_devices)
+        for device in devices:
+            self._tell([membership], device)
+        if not devices:
+            self._unavailable(row.jid, membership.channel, None)
+
+    def correct(self, domain: str) -> None:
+        """Hide the devices that vanished while nobody watched; the replay is complete."""
+        for row in list(self._context.mirror.rows.values()):
+            if row.jid.domain != domain:
+                continue
+            for resource in list(row.shown):
+                if resource not in row.devices:
+                    self.hide(row, row.jid.with_resource(resource))
+
+    # -- inside ---------------------------------------------------------------------------
+
+    def _record(self, row: Row, device: Device, digest: str) -> None:
+        """Remember that a device is shown, and show it.
+
+        A new one is shown only when that is durable: what a channel knows and we forgot
+        could never be taken back.
+        """
+        is_new = device.resource not in row.shown
+        row.shown[device.resource] = digest
+        record = PutShown(str(row.jid), device.resource, digest)
+        if is_new:
+            self._context.write(record, then=lambda _: self._tell_if_there(row, device))
+        else:
+            self._context.write(record)
+            self._tell(_sharing(row), device)
+
+    def _tell_if_there(self, row: Row, device: Device) -> None:
+        if row.devices.get(device.resource) is device and device.is_mix:
+            self._tell(_sharing(row), device)
+
+    def _tell(self, memberships: Iterable[Membership], device: Device) -> None:
+        frame = Frame(device.presence)
+        for membership in memberships:
+            channel = codec.escape(str(membership.channel)).encode()
+            self._context.effects.append(Send(frame.readdressed(channel)))
+
+    def _unavailable(self, device: Jid, channel: Jid, presence: bytes | None) -> None:
+        if presence is None:
+            self._context.send(stanzas.make(stanzas.PRESENCE, "unavailable", device, channel, None))
+        else:
+            to = codec.escape(str(channel)).encode()
+            self._context.effects.append(Send(Frame(presence).readdressed(to)))
+
+
+def _sharing(row: Row) -> list[Membership]:
+    return [each for each in row.channels.values() if each.shares_presence]
+
+
+def _digest(presence: bytes) -> str:
+    """Give a digest of what a presence says, addresses left out."""
+    content = presence[Frame(presence).tag_end :]
+    return hashlib.blake2b(content, digest_size=6).hexdigest()
