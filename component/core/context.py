@@ -188,6 +188,8 @@ class Context:
         for question in self._questions.values():
             self.deadlines.off(question.deadline)
         self._questions.clear()
+        # Writes still happen, but what was to follow them belonged to that link.
+        self._outcomes.clear()
 
     def iq(self, type_: str, sender: Jid, to: Jid, payload: ET.Element) -> ET.Element:
         """Build an iq request with an id of our own."""

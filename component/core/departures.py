@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from component.core.context import Context
 from component.core.membership import Memberships
+from component.core.preferences import Preferences
 from component.framing import Frame
 from schemas import codec, jid, roster
 from schemas import stanza as stanzas
@@ -31,9 +32,12 @@ def may_be_kick(frame: Frame) -> bool:
 class Departures:
     """Sees memberships end and has the rest follow."""
 
-    def __init__(self, context: Context, memberships: Memberships) -> None:
+    def __init__(
+        self, context: Context, memberships: Memberships, preferences: Preferences
+    ) -> None:
         self._context = context
         self._memberships = memberships
+        self._preferences = preferences
 
     def overheard(self, frame: Frame) -> None:
         """Look for a kick in a channel's message that was just passed on."""
@@ -70,7 +74,7 @@ class Departures:
             else:
                 # The roster is truthful: the user, or we, have changed what is shared.
                 shares = subscription in {"from", "both"}
-                self._memberships.share(user, channel, shares=shares, roster_knows=True)
+                self._preferences.share(user, channel, shares=shares)
 
     def account_removed(self, user: Jid) -> None:
         """Leave every channel of an account that is no more; nothing may be inherited."""

@@ -59,8 +59,8 @@ class Core:
         self._memberships = Memberships(
             self.context, self._rosters, self._services, self._presence, self._participants
         )
-        self._departures = Departures(self.context, self._memberships)
-        self._preferences = Preferences(self.context, self._memberships)
+        self._preferences = Preferences(self.context, self._rosters, self._presence)
+        self._departures = Departures(self.context, self._memberships, self._preferences)
         self._traffic = Traffic(self.context)
         self._identity = Identity(self.context, __version__, contacts)
 
@@ -132,6 +132,7 @@ class Core:
         self._capability.forget_waiting()
         self._services.forget_asked()
         self._participants.link_lost()
+        self._presence.link_lost()
         self._memberships.link_lost()
         self.mirror.all_devices_gone()
         return self._take()

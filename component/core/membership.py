@@ -9,50 +9,28 @@ do (`recover`). The order that clients rely on: roster push, result, channel tra
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from component.core import results
 from component.core.context import Context
-from component.core.effects import DropJournal, DropMembership, PutJournal, PutMembership
+from component.core.effects import DropMembership, PutMembership
 from component.core.errors import Refusal, answer, wait
 from component.core.holding import Holding
+from component.core.journal import Journal
 from component.core.mirror import Membership
+from component.core.operation import Op
 from component.core.participants import Participants
 from component.core.presence import Presence
 from component.core.requests import Request
 from component.core.rosters import Rosters
 from component.core.services import Services
 from component.core.sharing import shares_presence
-from schemas import codec, jid, mix
+from schemas import codec, mix
 from schemas import stanza as stanzas
 from schemas.jid import Jid
-from schemas.records import CoreVersion, JournalRecord, MembershipRecord
+from schemas.records import JournalRecord, MembershipRecord
 from schemas.stanza import Stanza
 
 _STORE_AWAY = "memberships cannot be changed right now; try again later"
-
-
-@dataclass(slots=True)
-class Op:
-    """A change under way. `request` is None when no client waits for its outcome."""
-
-    kind: Literal["join", "leave"]
-    user: Jid
-    channel: Jid
-    core: CoreVersion
-    member: bool
-    request: Request | None = None
-    reply: Stanza | None = None
-    # The membership ends whatever the channel says.
-    forced: bool = False
-    holding: Holding | None = None
-    queue: list[Request] = field(default_factory=list)
-
-    @property
-    def key(self) -> bytes:
-        """The channel as the mirror's rows name it."""
-        return str(self.channel).encode()
 
 
 class Memberships:
@@ -71,25 +49,17 @@ class Memberships:
         self._services = services
         self._presence = presence
         self._participants = participants
-        self._journal: dict[tuple[Jid, Jid], JournalRecord] = {}
+        self._journal = Journal(context)
 
     # -- from the store, and after a cut -------------------------------------------------
 
     def load(self, user: Jid, record: MembershipRecord) -> None:
         """Enter a membership from the store."""
-        membership = Membership(
-            jid.parse(record.channel),
-            record.participant_id,
-            record.nick,
-            tuple(record.nodes),
-            record.core,
-            record.shares_presence,
-        )
-        self._context.mirror.join(user, membership)
+        self._context.mirror.join(user, Membership.of(record))
 
     def load_journal(self, user: Jid, record: JournalRecord) -> None:
         """Remember a change that was under way when the last process ended."""
-        self._journal[user, jid.parse(record.channel)] = record
+        self._journal.load(user, record)
 
     def link_lost(self) -> None:
         """Let go of everything under way; the journal knows what is left to do.
@@ -103,8 +73,8 @@ class Memberships:
 
     def recover(self, domain: str) -> None:
         """Finish or undo what is in the journal for a domain's users."""
-        for (user, channel), record in list(self._journal.items()):
-            if user.domain != domain or channel in self._busy(user):
+        for user, channel, record in self._journal.of_domain(domain):
+            if self._is_busy(user, channel):
                 continue
             self._context.report("journal-recovered", user=str(user), channel=str(channel))
             op = Op(record.kind, user, channel, record.core, record.member)
@@ -113,7 +83,7 @@ class Memberships:
                 self._start(op)
                 self._write_roster(op, shares=record.shares_presence)
             elif record.kind == "join" and record.member:
-                self._close_journal(op)
+                self._journal.close(op)
             else:
                 op.kind = "leave"
                 self._start(op)
@@ -169,10 +139,10 @@ class Memberships:
             if done:
                 self._ask(op)
             else:
-                self._close_journal(op)
+                self._journal.close(op)
                 self._refuse(op, wait("internal-server-error", _STORE_AWAY))
 
-        self._context.write(self._journal_entry(op, "ask"), then=then)
+        self._context.write(self._journal.entry(op, "ask"), then=then)
 
     def _ask(self, op: Op) -> None:
         """Send the channel what the client wants of it."""
@@ -201,7 +171,7 @@ class Memberships:
             ):
                 self._left(op, reply)  # it was left before, and nobody heard
                 return
-            self._close_journal(op)
+            self._journal.close(op)
             error = reply.error
             self._refuse(op, Refusal("cancel", "undefined-condition") if error is None else error)
         elif op.kind == "join":
@@ -213,11 +183,11 @@ class Memberships:
         """Undo what an answer that comes too late has done."""
 
         def late(reply: Stanza | None) -> None:
-            busy = op.key in self._busy_keys(op.user)
+            busy = self._is_busy(op.user, op.channel)
             if reply is None or reply.type == "error" or busy:
                 # Nothing happened there, or somebody is at it again.
                 if not busy:
-                    self._close_journal(op)
+                    self._journal.close(op)
                 return
             self._context.report(
                 "late-answer", "warning", user=str(op.user), channel=str(op.channel)
@@ -229,7 +199,7 @@ class Memberships:
             elif op.kind == "leave":
                 self._left(again, reply)
             else:
-                self._close_journal(again)
+                self._journal.close(again)
                 self._finish(again)
 
         key = (op.channel, op.user, id_)
@@ -239,7 +209,7 @@ class Memberships:
 
     def forget(self, user: Jid, channel: Jid) -> None:
         """End a membership that the channel has ended: state and roster item go."""
-        if str(channel).encode() in self._busy_keys(user):
+        if self._is_busy(user, channel):
             return  # a leave or join under way will settle it
         op = Op("leave", user, channel, 1, member=True)
         self._start(op)
@@ -251,34 +221,16 @@ class Memberships:
         The membership ends here and now, whatever the channel will say.
         """
         membership = self._context.mirror.membership(user, channel)
-        if membership is None or str(channel).encode() in self._busy_keys(user):
+        if membership is None or self._is_busy(user, channel):
             return
-        core: CoreVersion = 0 if membership.core == 0 else 1
-        op = Op("leave", user, channel, core, member=True, forced=True)
+        op = Op("leave", user, channel, membership.core, member=True, forced=True)
         self._start(op)
         self._context.write(
             DropMembership(str(user), str(channel)),
-            self._journal_entry(op, "ask"),
+            self._journal.entry(op, "ask"),
             then=lambda _: self._ask(op),
         )
         self._part(user, channel)
-
-    def share(self, user: Jid, channel: Jid, *, shares: bool, roster_knows: bool) -> None:
-        """Begin or stop to share presence with a channel (XEP-0404, preference 'Presence')."""
-        row = self._context.mirror.find(user)
-        membership = self._context.mirror.membership(user, channel)
-        if row is None or membership is None or membership.shares_presence == shares:
-            return
-        changed = replace(membership, shares_presence=shares)
-        self._context.mirror.join(user, changed)
-        self._context.write(PutMembership(str(user), _record_of(changed)))
-        if shares:
-            self._presence.began(row, changed)
-        else:
-            self._presence.ended(row, changed)
-            self._presence.tidy(row)
-        if not roster_knows:
-            self._rosters.set(user, channel, "from" if shares else "none", _no_matter)
 
     def _part(self, user: Jid, channel: Jid) -> None:
         """Take a membership out of the mirror, and what hangs on it."""
@@ -300,6 +252,8 @@ class Memberships:
             except codec.MalformedStanza:
                 pass
         if join is None or participant_id is None:
+            if op.member:
+                self._journal.close(op)
             self._refuse(op, _unusable(), undo=not op.member)
             return
         shares = shares_presence(join)
@@ -321,15 +275,24 @@ class Memberships:
                 self.load(op.user, record)
                 self._write_roster(op, shares=record.shares_presence)
             else:
-                self._context.write(DropMembership(str(op.user), str(op.channel)))
+                self._take_back(op)
                 refusal = wait("internal-server-error", _STORE_AWAY)
                 self._refuse(op, refusal, undo=not op.member)
 
         self._context.write(
             PutMembership(str(op.user), record),
-            self._journal_entry(op, "roster", shares=record.shares_presence),
+            self._journal.entry(op, "roster", shares=record.shares_presence),
             then=then,
         )
+
+    def _take_back(self, op: Op) -> None:
+        """Have the store hold what was before: a write that failed may have been done."""
+        before = self._context.mirror.membership(op.user, op.channel)
+        if before is None:
+            self._context.write(DropMembership(str(op.user), str(op.channel)))
+        else:
+            self._context.write(PutMembership(str(op.user), before.record()))
+            self._journal.close(op)
 
     # -- leave ---------------------------------------------------------------------------
 
@@ -345,7 +308,7 @@ class Memberships:
 
         self._context.write(
             DropMembership(str(op.user), str(op.channel)),
-            self._journal_entry(op, "roster"),
+            self._journal.entry(op, "roster"),
             then=then,
         )
 
@@ -369,7 +332,7 @@ class Memberships:
                 self._context.write(DropMembership(str(op.user), str(op.channel)))
                 self._refuse(op, refused, undo=True)
                 return
-        self._close_journal(op)
+        self._journal.close(op)
         self._respond(op)
         self._finish(op)
 
@@ -444,48 +407,10 @@ class Memberships:
         if row is not None and row.holding.get(op.key) is op.holding:
             del row.holding[op.key]
 
-    def _busy_keys(self, user: Jid) -> set[bytes]:
+    def _is_busy(self, user: Jid, channel: Jid) -> bool:
         row = self._context.mirror.find(user)
-        return set() if row is None else set(row.busy)
-
-    def _busy(self, user: Jid) -> set[Jid]:
-        return {jid.parse(key.decode()) for key in self._busy_keys(user)}
-
-    # -- journal -------------------------------------------------------------------------
-
-    def _journal_entry(
-        self, op: Op, step: Literal["ask", "roster"], *, shares: bool = True
-    ) -> PutJournal:
-        record = JournalRecord(
-            kind=op.kind,
-            channel=str(op.channel),
-            step=step,
-            core=op.core,
-            member=op.member,
-            shares_presence=shares,
-        )
-        self._journal[op.user, op.channel] = record
-        return PutJournal(str(op.user), record)
-
-    def _close_journal(self, op: Op) -> None:
-        if self._journal.pop((op.user, op.channel), None) is not None:
-            self._context.write(DropJournal(str(op.user), str(op.channel)))
+        return row is not None and str(channel).encode() in row.busy
 
 
 def _unusable() -> Refusal:
     return Refusal("cancel", "undefined-condition", "the channel gave no usable participant id")
-
-
-def _no_matter(_: object) -> None:
-    """Take an outcome that changes nothing: the roster is only the copy here."""
-
-
-def _record_of(membership: Membership) -> MembershipRecord:
-    return MembershipRecord(
-        channel=str(membership.channel),
-        participant_id=membership.participant_id,
-        nick=membership.nick,
-        nodes=list(membership.nodes),
-        core=0 if membership.core == 0 else 1,
-        shares_presence=membership.shares_presence,
-    )

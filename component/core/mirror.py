@@ -13,9 +13,10 @@ from enum import IntFlag
 from typing import Protocol
 
 from component.framing import Frame
-from schemas import codec
+from schemas import codec, jid
 from schemas.jid import Jid
 from schemas.namespaces import MIX_CORE
+from schemas.records import CoreVersion, MembershipRecord
 
 
 class Speaks(IntFlag):
@@ -77,8 +78,31 @@ class Membership:
     participant_id: str
     nick: str | None
     nodes: tuple[str, ...]
-    core: int
+    core: CoreVersion
     shares_presence: bool
+
+    @classmethod
+    def of(cls, record: MembershipRecord) -> Membership:
+        """Make one of what the store holds."""
+        return cls(
+            jid.parse(record.channel),
+            record.participant_id,
+            record.nick,
+            tuple(record.nodes),
+            record.core,
+            record.shares_presence,
+        )
+
+    def record(self) -> MembershipRecord:
+        """Give what the store is to hold."""
+        return MembershipRecord(
+            channel=str(self.channel),
+            participant_id=self.participant_id,
+            nick=self.nick,
+            nodes=list(self.nodes),
+            core=self.core,
+            shares_presence=self.shares_presence,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,12 @@ value, the one that was asked for does.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 
 from component.core.context import Context
-from component.core.membership import Memberships
+from component.core.effects import PutMembership
+from component.core.presence import Presence
+from component.core.rosters import Rosters
 from component.core.sharing import shares_presence
 from schemas.jid import Jid
 from schemas.stanza import Stanza
@@ -22,9 +25,10 @@ WISHES = 10_000
 class Preferences:
     """Watches users change their preferences."""
 
-    def __init__(self, context: Context, memberships: Memberships) -> None:
+    def __init__(self, context: Context, rosters: Rosters, presence: Presence) -> None:
         self._context = context
-        self._memberships = memberships
+        self._rosters = rosters
+        self._presence = presence
         self._wishes: OrderedDict[tuple[Jid, Jid, str], bool] = OrderedDict()
 
     def asked(self, stanza: Stanza) -> None:
@@ -43,6 +47,26 @@ class Preferences:
             return
         granted = shares_presence(stanza.element)
         shares = wish if granted is None else granted
-        self._memberships.share(
-            stanza.to.bare, stanza.sender.bare, shares=shares, roster_knows=False
-        )
+        if self.share(stanza.to.bare, stanza.sender.bare, shares=shares):
+            subscription = "from" if shares else "none"
+            self._rosters.set(stanza.to.bare, stanza.sender.bare, subscription, _no_matter)
+
+    def share(self, user: Jid, channel: Jid, *, shares: bool) -> bool:
+        """Begin or stop to share presence with a channel; False if that is so already."""
+        row = self._context.mirror.find(user)
+        membership = self._context.mirror.membership(user, channel)
+        if row is None or membership is None or membership.shares_presence == shares:
+            return False
+        changed = replace(membership, shares_presence=shares)
+        self._context.mirror.join(user, changed)
+        self._context.write(PutMembership(str(user), changed.record()))
+        if shares:
+            self._presence.began(row, changed)
+        else:
+            self._presence.ended(row, changed)
+            self._presence.tidy(row)
+        return True
+
+
+def _no_matter(_: object) -> None:
+    """Take an outcome that changes nothing: the roster is only the copy here."""

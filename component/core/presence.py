@@ -20,6 +20,9 @@ from schemas import stanza as stanzas
 from schemas.jid import Jid
 from schemas.stanza import Stanza
 
+UNKNOWN = ""
+"""The digest of a device that was shown in a way that is not known for sure."""
+
 
 class Presence:
     """Shows devices to channels."""
@@ -80,6 +83,12 @@ class Presence:
                 self._context.write(DropShown(str(row.jid), resource))
             row.shown.clear()
 
+    def link_lost(self) -> None:
+        """Doubt all that was shown: the last of it may have been on the link."""
+        for row in self._context.mirror.rows.values():
+            for resource in row.shown:
+                row.shown[resource] = UNKNOWN
+
     def probed(self, stanza: Stanza) -> None:
         """Answer a joined channel's probe (RFC 6121 §4.3.2); nobody else's."""
         row = self._context.mirror.find(stanza.to)
@@ -112,16 +121,19 @@ class Presence:
         """
         is_new = device.resource not in row.shown
         row.shown[device.resource] = digest
-        record = PutShown(str(row.jid), device.resource, digest)
         if is_new:
-            self._context.write(record, then=lambda _: self._tell_if_there(row, device))
+            intent = PutShown(str(row.jid), device.resource, UNKNOWN)
+            self._context.write(intent, then=lambda _: self._tell_if_there(row, device))
         else:
-            self._context.write(record)
             self._tell(_sharing(row), device)
+            self._context.write(PutShown(str(row.jid), device.resource, digest))
 
     def _tell_if_there(self, row: Row, device: Device) -> None:
         if row.devices.get(device.resource) is device and device.is_mix:
             self._tell(_sharing(row), device)
+            digest = row.shown.get(device.resource)
+            if digest is not None:
+                self._context.write(PutShown(str(row.jid), device.resource, digest))
 
     def _tell(self, memberships: Iterable[Membership], device: Device) -> None:
         frame = Frame(device.presence)

@@ -1,0 +1,54 @@
+"""The journal: which changes of membership are under way (DESIGN "State").
+
+An entry is written before the first stanza of a change leaves and closed when the roster
+has followed. What is still in it when a link begins was cut off half-way.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from component.core.context import Context
+from component.core.effects import DropJournal, PutJournal
+from component.core.operation import Op
+from schemas import jid
+from schemas.jid import Jid
+from schemas.records import JournalRecord
+
+
+class Journal:
+    """Keeps the entries, here and in the store."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._entries: dict[tuple[Jid, Jid], JournalRecord] = {}
+
+    def load(self, user: Jid, record: JournalRecord) -> None:
+        """Take over an entry from the store."""
+        self._entries[user, jid.parse(record.channel)] = record
+
+    def of_domain(self, domain: str) -> list[tuple[Jid, Jid, JournalRecord]]:
+        """List the entries of a domain's users: user, channel, entry."""
+        return [
+            (user, channel, record)
+            for (user, channel), record in self._entries.items()
+            if user.domain == domain
+        ]
+
+    def entry(self, op: Op, step: Literal["ask", "roster"], *, shares: bool = True) -> PutJournal:
+        """Enter a step; the caller has the change written with what belongs to it."""
+        record = JournalRecord(
+            kind=op.kind,
+            channel=str(op.channel),
+            step=step,
+            core=op.core,
+            member=op.member,
+            shares_presence=shares,
+        )
+        self._entries[op.user, op.channel] = record
+        return PutJournal(str(op.user), record)
+
+    def close(self, op: Op) -> None:
+        """Close the entry of a change that is finished or undone."""
+        if self._entries.pop((op.user, op.channel), None) is not None:
+            self._context.write(DropJournal(str(op.user), str(op.channel)))

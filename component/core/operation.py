@@ -1,0 +1,37 @@
+"""One change of one user's membership in one channel, while it is under way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from component.core.holding import Holding
+from component.core.requests import Request
+from schemas.jid import Jid
+from schemas.records import CoreVersion
+from schemas.stanza import Stanza
+
+
+@dataclass(slots=True)
+class Op:
+    """A change under way. `request` is None when no client waits for its outcome.
+
+    `member` tells whether the user was a participant before; with `forced` the membership
+    ends whatever the channel says.
+    """
+
+    kind: Literal["join", "leave"]
+    user: Jid
+    channel: Jid
+    core: CoreVersion
+    member: bool
+    request: Request | None = None
+    reply: Stanza | None = None
+    forced: bool = False
+    holding: Holding | None = None
+    queue: list[Request] = field(default_factory=list)
+
+    @property
+    def key(self) -> bytes:
+        """The channel as the mirror's rows name it."""
+        return str(self.channel).encode()
