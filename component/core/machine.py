@@ -160,6 +160,8 @@ class Core:
             self._preferences.asked(stanza)
         elif stanza.kind == stanzas.IQ and context.is_local(stanza.to):
             self._preferences.answered(stanza)
+        elif stanza.to.domain == context.own.domain:
+            raise Refusal("cancel", "service-unavailable")  # nobody lives here but us
         else:
             context.drop("stray")
 

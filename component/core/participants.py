@@ -62,11 +62,11 @@ class Participants:
     def greet(self, row: Row, device: Device) -> None:
         """Give a device that just turned out to speak MIX what its channels' people do."""
         for key, membership in row.channels.items():
-            if PRESENCE_NODE not in membership.nodes or key in row.holding:
+            memory = row.participants.setdefault(key, ParticipantPresence())
+            # Whose presence came has subscribed since, whatever the join said.
+            subscribed = PRESENCE_NODE in membership.nodes or memory.stanzas
+            if not subscribed or key in row.holding:
                 continue
-            memory = row.participants.get(key)
-            if memory is None:
-                memory = row.participants[key] = ParticipantPresence()
             if memory.complete:
                 for data in memory.stanzas.values():
                     self._context.effects.append(Copy(Frame(data), row, key, device))
