@@ -1,0 +1,50 @@
+"""Somebody to talk to: bob, who answers whatever is said in the channel."""
+
+from __future__ import annotations
+
+import asyncio
+import xml.etree.ElementTree as ET
+
+from tour.device import Device, says
+from tour.screen import Unseen
+from tour.story import BOB, Cast, join
+
+NICK = "Bob"
+GREETING = "Is anybody there?"
+
+
+def answer_to(text: str) -> str:
+    """Return what bob says to `text`."""
+    return f"You said: {text}"
+
+
+class Parrot:
+    """Bob's desk, listening."""
+
+    def __init__(self, desk: Device, channel: str) -> None:
+        self._desk = desk
+        self._channel = channel
+        desk.add_event_handler("mix_message", self._hear)
+
+    def _hear(self, message: object) -> None:
+        xml: ET.Element = message.xml  # type: ignore[attr-defined]
+        text = xml.findtext("{jabber:client}body")
+        nick = xml.findtext("{urn:xmpp:mix:core:1}mix/{urn:xmpp:mix:core:1}nick")
+        if text and nick != NICK:
+            self._desk.say(self._channel, answer_to(text))
+
+
+async def prepare(cast: Cast) -> Parrot:
+    """Have bob join again and hear him answer; everybody else logs out.
+
+    Raises Unseen if he does not answer.
+    """
+    phone = next(d for d in cast.on if d.resource_name == "phone")
+    desk = next(d for d in cast.on if d.user == BOB)
+    await join(desk, cast.channel, NICK)
+    parrot = Parrot(desk, cast.channel)
+    phone.say(cast.channel, GREETING)
+    if await phone.seen(says(answer_to(GREETING))) is None:
+        raise Unseen("bob answers alice in the channel", "nothing, for ten seconds")
+    await asyncio.gather(*(cast.off(device) for device in list(cast.on) if device is not desk))
+    return parrot

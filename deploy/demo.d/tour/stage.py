@@ -1,0 +1,101 @@
+"""All parts of the demo together: started one after the other, stopped in any state."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tour import certificate, servers
+from tour.ports import IP, choose
+from tour.process import Process
+from tour.screen import step
+from tour.servers import DOMAIN, REMOTE, Layout
+from tour.story import ALICE, BOB, Cast
+
+PORTS = {"c2s": 5222, "s2s": 5269, "component": 5347, "remote": 0}
+REDIS_PORT = 6379
+
+
+class Stage:
+    """Redis, the server (two with Prosody), the component, in one temporary folder."""
+
+    def __init__(self, software: str) -> None:
+        self.software = software
+        self.folder = Path(tempfile.mkdtemp(prefix="mixpam-demo-"))
+        self.processes: list[Process] = []
+        self.passwords = {user: secrets.token_hex(4) for user in (ALICE, BOB)}
+
+    @property
+    def remote(self) -> bool:
+        """Tell whether the channel is on another server."""
+        return self.software == "prosody"
+
+    async def build(self) -> Cast:
+        """Start everything, showing progress. Raises Trouble when a part does not start."""
+        taken: set[int] = set()
+        names = [DOMAIN, f"mixpam.{DOMAIN}", f"mix.{DOMAIN}", REMOTE, f"mix.{REMOTE}"]
+        layout = Layout(
+            folder=self.folder,
+            certificate=certificate.make(self.folder, names),
+            secret=servers.new_secret(),
+            **{name: choose(port, taken) for name, port in PORTS.items()},
+        )
+        redis_port = choose(REDIS_PORT, taken)
+        async with step("Redis") as words:
+            await self._start(servers.redis(self.folder, redis_port), redis_port)
+            words.append(f"where mixpam remembers who is in which channel ({IP}:{redis_port})")
+        if self.remote:
+            await self._start_prosody(layout)
+        else:
+            async with step("ejabberd") as words:
+                server = await servers.ejabberd(layout)
+                await self._start(server, layout.c2s, layout.s2s, layout.component)
+                words.append("with the tap, and with channels of its own (mod_mix)")
+        async with step("mixpam") as words:
+            mixpam = servers.component(layout, sys.executable, redis_port)
+            await self._start(mixpam)
+            await mixpam.says('"event": "ready"')
+            words.append("the component, connected to the server's tap")
+        return Cast(
+            port=layout.c2s,
+            certificate=layout.certificate,
+            service=f"mix.{REMOTE if self.remote else DOMAIN}",
+            passwords=self.passwords,
+            register=not self.remote,
+        )
+
+    async def _start_prosody(self, layout: Layout) -> None:
+        async with step("Prosody") as words:
+            server = servers.prosody(layout)
+            for user, password in self.passwords.items():
+                await servers.prosody_account(layout, user.partition("@")[0], password)
+            await self._start(server, layout.c2s, layout.s2s, layout.component)
+            words.append("with the tap; it knows nothing of MIX by itself")
+        async with step("ejabberd") as words:
+            await self._start(servers.remote_ejabberd(layout), layout.remote)
+            words.append(f"another server, {REMOTE}, where the channel is (mod_mix)")
+
+    async def _start(self, process: Process, *ports: int) -> None:
+        self.processes.append(process)
+        await process.start()
+        await process.answers(IP, *ports)
+
+    async def watch(self) -> Process:
+        """Wait until some part ends, and return it."""
+        while True:
+            for process in self.processes:
+                if not process.running:
+                    return process
+            await asyncio.sleep(0.5)
+
+    async def strike(self, *, keep: bool) -> None:
+        """Stop everything, mixpam first; delete the folder unless `keep`."""
+        while self.processes:
+            last = self.processes.pop()
+            await last.stop()
+        if not keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
