@@ -11,6 +11,7 @@ import secrets
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import structlog
 from redis.exceptions import RedisError
@@ -119,23 +120,37 @@ class Service:
 
     def receive(self, frames: list[Frame]) -> None:
         """Deal with what one read brought: hot lane first, control lane for the rest."""
-        mirror, core, out = self._core.mirror, self._core, []
+        mirror, core = self._core.mirror, self._core
+        out: list[bytes] = []
         now = self._loop.time()
         for frame in frames:
             joined = route(mirror, frame)
             if joined is None:
-                out += self._carry_out(core.receive(frame, now))
+                out += self._ask_core(partial(core.receive, frame, now))
                 continue
             row, channel = joined
             out += copies(row.copies, frame)
             if needs_ear(frame):
-                out += self._carry_out(core.overhear(row, channel, frame, now))
+                out += self._ask_core(partial(core.overhear, row, channel, frame, now))
         self._say(out)
         self._set_timer()
 
+    def _ask_core(self, question: Callable[[], list[Effect]]) -> list[bytes]:
+        """Have the core decide, and do what it wants.
+
+        A fault of ours in one stanza costs that stanza, never the link: the same stanza
+        would come again and again.
+        """
+        try:
+            return self._carry_out(question())
+        except Exception:
+            self.counts["fault", ""] += 1
+            self._log.exception("fault")
+            return []
+
     def _lost(self) -> None:
         self._write = None
-        self._say(self._carry_out(self._core.link_lost(self._loop.time())))
+        self._say(self._ask_core(partial(self._core.link_lost, self._loop.time())))
         self._set_timer()
 
     # -- effects ---------------------------------------------------------------------------
@@ -181,13 +196,13 @@ class Service:
             self._write(b"".join(out))
 
     def _written(self, token: int, done: bool) -> None:
-        effects = self._core.written(token, self._loop.time(), done=done)
-        self._say(self._carry_out(effects))
+        now = self._loop.time()
+        self._say(self._ask_core(partial(self._core.written, token, now, done=done)))
         self._set_timer()
 
     def _tick(self) -> None:
         self._timer = None
-        self._say(self._carry_out(self._core.tick(self._loop.time())))
+        self._say(self._ask_core(partial(self._core.tick, self._loop.time())))
         self._set_timer()
 
     def _set_timer(self) -> None:
