@@ -13,12 +13,12 @@ small the chunks are. tests/unit/test_framing.py holds this to a real XML parser
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import lru_cache
 
 _SPACE = b" \t\r\n"
 _S = rb"[ \t\r\n]"
-_NAME = rb"[^\s/>'\"=<!?&;.0-9-][^\s/>'\"=<!?&;]*+"
+_NAME = rb"[^\s/>'\"=<!?&;.0-9-][^\s/>'\"=<!?&;]{0,255}+"
 _VALUE = rb"(?:'[^'<]*+'|\"[^\"<]*+\")"
 _ATTRIBUTE = _S + b"++" + _NAME + _S + b"*+=" + _S + b"*+" + _VALUE
 START_TAG = re.compile(b"<(" + _NAME + b")((?:" + _ATTRIBUTE + b")*+)" + _S + b"*+(/?)>")
@@ -28,16 +28,18 @@ ATTRIBUTE = re.compile(
 _OPEN_VALUE = rb"(?:'[^'<]*+|\"[^\"<]*+)"
 # What a start tag may look like when the rest of it has not arrived.
 _START_TAG_SO_FAR = re.compile(
-    b"<(?:" + _NAME + b"(?:" + _ATTRIBUTE + b")*+"
+    b"<" + _NAME + b"(?:" + _ATTRIBUTE + b")*+"
     b"(?:" + _S + b"*+/?|"
-    + _S + b"++" + _NAME + _S + b"*+(?:=" + _S + b"*+" + _OPEN_VALUE + rb"?)?)?)?\Z"
+    + _S + b"++" + _NAME + _S + b"*+(?:=" + _S + b"*+" + _OPEN_VALUE + rb"?)?)\Z"
 )  # fmt: skip
 _END_TAG = re.compile(b"</" + _NAME + _S + b"*+>")
-_END_TAG_SO_FAR = re.compile(b"</(?:" + _NAME + _S + rb"*+)?\Z")
-# What a start tag can end with, or a value begin with, outside of any value.
+# Where a start tag ends, or a value in it begins or ends.
 _TAG_MARK = re.compile(rb"['\"<>]")
+_IN_QUOTES = {b"'": re.compile(rb"['<]"), b'"': re.compile(rb"[\"<]")}
+_NO_SPACE = re.compile(rb"[^ \t\r\n]")
 _CDATA_START = b"<![CDATA["
 _CDATA_END = b"]]>"
+_NOT_YET = -1
 
 
 class FramingError(ValueError):
@@ -105,9 +107,9 @@ class Framer:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        # The beginning of an element whose end has not come, and the search for it.
+        # An element whose end has not come, and the search for that.
         self._rest = bytearray()
-        self._search = _Search()
+        self._search: _Search | None = None
         self.closed = False
 
     def feed(self, chunk: bytes) -> Iterator[Frame]:
@@ -118,35 +120,192 @@ class Framer:
         """
         if self.closed:
             return
-        data, end = chunk, -1
+        data = chunk
         if self._rest:
             self._rest += chunk
-            end = self._search.go_on(self._rest, 0)
-            if end < 0:
+            self._search = self._search or _Search()
+            if self._search.go_on(self._rest, 0) < 0:
                 self._check_size(len(self._rest))
                 return
             data = bytes(self._rest)
+        self._search = None
         position, length = 0, len(data)
         try:
             while True:
+                while position < length and data[position] in _SPACE:
+                    position += 1
+                if position == length:
+                    break
+                match = START_TAG.match(data, position)
+                end = -1 if match is None else _find_plain_end(data, match)
                 if end < 0:
-                    while position < length and data[position] in _SPACE:
-                        position += 1
-                    if position == length:
-                        return
-                    end = self._find_end(data, position)
+                    self._search = _Search()
+                    end = self._search.go_on(data, position)
                     if end < 0:
                         break
+                    self._search = None
                 self._check_size(end - position)
                 # Move on first: whoever takes the frame may raise.
-                start, position, end = position, end, -1
-                if data.startswith(b"</", start):
-                    self.closed = True
-                    position = length
-                    return
-                yield Frame(data[start:position], START_TAG.match(data, start))
+                start, position = position, end
+                if match is None:
+                    self.closed, position = True, length
+                    break
+                yield Frame(data[start:end], match)
         finally:
             self._rest = bytearray(data[position:])
-            if end < 0 and not self._rest:
-                self._search = _Search()
         self._check_size(len(self._rest))
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise FramingError("policy-violation", "stanza too large")
+
+
+def _find_plain_end(data: bytes, match: re.Match[bytes]) -> int:
+    """Find the end of an element without any of what makes `_Search` necessary, else -1.
+
+    That is nearly every stanza: whole, no CDATA, no element of the same name inside.
+    """
+    start = match.end()
+    if match[3]:
+        return start
+    name = match[1]
+    end = data.find(b"</" + name, start)
+    stop = end + len(name) + 3
+    if (
+        end < 0
+        or data[stop - 1 : stop] != b">"
+        or data.find(b"<" + name, start, end) >= 0
+        or data.find(b"<!", start, end) >= 0
+        or data.find(b"<?", start, end) >= 0
+    ):
+        return -1
+    return stop
+
+
+class _Search:
+    """The search for the end of one element, which goes on where it stopped.
+
+    Positions are relative to the element's first byte.
+    """
+
+    def __init__(self) -> None:
+        self._data: bytes | bytearray = b""
+        self._base = 0
+        self._steps = self._run()
+
+    def go_on(self, data: bytes | bytearray, base: int) -> int:
+        """Search on in all that has come of the element, which begins at `base`.
+
+        Gives where it ends, or -1 for "not yet". Raises FramingError.
+        """
+        self._data, self._base = data, base
+        return next(self._steps, _NOT_YET)
+
+    def _run(self) -> Iterator[int]:
+        while len(self._data) - self._base < len(b"<x"):
+            if self._data[self._base :] != b"<":
+                raise _no_start_tag()
+            yield _NOT_YET
+        head = bytes(self._data[self._base : self._base + 2])
+        if head in {b"<!", b"<?"}:
+            raise _restricted()
+        if head == b"</":
+            yield from self._stream_end()
+            return
+        tag = yield from self._start_tag(0)
+        at = tag.end() - self._base
+        if not tag[3]:
+            at = yield from self._content_end(tag[1], at)
+        yield self._base + at
+
+    def _content_end(self, name: bytes, at: int) -> Generator[int, None, int]:
+        """Search for the end tag that closes an element of this name."""
+        marks, depth = _marks(name), 1
+        while depth:
+            mark = marks.search(self._data, self._base + at)
+            if mark is None:
+                # The last bytes may be the beginning of a mark.
+                at = max(at, len(self._data) - self._base - len(name) - len(b"</"))
+                yield _NOT_YET
+                continue
+            start, at = mark.start() - self._base, mark.end() - self._base
+            if mark[0] == b"<?":
+                raise _restricted()
+            if mark[0] == b"<!":
+                at = yield from self._cdata_end(start)
+            elif mark[0].startswith(b"</"):
+                depth -= 1
+                at = yield from self._end_tag(at)
+            else:
+                tag = yield from self._start_tag(start)
+                at = tag.end() - self._base
+                depth += not tag[3]
+        return at
+
+    def _start_tag(self, start: int) -> Generator[int, None, re.Match[bytes]]:
+        """Search for the end of a start tag, and read it."""
+        at, checked, quote = start + 1, 0, b""
+        while True:
+            data, base = self._data, self._base
+            mark = (_IN_QUOTES[quote] if quote else _TAG_MARK).search(data, base + at)
+            if mark is None:
+                at, size = len(data) - base, len(data) - base - start
+                if size >= 2 * checked:
+                    # Nonsense is not waited for. Twice as much each time: never much work.
+                    checked = size
+                    if not _START_TAG_SO_FAR.match(data, base + start):
+                        raise _no_start_tag()
+                yield _NOT_YET
+                continue
+            at = mark.end() - base
+            if mark[0] in {b"<", b">"}:
+                tag = START_TAG.match(data, base + start)
+                if tag is None or tag.end() != mark.end():
+                    raise _no_start_tag()
+                return tag
+            quote = b"" if quote else mark[0]
+
+    def _end_tag(self, at: int) -> Generator[int, None, int]:
+        """Search for the `>` of an end tag, whose name has come."""
+        while True:
+            mark = _NO_SPACE.search(self._data, self._base + at)
+            if mark is not None:
+                if mark[0] != b">":
+                    raise FramingError("not-well-formed", "not an end tag")
+                return mark.end() - self._base
+            at = len(self._data) - self._base
+            yield _NOT_YET
+
+    def _stream_end(self) -> Iterator[int]:
+        """Search for the end of the stream's own end tag."""
+        at = len(b"</")
+        while (end := self._data.find(b">", self._base + at)) < 0:
+            at = len(self._data) - self._base
+            yield _NOT_YET
+        if _END_TAG.fullmatch(self._data, self._base, end + 1) is None:
+            raise FramingError("not-well-formed", "not an end tag")
+        yield end + 1
+
+    def _cdata_end(self, start: int) -> Generator[int, None, int]:
+        """Step over a CDATA section; raise for all else that begins with `<!`."""
+        while True:
+            head = bytes(self._data[self._base + start : self._base + start + len(_CDATA_START)])
+            if head == _CDATA_START:
+                break
+            if not _CDATA_START.startswith(head):
+                raise _restricted()
+            yield _NOT_YET
+        at = start + len(_CDATA_START)
+        while (end := self._data.find(_CDATA_END, self._base + at)) < 0:
+            at = max(at, len(self._data) - self._base - len(_CDATA_END) + 1)
+            yield _NOT_YET
+        return end + len(_CDATA_END) - self._base
+
+
+@lru_cache(maxsize=16)
+def _marks(name: bytes) -> re.Pattern[bytes]:
+    """Match what matters inside an element: tags of its own name, `<!` and `<?`."""
+    escaped = re.escape(name)
+    return re.compile(
+        b"<(?:[!?]|" + escaped + rb"(?=[ \t\r\n/>])|/" + escaped + rb"(?=[ \t\r\n>]))"
+    )
