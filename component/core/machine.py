@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from component import __version__
+from component.core.annotation import annotate_tree, annotated
 from component.core.capability import Capability
 from component.core.context import Context, Limits
 from component.core.departures import Departures, may_be_kick
 from component.core.devices import Devices
-from component.core.effects import Effect
+from component.core.effects import Effect, Send
 from component.core.errors import Refusal, answer, bad_request
 from component.core.identity import Identity
 from component.core.membership import Memberships
@@ -87,6 +88,9 @@ class Core:
     def receive(self, frame: Frame, now: float) -> list[Effect]:
         """Deal with a stanza of the control lane; never raises for what a peer sent."""
         self.context.now = now
+        roster_with_marks = annotated(self.mirror, frame)
+        if roster_with_marks is not None:
+            return [Send(roster_with_marks)]
         try:
             stanza = stanzas.parse(frame.data)
         except codec.MalformedStanza as error:
@@ -198,7 +202,8 @@ class Core:
 
     def _to_session(self, stanza: Stanza) -> None:
         if stanza.kind == stanzas.IQ and stanza.element.find(roster.QUERY_TAG) is not None:
-            self._rosters.annotate(stanza)
+            annotate_tree(self.mirror, stanza)
+            self.context.send(stanza.element)
         else:
             self.context.drop("stray")
 

@@ -1,4 +1,4 @@
-"""The users' rosters: read, written and annotated through the tap (tap protocol C3, T4).
+"""The users' rosters: read and written through the tap (tap protocol C3).
 
 Channels are in the roster because the XEP makes the roster the record of membership
 (XEP-0405 §5.8): subscription `from` where presence is shared, `none` where not.
@@ -57,31 +57,6 @@ class Rosters:
         context.ask(
             context.iq("get", context.own, user, query), context.limits.server_timeout, answered
         )
-
-    def annotate(self, stanza: Stanza) -> None:
-        """Add `<channel/>` to the channels of a roster on its way to a session.
-
-        XEP-0405 §5.9. All else in it stays as it is; the server's mark goes.
-        """
-        query = stanza.element.find(roster.QUERY_TAG)
-        row = self._context.mirror.find(stanza.to.bare)
-        if query is not None:
-            for mark in query.findall(roster.ANNOTATE_TAG):
-                query.remove(mark)
-            for item in query.iterfind(roster.ITEM_TAG):
-                for forged in item.findall(roster.CHANNEL_TAG):
-                    item.remove(forged)
-                if row is None or not row.channels:
-                    continue
-                key = _canonical(item.get("jid", ""))
-                membership = None if key is None else row.channels.get(str(key).encode())
-                if membership is not None and item.get("subscription") != "remove":
-                    ET.SubElement(
-                        item,
-                        roster.CHANNEL_TAG,
-                        {"participant-id": membership.participant_id},
-                    )
-        self._context.send(stanza.element)
 
 
 def _canonical(text: str) -> Jid | None:
