@@ -134,8 +134,13 @@ class RawClient(Stream):
         )
 
     async def fence(self) -> None:
-        """Make a round trip to the server: what was on its way has arrived."""
-        await self.iq(f"<iq type='get' to='{self.account.domain}'><ping xmlns='{ns.PING}'/></iq>")
+        """Make round trips to the server, and through each of `components` and back to it.
+
+        What was on its way to this session, also through a component, has arrived.
+        """
+        last = [self.account.domain] if self.components else []
+        for target in (self.account.domain, *self.components, *last):
+            await self.iq(f"<iq type='get' to='{target}'><ping xmlns='{ns.PING}'/></iq>")
 
 
 async def register(place: Place, domain: str | None = None, name: str | None = None) -> Account:

@@ -103,13 +103,18 @@ async def test_the_item_of_the_channels_bare_jid_decides(tap: TapHouse) -> None:
     assert await bodies(tap, client, channel) == ["from a resource"]
 
 
-async def test_only_groupchat_is_archived(tap: TapHouse) -> None:
+OTHER = {
+    "event": f"><event xmlns='{ns.PUBSUB_EVENT}'><items node='{ns.NODES}info'/></event>",
+    "chat": f"type='chat'><body>b</body><mix xmlns='{ns.CORE1}'/>",
+    "untyped": f"><body>b</body><mix xmlns='{ns.CORE1}'/>",
+}
+
+
+@pytest.mark.parametrize("content", OTHER.values(), ids=OTHER)
+async def test_only_groupchat_is_archived(tap: TapHouse, content: str) -> None:
     client = await tap.client()
     channel = await tap.joined(client.bare)
-    tap.fake.send(
-        f"<message from='{channel}' to='{client.bare}' id='e1'>"
-        f"<event xmlns='{ns.PUBSUB_EVENT}'><items node='{ns.NODES}info'/></event></message>"
-    )
+    tap.fake.send(f"<message from='{channel}' to='{client.bare}' id='e1' {content}</message>")
     event = await tap.link.expect(match("message", id="e1"))
     assert own_id(event, client.bare) is None
     assert await bodies(tap, client, channel) == []
