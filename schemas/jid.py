@@ -18,6 +18,9 @@ from aioxmpp.structs import JID as PREPARED_JID
 MAX_LENGTH = 3071
 """The longest legal JID in bytes: three parts of 1023 and two separators."""
 
+MAX_DOMAIN = 1023
+"""The longest legal domain in bytes."""
+
 # Already prepared: nothing stringprep would change. Most JIDs take this way, which
 # costs a hundredth of the full preparation.
 _PLAIN = re.compile(
@@ -25,7 +28,9 @@ _PLAIN = re.compile(
     r"(?P<domain>[a-z0-9](?:[a-z0-9-]{0,62})(?:\.[a-z0-9](?:[a-z0-9-]{0,62}))*)"
     r"(?:/(?P<resource>[A-Za-z0-9.+_#@:/=-]{1,1023}))?",
 )
-_FORBIDDEN_IN_DOMAIN = re.compile(r"[\s@\"&'<>/:\\]|\.\.|^\.|^$")
+_FORBIDDEN_IN_DOMAIN = re.compile(r"[\s@\"&'<>/:\\]|\.\.|^\.|\.$|^$")
+# What writers of other scripts type for a dot (RFC 7622 §3.2.1).
+_DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
 
 
 class Jid(NamedTuple):
@@ -60,15 +65,15 @@ def parse(text: str) -> Jid:
 
     Raises ValueError, with a text fit for the sender, if no server would take it.
     """
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_LENGTH:
+        raise ValueError("the JID is too long")
     plain = _PLAIN.fullmatch(text)
-    if plain is not None and "xn--" not in plain["domain"]:
+    if plain is not None and "xn--" not in plain["domain"] and len(plain["domain"]) <= MAX_DOMAIN:
         return Jid(plain["local"], plain["domain"], plain["resource"])
     return _prepare(text)
 
 
 def _prepare(text: str) -> Jid:
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_LENGTH:
-        raise ValueError("the JID is too long")
     address, slash, resource = text.partition("/")
     local, at, domain = address.rpartition("@")
     if slash and not resource:
@@ -77,16 +82,34 @@ def _prepare(text: str) -> Jid:
         raise ValueError("the localpart is empty")
     if "@" in local:
         raise ValueError("more than one @ before the resource")
-    domain = domain.removesuffix(".")
-    if _FORBIDDEN_IN_DOMAIN.search(domain):
-        raise ValueError("the domain is not a domain")
+    domain = domain.translate(_DOTS).removesuffix(".")
+    _check_domain(domain)
     try:
-        if "xn--" in domain.lower():
-            domain = domain.encode("ascii").decode("idna")
-        prepared = PREPARED_JID(local or None, domain, resource or None)
+        prepared = PREPARED_JID(local or None, _unicode(domain), resource or None)
     except ValueError as error:
         raise ValueError(f"not a JID: {error}") from None
+    # Preparation may bring forbidden characters forth, a slash from a full-width one.
+    _check_domain(prepared.domain)
     return Jid(prepared.localpart, prepared.domain, prepared.resource)
+
+
+def _check_domain(domain: str) -> None:
+    if _FORBIDDEN_IN_DOMAIN.search(domain):
+        raise ValueError("the domain is not a domain")
+
+
+def _unicode(domain: str) -> str:
+    """Give a domain's Unicode spelling, where `xn--` stands for one.
+
+    Names that only the newer IDNA knows (`xn--strae-oqa` is straße) have no other
+    spelling that stringprep would keep apart, and stay as they are.
+    """
+    if "xn--" not in domain.lower():
+        return domain
+    try:
+        return domain.lower().encode("ascii").decode("idna")
+    except ValueError:
+        return domain
 
 
 def split_encoded(jid: Jid) -> tuple[str | None, Jid]:
