@@ -6,7 +6,7 @@ fixture that does) runs on each of them. Logs of failed tests are kept.
 
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest_asyncio
 from harness.house import TapHouse
 from harness.loopback import Block
 from harness.machines import KINDS
-from harness.stack import MixHost, Stack
+from harness.stack import FreshStack, MixHost, Stack
 
 pytest_plugins = ["harness.conformance"]
 
@@ -181,9 +181,6 @@ async def stack(shared_stack: Stack) -> AsyncIterator[Stack]:
     shared_stack.stranger.inbox.clear()
     yield shared_stack
     await shared_stack.logout()
-
-
-FreshStack = Callable[..., Awaitable[Stack]]
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -99,9 +99,7 @@ class RawClient(Stream):
         query = stanza.find(f"{{{ns.DISCO_INFO}}}query")
         if self.features is not None and query is not None and stanza["type"] == "get":
             inner = caps.info(self.features, self.client_name, query.get("node", ""))
-            self.send(
-                f"<iq type='result' id='{stanza['id']}' to='{stanza['from']}'>{inner}</iq>"
-            )
+            self.send(f"<iq type='result' id='{stanza['id']}' to='{stanza['from']}'>{inner}</iq>")
 
     def presence(self, children: str = "") -> None:
         """Broadcast available presence with `children`."""

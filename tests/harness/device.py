@@ -82,17 +82,17 @@ class Device:
         """Send a stanza as it is written."""
         self.xmpp.send_raw(xml)
 
-    async def iq(self, xml: str, timeout: float = 10.0) -> Stanza:
+    async def iq(self, xml: str, within: float = 10.0) -> Stanza:
         """Send an `<iq/>` as it is written, with an id, and return what answers it."""
         id_ = fresh("iq")
         self.send(xml.replace("<iq", f"<iq id='{id_}'", 1))
         return await self.expect(
-            match("iq", id=id_, test=lambda s: s["type"] in ("result", "error")), timeout
+            match("iq", id=id_, test=lambda s: s["type"] in ("result", "error")), within
         )
 
-    async def expect(self, matcher: Matcher, timeout: float = 5.0) -> Stanza:
+    async def expect(self, matcher: Matcher, within: float = 5.0) -> Stanza:
         """Return the first matching stanza not yet expected; see `Inbox.expect`."""
-        return await self.inbox.expect(matcher, timeout)
+        return await self.inbox.expect(matcher, within)
 
     def count(self, matcher: Matcher) -> int:
         """Return how many stanzas ever received match."""

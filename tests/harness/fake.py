@@ -51,13 +51,16 @@ class FakeService(Link):
                 self.send(answer)
 
     def _answer(self, stanza: Stanza) -> str | None:
-        script = self.channels.get(stanza["to"])
         if stanza.find(f"{{{ns.PING}}}ping") is not None:
             return result(stanza)
         if stanza.find(f"{{{ns.DISCO_INFO}}}query") is not None:
             return result(stanza, self._disco())
+        script = self.channels.get(stanza["to"])
         if script is None:
             return error(stanza, "cancel", "item-not-found")
+        return self._scripted(stanza, script)
+
+    def _scripted(self, stanza: Stanza, script: Script) -> str | None:
         for core in (ns.CORE1, ns.CORE0):
             if stanza.find(f"{{{core}}}join") is not None:
                 return script.join(stanza) if script.join else joined(stanza, script)

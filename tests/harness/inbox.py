@@ -35,13 +35,13 @@ class Inbox:
         self.all.clear()
         self._open.clear()
 
-    async def expect(self, matcher: Matcher, timeout: float = 5.0) -> Stanza:
+    async def expect(self, matcher: Matcher, within: float = 5.0) -> Stanza:
         """Return the first stanza that matches and was not yet expected.
 
-        Raises AssertionError after `timeout` seconds, listing what came instead.
+        Raises AssertionError after `within` seconds, listing what came instead.
         """
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(within):
                 while True:
                     self._changed.clear()
                     for position, stanza in enumerate(self._open):
@@ -52,7 +52,7 @@ class Inbox:
                     await self._changed.wait()
         except TimeoutError:
             pass
-        why = self.closed or f"not in {timeout} s"
+        why = self.closed or f"not in {within} s"
         raise AssertionError(f"{self.owner} expected {matcher}: {why}; got\n{self.transcript()}")
 
     def matching(self, matcher: Matcher) -> list[Stanza]:

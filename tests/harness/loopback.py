@@ -60,7 +60,7 @@ class Block:
         return Place(f"{self.prefix}.{number}", f"n{number}.test")
 
     def hosts(self) -> str:
-        """Return all names of the block in the format of hosts(5)."""
+        """Return all names of the block as lines of /etc/hosts."""
         return "".join(
             f"{self.prefix}.{number} "
             + " ".join(f"{sub}n{number}.test" for sub in SUBDOMAINS)
@@ -73,18 +73,18 @@ class Block:
         self._lock.close()
 
 
-async def answering(ip: str, port: int, timeout: float = 30.0) -> None:
-    """Return as soon as something accepts connections on `ip`:`port`.
+async def answering(ip: str, port: int, within: float = 30.0) -> None:
+    """Wait until something accepts connections on `ip`:`port`.
 
-    Raises TimeoutError after `timeout` seconds.
+    Raises TimeoutError after `within` seconds.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + within
     while True:
         try:
             _, writer = await asyncio.open_connection(ip, port)
         except OSError:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"nothing answers on {ip}:{port} after {timeout} s") from None
+                raise TimeoutError(f"nothing answers on {ip}:{port} after {within} s") from None
             await asyncio.sleep(0.02)
             continue
         writer.close()

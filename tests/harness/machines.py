@@ -48,6 +48,11 @@ def host_suite() -> str:
     return ""
 
 
+def temporary(name: str, where: Path | None = None) -> Path:
+    """Make a folder for `name` below `where`, by default where temporary files go."""
+    return Path(tempfile.mkdtemp(prefix=f"mixpam-{name}-", dir=where))
+
+
 class Machine:
     """A file system to run a server in: the host's own, or a chroot."""
 
@@ -59,8 +64,7 @@ class Machine:
 
     def folder(self, name: str) -> Path:
         """Make a folder for one instance; the path is the host's."""
-        base = os.environ.get("TMPDIR", "/tmp") if self.root == Path("/") else self.root / "tmp"
-        return Path(tempfile.mkdtemp(prefix=f"mixpam-{name}-", dir=base))
+        return temporary(name, None if self.root == Path("/") else self.root / "tmp")
 
     def inside(self, path: Path) -> str:
         """Return the path by which a process in this machine knows `path`."""

@@ -3,12 +3,10 @@
 import json
 import os
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from harness.component import SECRET
-from harness.machines import REPOSITORY
+from harness.machines import REPOSITORY, temporary
 from harness.process import Process
 from harness.server import Server
 
@@ -18,9 +16,7 @@ class Mixpam:
 
     def __init__(self, server: Server, redis_url: str, **settings: str) -> None:
         self.server = server
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="mixpam-component-", dir=os.environ.get("TMPDIR", "/tmp"))
-        )
+        self.folder = temporary("component")
         self.settings = {
             "MIXPAM_COMPONENT_JID": server.component,
             "MIXPAM_SECRET": SECRET,

@@ -11,7 +11,7 @@ from pathlib import Path
 TAIL_LINES = 30
 
 
-class ProcessDied(AssertionError):
+class ProcessDied(AssertionError):  # noqa: N818 - what happened, not an error of ours
     """The process ended while something was expected of it."""
 
 
@@ -83,10 +83,10 @@ class Process:
         async with self._changed:
             self._changed.notify_all()
 
-    async def line(self, pattern: str, timeout: float = 30.0, *, since: int = 0) -> str:
+    async def line(self, pattern: str, within: float = 30.0, *, since: int = 0) -> str:
         """Return the first output line from number `since` on that matches `pattern`.
 
-        Raises ProcessDied when the child ends first, TimeoutError after `timeout` seconds.
+        Raises ProcessDied when the child ends first, TimeoutError after `within` seconds.
         """
         wanted = re.compile(pattern)
         position = since
@@ -101,14 +101,14 @@ class Process:
 
         async with self._changed:
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(within):
                     while (hit := found()) is None:
                         if not self.running:
                             raise ProcessDied(f"{self.name} ended early:\n{self.tail()}")
                         await self._changed.wait()
             except TimeoutError:
                 raise TimeoutError(
-                    f"{self.name} did not print {pattern!r} in {timeout} s:\n{self.tail()}"
+                    f"{self.name} did not print {pattern!r} in {within} s:\n{self.tail()}"
                 ) from None
             return hit
 
@@ -125,14 +125,14 @@ class Process:
         """Return the last lines of output, and where the rest is."""
         return "\n".join([*self.lines[-TAIL_LINES:], f"(all of it: {self.log})"])
 
-    async def stop(self, *, kill: bool = False, timeout: float = 10.0) -> None:
-        """End the child with SIGTERM, after `timeout` seconds or if `kill` with SIGKILL."""
+    async def stop(self, *, kill: bool = False, within: float = 10.0) -> None:
+        """End the child with SIGTERM, after `within` seconds or if `kill` with SIGKILL."""
         if self._child is None:
             return
         with contextlib.suppress(ProcessLookupError):
             self._child.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._child.wait(), timeout)
+            await asyncio.wait_for(self._child.wait(), within)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 self._child.kill()

@@ -51,7 +51,8 @@ class Prosody(Server):
                 '"example.org"': f'"{self.domain}"',
                 EXAMPLE_SECRET: SECRET,
                 'authentication = "internal_hashed"': 'authentication = "internal_plain"',
-                "modules_enabled = {": 'modules_enabled = { "register_ibr"; "user_account_management"; "test_dns";',
+                "modules_enabled = {": "modules_enabled = {"
+                ' "register_ibr"; "user_account_management"; "test_dns";',
                 'VirtualHost "': self._extras() + 'VirtualHost "',
             },
         )

@@ -1,12 +1,10 @@
 """A private Redis, set up as mixpam asks operators to."""
 
 import asyncio
-import os
 import shutil
-import tempfile
-from pathlib import Path
 
 from harness.loopback import Block, answering
+from harness.machines import temporary
 from harness.process import Process
 
 
@@ -15,9 +13,7 @@ class Redis:
 
     def __init__(self, block: Block) -> None:
         self.place = block.place()
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="mixpam-redis-", dir=os.environ.get("TMPDIR", "/tmp"))
-        )
+        self.folder = temporary("redis")
         self.url = f"redis://{self.place.ip}:6379/0"
         self.process = Process(
             "redis",

@@ -90,9 +90,7 @@ def rewrite(readme: Path, lines: list[str]) -> bool:
 
 def main(path: str, servers: str) -> int:
     """Report on a run and return the exit status."""
-    clauses = tomllib.loads(
-        (REPOSITORY / "tests/conformance.toml").read_text(encoding="utf-8")
-    )
+    clauses = tomllib.loads((REPOSITORY / "tests/conformance.toml").read_text(encoding="utf-8"))
     results = load(Path(path))
     lines = table(clauses, results, servers.split(","))
     print("\n".join(lines))

@@ -1,5 +1,7 @@
 """Everything together: Redis, a server with the tap, the component, channel services."""
 
+from collections.abc import Awaitable, Callable
+
 from harness import ns
 from harness.client import Account, RawClient, register
 from harness.device import Device
@@ -12,6 +14,9 @@ from harness.mixpam import Mixpam
 from harness.redis import Redis
 from harness.stanza import Stanza
 from harness.stream import fresh
+
+#: The fixture `fresh_stack`: call it with component settings (MIXPAM_…) as keywords.
+FreshStack = Callable[..., Awaitable["Stack"]]
 
 
 def mix_kind() -> str:
@@ -121,7 +126,9 @@ class Stack:
         await owner.close()
         return f"{name}@{self.mix.mix}"
 
-    async def join(self, device: Device | RawClient, channel: Script | str, nick: str = "n") -> Stanza:
+    async def join(
+        self, device: Device | RawClient, channel: Script | str, nick: str = "n"
+    ) -> Stanza:
         """Join as current clients do and return the result. Fails on an error."""
         jid = channel if isinstance(channel, str) else channel.jid
         answer = await device.iq(client_join(device.bare, jid, nick), 15)
@@ -200,6 +207,3 @@ def client_leave(bare: str, channel: str, *, pam: str = ns.PAM2, core: str = ns.
         f"<iq type='set' to='{bare}'><client-leave xmlns='{pam}' channel='{channel}'>"
         f"<leave xmlns='{core}'/></client-leave></iq>"
     )
-
-
-

@@ -135,7 +135,7 @@ class Stream:
                     break
         except (OSError, expat.ExpatError) as error:
             reason = f"the connection broke: {error}"
-        except Exception:
+        except Exception:  # noqa: BLE001
             # A mistake of the test's own script must show where something is expected.
             reason = f"the script failed: {traceback.format_exc()}"
         self.inbox.close(reason)
@@ -158,7 +158,7 @@ class Stream:
         """Send a stanza as it is written."""
         self.write(xml)
 
-    async def iq(self, xml: str, timeout: float = 10.0) -> Stanza:
+    async def iq(self, xml: str, within: float = 10.0) -> Stanza:
         """Send an `<iq/>`, with an id unless it has one, and return what answers it."""
         head, _, _ = xml.partition(">")
         if " id=" in head:
@@ -168,12 +168,12 @@ class Stream:
             xml = xml.replace("<iq", f"<iq id='{id_}'", 1)
         self.send(xml)
         return await self.expect(
-            match("iq", id=id_, test=lambda s: s["type"] in ("result", "error")), timeout
+            match("iq", id=id_, test=lambda s: s["type"] in ("result", "error")), within
         )
 
-    async def expect(self, matcher: Matcher, timeout: float = 5.0) -> Stanza:
+    async def expect(self, matcher: Matcher, within: float = 5.0) -> Stanza:
         """Return the first matching stanza not yet expected; see `Inbox.expect`."""
-        return await self.inbox.expect(matcher, timeout)
+        return await self.inbox.expect(matcher, within)
 
     def count(self, matcher: Matcher) -> int:
         """Return how many stanzas ever received match."""

@@ -197,7 +197,8 @@ async def test_chat_copies_to_a_session_are_not_archived(tap: TapHouse) -> None:
     channel = await tap.joined(client.bare)
     for kind in ("chat", "normal", "headline", "groupchat"):
         tap.link.send(
-            f"<message from='{channel}' to='{client.jid}' type='{kind}'><body>{kind}</body></message>"
+            f"<message from='{channel}' to='{client.jid}' type='{kind}'>"
+            f"<body>{kind}</body></message>"
         )
         await client.expect(match("message", from_=channel, body=kind))
     assert await bodies(tap, client, channel) == []

@@ -14,7 +14,8 @@ EVENT = (
 
 CHANNEL_MESSAGES = {
     "groupchat": "type='groupchat'><body>b</body>",
-    "groupchat-with-mix": f"type='groupchat'><body>b</body><mix xmlns='{ns.CORE1}'><nick>n</nick></mix>",
+    "groupchat-with-mix": "type='groupchat'><body>b</body>"
+    f"<mix xmlns='{ns.CORE1}'><nick>n</nick></mix>",
     "mix-child": f"><mix xmlns='{ns.CORE0}'/>",
     "mix-presence-child": f"><x xmlns='{ns.MIX_PRESENCE}'/>",
     "participants-event": ">" + EVENT % f"{ns.NODES}participants",

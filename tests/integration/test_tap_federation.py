@@ -24,9 +24,7 @@ async def remote(block: Block) -> AsyncIterator[MixHost]:
 
 
 async def _ping(client: RawClient, domain: str) -> None:
-    answer = await client.iq(
-        f"<iq type='get' to='{domain}'><ping xmlns='{ns.PING}'/></iq>", 20
-    )
+    answer = await client.iq(f"<iq type='get' to='{domain}'><ping xmlns='{ns.PING}'/></iq>", 20)
     assert answer.condition != "remote-server-not-found", answer.raw
     assert answer.condition != "remote-server-timeout", answer.raw
 
@@ -71,8 +69,12 @@ async def test_a_channel_on_another_server(tap: TapHouse, mix_host: MixHost) -> 
     assert result.need(f"{{{ns.CORE1}}}join").get("id")
     assert (await tap.roster_set(client.bare, channel))["type"] == "result"
 
-    assert (await speaker.iq(f"<iq type='set' to='{channel}'>{join('far')}</iq>"))["type"] == "result"
-    speaker.send(f"<message to='{channel}' id='g1' type='groupchat'><body>far away</body></message>")
+    assert (await speaker.iq(f"<iq type='set' to='{channel}'>{join('far')}</iq>"))[
+        "type"
+    ] == "result"
+    speaker.send(
+        f"<message to='{channel}' id='g1' type='groupchat'><body>far away</body></message>"
+    )
     live = await tap.link.expect(match("message", type="groupchat", body="far away"), 10)
     archive = await tap.archive(client, channel)
     assert [stanza.body for stanza in archive] == ["far away"]

@@ -143,7 +143,8 @@ async def test_another_component_gets_the_ordinary_treatment(tap: TapHouse) -> N
     """C1 is for the configured component: others' stanza-ids of the user are no archive ids."""
     client = await tap.client()
     tap.stranger.send(
-        f"<message from='{tap.stranger.jid}' to='{client.bare}/gone' id='m1'><body>b</body></message>"
+        f"<message from='{tap.stranger.jid}' to='{client.bare}/gone' id='m1'>"
+        "<body>b</body></message>"
     )
     await tap.stranger.fence()
     await client.expect(match("message", id="m1"))

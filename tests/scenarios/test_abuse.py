@@ -5,7 +5,7 @@ from harness import caps, ns
 from harness.client import RawClient
 from harness.component import SECRET
 from harness.fake import is_join, joined
-from harness.stack import Stack, client_join
+from harness.stack import FreshStack, Stack, client_join
 from harness.stanza import Stanza, match
 from harness.steps import memberships
 from harness.stream import fresh
@@ -137,12 +137,14 @@ async def test_tap_events_of_others_are_ignored(stack: Stack) -> None:
 @pytest.mark.abuse(13)
 async def test_malformed_requests_do_no_harm(stack: Stack) -> None:
     client, channel = await mix_member(stack)
-    for inner in (
-        f"<client-join xmlns='{ns.PAM2}' channel='&#xD7FF;@x'><join xmlns='{ns.CORE1}'/></client-join>",
-        f"<client-join xmlns='{ns.PAM2}' channel='{'a' * 3000}@{stack.fake.jid}'>"
-        f"<join xmlns='{ns.CORE1}'/></client-join>",
-        f"<client-leave xmlns='{ns.PAM2}' channel='@'><leave xmlns='{ns.CORE1}'/></client-leave>",
-    ):
+    requests = [
+        f"<client-join xmlns='{ns.PAM2}' channel='{bad}'><join xmlns='{ns.CORE1}'/></client-join>"
+        for bad in ("&#xD7FF;@x", f"{'a' * 3000}@{stack.fake.jid}")
+    ]
+    requests.append(
+        f"<client-leave xmlns='{ns.PAM2}' channel='@'><leave xmlns='{ns.CORE1}'/></client-leave>"
+    )
+    for inner in requests:
         answer = await client.iq(f"<iq type='set' to='{client.bare}'>{inner}</iq>")
         assert answer["type"] == "error"
         assert answer.condition in ("bad-request", "jid-malformed")
@@ -175,15 +177,12 @@ async def test_it_speaks_for_nobody_it_does_not_serve(stack: Stack) -> None:
     """Whatever strangers make it do, no stanza leaves in a foreign name."""
     client, channel = await mix_member(stack)
     elsewhere = f"victim@{stack.stranger.jid}"
-    for stanza in (
-        f"<iq type='set' id='x1' from='{elsewhere}/r' to='{stack.component}'>"
-        f"<client-join xmlns='{ns.PAM2}' channel='{channel}'><join xmlns='{ns.CORE1}'/>"
-        "</client-join></iq>",
-        f"<message id='x2' from='{elsewhere}' to='{stack.component}' type='groupchat'>"
-        f"<body>b</body><mix xmlns='{ns.CORE1}'/></message>",
-        f"<presence from='{elsewhere}/r' to='{stack.component}'>{caps.element(caps.MIX)}</presence>",
-    ):
-        stack.stranger.send(stanza)
+    address = f"from='{elsewhere}/r' to='{stack.component}'"
+    join = f"<client-join xmlns='{ns.PAM2}' channel='{channel}'><join xmlns='{ns.CORE1}'/>"
+    said = f"<body>b</body><mix xmlns='{ns.CORE1}'/>"
+    stack.stranger.send(f"<iq type='set' id='x1' {address}>{join}</client-join></iq>")
+    stack.stranger.send(f"<message id='x2' type='groupchat' {address}>{said}</message>")
+    stack.stranger.send(f"<presence {address}>{caps.element(caps.MIX)}</presence>")
     await stack.stranger.fence()
     await stack.settle(client)
 
@@ -196,7 +195,7 @@ async def test_it_speaks_for_nobody_it_does_not_serve(stack: Stack) -> None:
 
 @pytest.mark.abuse(26)
 @pytest.mark.slow
-async def test_the_secret_is_never_shown(fresh_stack) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def test_the_secret_is_never_shown(fresh_stack: FreshStack) -> None:
     stack = await fresh_stack(component=False, MIXPAM_SECRET="wrong-but-still-a-secret")
     await stack.mixpam.process.start()
     await stack.mixpam.process.line("(?i)secret|not-authorized|handshake|conflict", 15)

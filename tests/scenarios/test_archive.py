@@ -2,7 +2,7 @@
 
 import pytest
 from harness import ns
-from harness.stack import Stack, client_leave
+from harness.stack import FreshStack, Stack, client_leave
 from harness.stanza import match
 
 
@@ -58,7 +58,7 @@ async def test_only_joined_channels_write(stack: Stack) -> None:
 
 @pytest.mark.slow
 @pytest.mark.req("A1", "D1")
-async def test_while_the_component_is_down(fresh_stack) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def test_while_the_component_is_down(fresh_stack: FreshStack) -> None:
     stack = await fresh_stack()
     account = await stack.user()
     client = await stack.raw(account)

@@ -3,7 +3,7 @@
 import pytest
 from harness import caps, ns
 from harness.client import RawClient
-from harness.stack import Stack
+from harness.stack import FreshStack, Stack
 from harness.stanza import Match, match
 from harness.stream import fresh
 
@@ -12,9 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 def asked(stack: Stack) -> Match:
     """Return a matcher for the component's disco#info query."""
-    return match(
-        "iq", type="get", from_=stack.component, has=f"{{{ns.DISCO_INFO}}}query"
-    )
+    return match("iq", type="get", from_=stack.component, has=f"{{{ns.DISCO_INFO}}}query")
 
 
 async def reached(stack: Stack, client: RawClient, channel: str) -> bool:
@@ -49,7 +47,7 @@ async def test_a_hash_is_learnt_once_for_all_users(stack: Stack) -> None:
 
 @pytest.mark.req("C1")
 @pytest.mark.slow
-async def test_a_hash_is_remembered_over_a_restart(fresh_stack) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def test_a_hash_is_remembered_over_a_restart(fresh_stack: FreshStack) -> None:
     stack = await fresh_stack()
     one, _ = await member(stack)
     two, second = await member(stack)

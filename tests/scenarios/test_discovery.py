@@ -2,7 +2,7 @@
 
 import pytest
 from harness import ns
-from harness.stack import Stack
+from harness.stack import FreshStack, Stack
 from harness.stanza import Stanza
 
 FEATURE = f"{{{ns.DISCO_INFO}}}query/{{{ns.DISCO_INFO}}}feature"
@@ -50,7 +50,7 @@ async def test_version_and_ping(stack: Stack) -> None:
 
 
 @pytest.mark.req("D2")
-async def test_the_contact_address(fresh_stack) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def test_the_contact_address(fresh_stack: FreshStack) -> None:
     stack = await fresh_stack(MIXPAM_CONTACT="xmpp:admin@example.org,mailto:admin@example.org")
     answer = await stack.probe(f"<query xmlns='{ns.DISCO_INFO}'/>")
     form = answer.need(f"{{{ns.DISCO_INFO}}}query/{{{ns.DATA}}}x")

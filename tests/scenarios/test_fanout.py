@@ -274,8 +274,8 @@ async def test_direct_traffic_is_left_alone(stack: Stack) -> None:
     assert stack.fake.count(asked) == 3
     disco = await one.iq(f"<iq type='get' to='{channel.jid}'><query xmlns='{ns.DISCO_INFO}'/></iq>")
     assert disco["type"] == "result"
-    private = (
-        f"<message from='x#{channel.jid}/r' to='{one.jid}' type='chat' id='pm'><body>p</body></message>"
+    stack.fake.send(
+        f"<message from='x#{channel.jid}/r' to='{one.jid}' type='chat' id='pm'>"
+        "<body>p</body></message>"
     )
-    stack.fake.send(private)
     await one.expect(match("message", id="pm"))

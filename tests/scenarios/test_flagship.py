@@ -35,7 +35,9 @@ async def test_join_talk_and_leave_a_real_channel(stack: Stack) -> None:
     plain = await old.expect(match("iq", type="set", has=item))
     assert plain.find(f"{item}/{{{ns.MIX_ROSTER}}}channel") is None
 
-    speaker.send(f"<message to='{channel}' type='groupchat' id='g1'><body>Boo &amp; bah</body></message>")
+    speaker.send(
+        f"<message to='{channel}' type='groupchat' id='g1'><body>Boo &amp; bah</body></message>"
+    )
     said = match("message", type="groupchat", body="Boo & bah")
     copies = [await device.expect(said, 10) for device in (phone, laptop)]
     await speaker.expect(said, 10)

@@ -69,7 +69,11 @@ async def test_a_partial_grant_is_passed_on(stack: Stack) -> None:
 @pytest.mark.req("J4")
 @pytest.mark.parametrize(
     ("type_", "condition", "text"),
-    [("auth", "forbidden", "banned &amp; gone"), ("cancel", "conflict", "nick"), ("wait", "resource-constraint", "")],
+    [
+        ("auth", "forbidden", "banned &amp; gone"),
+        ("cancel", "conflict", "nick"),
+        ("wait", "resource-constraint", ""),
+    ],
 )
 async def test_the_channels_error_reaches_the_client(
     stack: Stack, type_: str, condition: str, text: str
@@ -112,16 +116,24 @@ async def test_silence_and_a_late_answer(stack: Stack) -> None:
     assert client.count(match("iq", id=answer["id"])) == 1
 
 
+JOIN_ONLY = "<join xmlns='{core}'/>"
 MALFORMED = {
-    "no-channel": "<client-join xmlns='{pam}'><join xmlns='{core}'/></client-join>",
-    "empty-channel": "<client-join xmlns='{pam}' channel=''><join xmlns='{core}'/></client-join>",
-    "domain-only": "<client-join xmlns='{pam}' channel='{fake}'><join xmlns='{core}'/></client-join>",
-    "resource": "<client-join xmlns='{pam}' channel='c@{fake}/x'><join xmlns='{core}'/></client-join>",
-    "two-at-signs": "<client-join xmlns='{pam}' channel='a@b@{fake}'><join xmlns='{core}'/></client-join>",
-    "spaces": "<client-join xmlns='{pam}' channel='a b@{fake}'><join xmlns='{core}'/></client-join>",
+    "no-channel": "<client-join xmlns='{pam}'>" + JOIN_ONLY + "</client-join>",
+    **{
+        name: f"<client-join xmlns='{{pam}}' channel='{channel}'>{JOIN_ONLY}</client-join>"
+        for name, channel in {
+            "empty-channel": "",
+            "domain-only": "{fake}",
+            "resource": "c@{fake}/x",
+            "two-at-signs": "a@b@{fake}",
+            "spaces": "a b@{fake}",
+        }.items()
+    },
     "no-join": "<client-join xmlns='{pam}' channel='c@{fake}'/>",
-    "leave-for-join": "<client-join xmlns='{pam}' channel='c@{fake}'><leave xmlns='{core}'/></client-join>",
-    "mixed-namespaces": "<client-join xmlns='{pam}' channel='c@{fake}'><join xmlns='urn:xmpp:mix:core:0'/></client-join>",
+    "leave-for-join": "<client-join xmlns='{pam}' channel='c@{fake}'>"
+    "<leave xmlns='{core}'/></client-join>",
+    "mixed-namespaces": "<client-join xmlns='{pam}' channel='c@{fake}'>"
+    "<join xmlns='urn:xmpp:mix:core:0'/></client-join>",
     "leave-without-channel": "<client-leave xmlns='{pam}'><leave xmlns='{core}'/></client-leave>",
     "unknown-element": "<client-dance xmlns='{pam}' channel='c@{fake}'/>",
 }
