@@ -1,0 +1,51 @@
+"""Command line of the benchmarks; ``run --help`` teaches."""
+
+import argparse
+import importlib
+import sys
+import traceback
+from pathlib import Path
+
+from benchmarks.report import Report
+
+BENCHMARKS = {
+    "path": "the whole path against ejabberd's own MIX-PAM, and against direct sending",
+    "component": "the component alone over TCP against C + expat, slixmpp and aioxmpp",
+    "control": "CPU per join, roster, parse in the core",
+    "memory": "bytes per user, and start-up from a real Redis",
+    "growth": "cost per message against participants, devices, channels and users",
+}
+
+
+def main() -> int:
+    """Run what is asked for; 1 if a part could not run."""
+    parser = argparse.ArgumentParser(
+        prog="tests/benchmarks/run",
+        description="Each benchmark prints tables, writes JSON and compares its ratios with "
+        "those of the last run of the same command line. Absolute times say "
+        "little on a shared machine; ratios come from interleaved rounds.",
+        epilog="Examples: run path --servers ejabberd-24.12 --shapes 50x2,500x2; "
+        "run component --stanzas 100000; run control; run memory --users 10000",
+    )
+    chosen = parser.add_subparsers(dest="benchmark", required=True)
+    for name, help_ in BENCHMARKS.items():
+        sub = chosen.add_parser(name, help=help_, description=help_)
+        sub.add_argument("--json", type=Path, help="where the numbers go (default: the cache)")
+        importlib.import_module(f"benchmarks.{name}").add_options(sub)
+    options = parser.parse_args()
+    arguments = {k: v for k, v in vars(options).items() if k not in {"json", "benchmark"}}
+    report = Report(options.benchmark, arguments, options.json)
+    status = 0
+    try:
+        importlib.import_module(f"benchmarks.{options.benchmark}").run(options, report)
+    except Exception as error:  # noqa: BLE001 - said, shown, and the status tells
+        traceback.print_exc()
+        print(f"\n{options.benchmark}: could not run: {error}", file=sys.stderr)
+        status = 1
+    if report.results:
+        report.finish()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""A channel on a component link: lets users join, and speaks with one stanza for each."""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Callable
+
+from harness import ns
+from harness.component import SECRET
+from harness.server import Server
+
+from benchmarks.load.wire import Wire, connect, open_stream
+
+_IQ = re.compile(rb"<iq\b([^>]*)>(.*?)</iq>", re.DOTALL)
+_ATTRIBUTE = re.compile(rb"\b(id|from|to|type)=['\"]([^'\"]*)")
+_numbers = itertools.count(1)
+
+
+class Service:
+    """A MIX service on its own link; all channels of its domain exist."""
+
+    def __init__(self, server: Server) -> None:
+        self.jid = server.fake
+        self._server = server
+        self._rest = b""
+        self._wire: Wire | None = None
+
+    async def connect(self) -> "Service":
+        """Connect and complete the handshake."""
+        port = self._server.component_port(self.jid)
+        wire = await connect(self._server.place.ip, port, self._overhear)
+        header = await wire.ask(
+            open_stream(self.jid, ns.COMPONENT), rb"<stream:stream[^>]*\bid=['\"]([^'\"]+)[^>]*>"
+        )
+        digest = hashlib.sha1(header[1] + SECRET.encode()).hexdigest()  # noqa: S324
+        await wire.ask(f"<handshake>{digest}</handshake>", rb"<handshake")
+        self._wire = wire
+        return self
+
+    def channel(self) -> str:
+        """Return the address of a channel."""
+        return f"room{next(_numbers)}@{self.jid}"
+
+    def speaker(self, channel: str, targets: list[str]) -> Callable[[str], None]:
+        """Return what sends a body to each target, as `channel` does."""
+        heads = [f"<message to='{target}' from='{channel}/p1'" for target in targets]
+
+        def say(body: str) -> None:
+            assert self._wire is not None
+            tail = _tail(body)
+            self._wire.write("".join([head + tail for head in heads]))
+
+        return say
+
+    def close(self) -> None:
+        """End the stream."""
+        if self._wire is not None:
+            self._wire.close()
+
+    def _overhear(self, wire: Wire, data: bytes) -> None:
+        """Answer disco#info, joins and pings."""
+        self._rest += data
+        end = 0
+        for found in _IQ.finditer(self._rest):
+            end = found.end()
+            attributes = {key: value.decode() for key, value in _ATTRIBUTE.findall(found[1])}
+            if attributes.get(b"type") in {"get", "set"}:
+                wire.write(
+                    f"<iq type='result' id='{attributes[b'id']}' to='{attributes[b'from']}'"
+                    f" from='{attributes[b'to']}'>{_answer(found[2])}</iq>"
+                )
+        self._rest = self._rest[end:] if end else self._rest[-65536:]
+
+
+def _answer(request: bytes) -> str:
+    if b"disco#info" in request:
+        return (
+            f"<query xmlns='{ns.DISCO_INFO}'><identity category='conference' type='mix'/>"
+            f"<feature var='{ns.CORE1}'/></query>"
+        )
+    if b"<join" in request:
+        return (
+            f"<join xmlns='{ns.CORE1}' id='p{next(_numbers)}'>"
+            f"<subscribe node='{ns.NODES}messages'/></join>"
+        )
+    return ""
+
+
+def _tail(body: str) -> str:
+    """Return the rest of the message, the size of what mod_mix sends."""
+    return (
+        f" type='groupchat' id='1700000000000001'><body>{body}</body>"
+        f"<mix xmlns='{ns.CORE1}'><nick>someone</nick><jid>someone@example.org</jid></mix>"
+        "</message>"
+    )

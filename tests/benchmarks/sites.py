@@ -1,0 +1,107 @@
+"""The servers of the `path` benchmark: the shipped examples, changed only where they must be.
+
+Both sides of a comparison have the same modules, no archive, and differ in nothing but
+what is compared.
+"""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from harness.ejabberd import Ejabberd
+from harness.loopback import Block
+from harness.machines import KINDS
+from harness.mixpam import Mixpam
+from harness.prosody import Prosody
+from harness.redis import Redis
+from harness.server import Server, replaced
+
+_NO_ARCHIVE = Path(__file__).with_name("mod_bench_no_archive.erl")
+
+
+class QuietEjabberd(Ejabberd):
+    """ejabberd with the tap, or with its own mod_mix_pam in the tap's place."""
+
+    def __init__(self, kind: str, block: Block, *, native: bool) -> None:
+        super().__init__(KINDS[kind], block)
+        self.native = native
+
+    async def start(self) -> Server:
+        """Compile what keeps the archive out, and start."""
+        folder = self.folder / "tap"
+        folder.mkdir(exist_ok=True)
+        child = await asyncio.create_subprocess_exec(
+            shutil.which("erlc") or "erlc", "-o", str(folder), str(_NO_ARCHIVE),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await child.communicate()
+        assert child.returncode == 0, output.decode()
+        return await super().start()
+
+    def _with_tap(self) -> str:
+        changes = {
+            "default: always": "default: never",
+            "modules:\n": "modules:\n  mod_bench_no_archive: {}\n",
+        }
+        if self.native:
+            tap = f"  mod_mixpam_tap:\n    component: {self.component}\n"
+            changes[tap] = "  mod_mix_pam: {}\n"
+        return replaced(super()._with_tap(), changes)
+
+
+class QuietProsody(Prosody):
+    """Prosody with the tap, or as it is without."""
+
+    def __init__(self, kind: str, block: Block, *, native: bool) -> None:
+        super().__init__(KINDS[kind], block)
+        self.native = native
+
+    def write(self) -> None:
+        """Write the configuration without archive."""
+        super().write()
+        path = self.folder / "prosody.cfg.lua"
+        changes = {'"mam"; ': ""}
+        if self.native:
+            changes['\t"mixpam_tap";\n'] = ""
+        path.write_text(replaced(path.read_text(encoding="utf-8"), changes), encoding="utf-8")
+
+
+class Site:
+    """A server, and unless it is native Redis and the component."""
+
+    def __init__(self, kind: str, block: Block, *, native: bool) -> None:
+        make = QuietEjabberd if KINDS[kind].software == "ejabberd" else QuietProsody
+        self.server: QuietEjabberd | QuietProsody = make(kind, block, native=native)
+        self.native = native
+        self.redis = Redis(block)
+        self.mixpam = Mixpam(
+            self.server,
+            self.redis.url,
+            MIXPAM_LOG_LEVEL="info",
+            MIXPAM_CHANNEL_TIMEOUT="30",
+        )
+
+    async def start(self) -> "Site":
+        """Start all parts."""
+        await self.server.start()
+        if not self.native:
+            await self.redis.start()
+            await self.mixpam.start()
+        return self
+
+    async def stop(self) -> None:
+        """Stop all parts and delete their folders."""
+        if not self.native:
+            await self.mixpam.stop()
+            await self.redis.stop()
+        await self.server.stop()
+        for folder in (self.server.folder, self.redis.folder, self.mixpam.folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def processes(self) -> dict[str, int]:
+        """Return the pids whose CPU time counts."""
+        found = {"server": self.server.process.pid}
+        if not self.native:
+            found["component"] = self.mixpam.process.pid
+            found["redis"] = self.redis.process.pid
+        return found
