@@ -11,9 +11,13 @@ VERSION = "jabber:iq:version"
 PING = "urn:xmpp:ping"
 DISCO_INFO = "http://jabber.org/protocol/disco#info"
 DISCO_ITEMS = "http://jabber.org/protocol/disco#items"
+COMMANDS = "http://jabber.org/protocol/commands"
+DATA = "jabber:x:data"
 CAPS = "http://jabber.org/protocol/caps"
 CAPS2 = "urn:xmpp:caps"
+PUBSUB = "http://jabber.org/protocol/pubsub"
 PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event"
+FORWARD = "urn:xmpp:forward:0"
 STANZA_ID = "urn:xmpp:sid:0"
 
 MIX_CORE = ("urn:xmpp:mix:core:0", "urn:xmpp:mix:core:1")

@@ -7,14 +7,18 @@ the mirror says a user has joined can come out of here.
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
+
 from component.core.departures import may_be_kick
 from component.core.mirror import Copies, Mirror, Row
 from component.framing import ATTRIBUTE, START_TAG, Frame
 from schemas import codec
-from schemas.namespaces import MIX_CORE
+from schemas.namespaces import FORWARD, MIX_CORE
 
 _CORE = tuple(namespace.encode() for namespace in MIX_CORE)
-_FORWARDED = b"<forwarded"
+_CDATA = b"<![CDATA["
+_FORWARDED = FORWARD.encode()
+_FORWARDED_TAG = f"{{{FORWARD}}}forwarded"
 
 
 def route(mirror: Mirror, frame: Frame) -> tuple[Row, bytes] | None:
@@ -83,32 +87,35 @@ def translate(frame: Frame, old: bytes, new: bytes) -> bytes:
     is somebody else's stanza and stays as it is.
     """
     data = frame.data
-    if _FORWARDED in data:
-        return _translate_children(data, old.decode(), new.decode())
+    if _FORWARDED in data or _CDATA in data:
+        return _translate_tree(data, old.decode(), new.decode())
     pieces, done = [], 0
-    position = data.find(old, frame.tag_end)
-    while position >= 0:
-        if _is_declaration(data, position, position + len(old)):
-            pieces += [data[done:position], new]
-            done = position + len(old)
-        position = data.find(old, position + len(old))
+    # Tag by tag, once through: the stanza may be a stranger's, made to be searched for long.
+    for tag in START_TAG.finditer(data, frame.tag_end):
+        if old not in tag[2]:
+            continue
+        for found in ATTRIBUTE.finditer(data, tag.start(2), tag.end(2)):
+            group = 2 if found[2] is not None else 3
+            if found[group] == old and (found[1] == b"xmlns" or found[1].startswith(b"xmlns:")):
+                pieces += [data[done : found.start(group)], new]
+                done = found.end(group)
     return b"".join([*pieces, data[done:]])
 
 
-def _is_declaration(data: bytes, start: int, end: int) -> bool:
-    tag = START_TAG.match(data, data.rfind(b"<", 0, start))
-    if tag is None or tag.end() < end:
-        return False
-    return any(
-        found[1] == b"xmlns" and (found.span(2) == (start, end) or found.span(3) == (start, end))
-        for found in ATTRIBUTE.finditer(data, tag.start(2), tag.end(2))
-    )
-
-
-def _translate_children(data: bytes, old: str, new: str) -> bytes:
-    element = codec.read(data)
-    for child in element:
-        if child.tag.startswith(f"{{{old}}}"):
-            for part in child.iter():
-                part.tag = part.tag.replace(f"{{{old}}}", f"{{{new}}}")
+def _translate_tree(data: bytes, old: str, new: str) -> bytes:
+    """Do the same with a parser, where bytes alone do not tell whose an element is."""
+    try:
+        element = codec.read(data)
+    except codec.MalformedStanza:
+        # Too deep or too large a tree: whoever sends that is not understood everywhere.
+        return data
+    _translate_children(element, f"{{{old}}}", f"{{{new}}}")
     return codec.write(element)
+
+
+def _translate_children(element: ET.Element, old: str, new: str) -> None:
+    for child in element:
+        if child.tag != _FORWARDED_TAG:
+            if child.tag.startswith(old):
+                child.tag = new + child.tag.removeprefix(old)
+            _translate_children(child, old, new)
