@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from schemas import jid
 
 PREFIX = "MIXPAM_"
+
+SHORTEST_TOKEN = 16
+"""Characters of the shortest MIXPAM_HTTP_TOKEN."""
 
 
 class SettingsError(ValueError):
@@ -126,6 +130,25 @@ class Settings(BaseSettings):
         "twice that without an answer and it is dead.",
         examples=["20"],
     )
+    http_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address on which metrics, health and the status page are served; "
+        "one that is not loopback needs MIXPAM_HTTP_TOKEN.",
+        examples=["127.0.0.1"],
+    )
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        5405,
+        description="Port on which metrics, health and the status page are served; "
+        "0 or empty for none.",
+        examples=["5405"],
+    )
+    http_token: SecretStr = Field(
+        SecretStr(""),
+        description="Secret that metrics, API and status page ask for, at least "
+        f"{SHORTEST_TOKEN} characters. MIXPAM_HTTP_TOKEN_FILE names a file that holds it instead.",
+        examples=["a long random word"],
+    )
     contact: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Addresses of the operator shown in service discovery (XEP-0157).",
@@ -147,8 +170,28 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("http_port", mode="before")
+    @classmethod
+    def _empty_is_off(cls, value: object) -> object:
+        return 0 if isinstance(value, str) and not value.strip() else value
 
-SECRETS = ("secret", "redis_url")
+    @field_validator("http_token")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value()) < SHORTEST_TOKEN:
+            raise ValueError(f"must have at least {SHORTEST_TOKEN} characters")
+        return value
+
+    @property
+    def http_open(self) -> bool:
+        """Whether the HTTP port can be reached from other machines."""
+        try:
+            return not ip_address(self.http_host).is_loopback
+        except ValueError:
+            return self.http_host != "localhost"
+
+
+SECRETS = ("secret", "redis_url", "http_token")
 """Fields that may come from a file named by `<variable>_FILE`."""
 
 
@@ -170,7 +213,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
                 values[name] = _read_secret(Path(environment[file_variable]))
             except (OSError, ValueError) as error:
                 problems.append(f"{file_variable}: {_reason(error)}")
-                values.setdefault(name, "unusable")
+                values.setdefault(name, "unusable, and long enough")
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     known |= {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
     problems += [
@@ -186,6 +229,11 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     if settings.component_jid in settings.domains:
         problems.append(
             f"{PREFIX}COMPONENT_JID: must differ from the users' domains in {PREFIX}DOMAINS"
+        )
+    if settings.http_port and settings.http_open and not settings.http_token.get_secret_value():
+        problems.append(
+            f"{PREFIX}HTTP_TOKEN: is needed, because {PREFIX}HTTP_HOST={settings.http_host!r}"
+            " lets other machines in"
         )
     if problems:
         raise SettingsError(problems)

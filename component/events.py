@@ -1,0 +1,166 @@
+"""Every event that can stand in the log: its meaning, its facts and what to do about it.
+
+The one list: the documentation's table is made from it (`table`), the status page takes
+its remedies from it, and a test holds it against what the code reports, both ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One kind of log entry.
+
+    `facts` are the names that may stand beside it, `remedy` what an operator does about
+    it; an event whose remedy depends on the case brings a fact `remedy` of its own.
+    """
+
+    name: str
+    level: Level
+    meaning: str
+    facts: tuple[str, ...] = ()
+    remedy: str = ""
+
+
+_ALL = (
+    Event("start", "info", "The component starts.", ("version", "component")),
+    Event(
+        "loaded",
+        "info",
+        "What Redis remembers has been read.",
+        ("memberships", "unfinished", "capabilities", "set_aside"),
+    ),
+    Event("link-up", "info", "The server has let the component in."),
+    Event(
+        "tap",
+        "info",
+        "The tap of a domain has introduced itself.",
+        ("domain", "software", "tap", "archive"),
+    ),
+    Event("ready", "info", "A domain's tap has told of every session; it is served.", ("domain",)),
+    Event("stop", "info", "The component was asked to stop."),
+    Event("http-up", "info", "Metrics, health and status page can be asked.", ("address",)),
+    Event(
+        "http-down",
+        "warning",
+        "Metrics, health and status page cannot be served; all else goes on.",
+        ("address", "reason"),
+        "Another process has that address: give this one its own MIXPAM_HTTP_PORT,"
+        " or 0 for none. It is tried again every few seconds.",
+    ),
+    Event(
+        "link-down",
+        "warning",
+        "There is no link to the server.",
+        ("server", "reason", "remedy", "retry_in"),
+    ),
+    Event(
+        "tap-version",
+        "error",
+        "A domain's tap speaks another version of the tap protocol; it is not served.",
+        ("domain", "version"),
+        "Install the tap that came with this version of mixpam, and reload it.",
+    ),
+    Event(
+        "redis-away",
+        "error",
+        "Redis does not answer; joins and leaves are refused, messages still flow.",
+        ("reason", "retry_in"),
+        "Start Redis, or correct MIXPAM_REDIS_URL; mixpam finds it again by itself.",
+    ),
+    Event("redis-back", "info", "Redis answers again, and what waited has been written."),
+    Event(
+        "writes-lost",
+        "error",
+        "Redis was away for so long that the oldest waiting writes were given up.",
+        ("writes",),
+        "Memberships are not among them. Channels may believe in devices that are gone,"
+        " until those devices come back.",
+    ),
+    Event(
+        "record-unusable",
+        "error",
+        "A record in Redis does not validate; it was set aside and is not used.",
+        ("key", "field", "reason"),
+        "Look at it in the hash named set-aside, and find out who else writes below"
+        " MIXPAM_REDIS_PREFIX.",
+    ),
+    Event(
+        "journal-recovered",
+        "info",
+        "A join or leave that was cut off half-way is finished or undone.",
+        ("user", "channel"),
+    ),
+    Event(
+        "kicked",
+        "info",
+        "A channel has removed a user; the roster follows.",
+        ("user", "channel"),
+    ),
+    Event(
+        "late-answer",
+        "warning",
+        "A channel answered after the client was told that it did not; that is undone.",
+        ("user", "channel"),
+        "If it happens often, raise MIXPAM_CHANNEL_TIMEOUT.",
+    ),
+    Event(
+        "roster-refused",
+        "warning",
+        "The server did not let the roster follow a join or leave.",
+        ("user", "channel"),
+        "See the server's log; a roster may be full or its storage may fail.",
+    ),
+    Event(
+        "outgoing-refused",
+        "error",
+        "The component was about to speak in a name that is not its to use; it did not.",
+        ("reason",),
+        "This is a fault in mixpam: please report it.",
+    ),
+    Event(
+        "event-of-stranger",
+        "warning",
+        "Somebody who is not the server sent an event that only a tap may send; it was ignored.",
+        ("sender",),
+        "Somebody is trying something; nothing happened.",
+    ),
+    Event(
+        "stanza-malformed",
+        "warning",
+        "The server passed on a stanza that is not well-formed or not addressed; it was dropped.",
+        ("reason",),
+        "If it happens often, see what the server lets through.",
+    ),
+    Event(
+        "stanza-unsendable",
+        "warning",
+        "A stanza would have held what XML cannot carry; it was not sent.",
+        ("reason",),
+    ),
+    Event(
+        "fault",
+        "error",
+        "Dealing with one stanza failed; it was dropped, the rest goes on.",
+        ("exception",),
+        "This is a fault in mixpam: please report it with the traceback in the log.",
+    ),
+)
+
+EVENTS: dict[str, Event] = {event.name: event for event in _ALL}
+"""All events, by name."""
+
+
+def table() -> str:
+    """Write the events as the documentation's Markdown table."""
+    rows = ["| event | level | meaning | facts | what to do |", "|---|---|---|---|---|"]
+    for event in _ALL:
+        facts = ", ".join(f"`{fact}`" for fact in event.facts) or "none"
+        remedy = event.remedy or ("see its `remedy`" if "remedy" in event.facts else "nothing")
+        rows.append(f"| `{event.name}` | {event.level} | {event.meaning} | {facts} | {remedy} |")
+    return "\n".join(rows) + "\n"
