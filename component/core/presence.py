@@ -9,6 +9,8 @@ while there was none, and does not repeat what did not.
 from __future__ import annotations
 
 import hashlib
+import json
+import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 
 from component.core.context import Context
@@ -19,6 +21,8 @@ from schemas import codec
 from schemas import stanza as stanzas
 from schemas.jid import Jid
 from schemas.stanza import Stanza
+
+_DELAY = "{urn:xmpp:delay}delay"
 
 UNKNOWN = ""
 """The digest of a device that was shown in a way that is not known for sure."""
@@ -42,8 +46,10 @@ class Presence:
             self.hide(row, device.jid)
             return
         channels = _sharing(row)
+        if not channels:
+            return
         digest = _digest(device.presence)
-        if not channels or row.shown.get(device.resource) == digest:
+        if row.shown.get(device.resource) == digest:
             return
         self._record(row, device, digest)
 
@@ -154,6 +160,19 @@ def _sharing(row: Row) -> list[Membership]:
 
 
 def _digest(presence: bytes) -> str:
-    """Give a digest of what a presence says, addresses left out."""
-    content = presence[Frame(presence).tag_end :]
-    return hashlib.blake2b(content, digest_size=6).hexdigest()
+    """Give a digest of what a presence says, addresses left out.
+
+    A replay may have the same presence with a time stamp of the server (XEP-0203) and
+    its attributes in another order; that says nothing new.
+    """
+    try:
+        children = [each for each in codec.read(presence) if each.tag != _DELAY]
+    except codec.MalformedStanza:  # pragma: no cover - it was read when it came
+        children = []
+    said = json.dumps([_comparable(child) for child in children])
+    return hashlib.blake2b(said.encode(), digest_size=6).hexdigest()
+
+
+def _comparable(element: ET.Element) -> list[object]:
+    parts = [_comparable(child) for child in element]
+    return [element.tag, sorted(element.attrib.items()), element.text, parts, element.tail]
