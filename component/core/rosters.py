@@ -28,6 +28,8 @@ class Rosters:
     def set(self, user: Jid, channel: Jid, subscription: str, then: Refused) -> None:
         """Set a channel's item to `from` or `none`, or `remove` it."""
         query = codec.from_xso(roster.Query(roster.Item(str(channel), subscription)))
+        # An XSO leaves out what is the default anyway; a tap wants to be told in words.
+        query[0].set("subscription", subscription)
 
         def answered(reply: Stanza | None) -> None:
             if reply is None:
