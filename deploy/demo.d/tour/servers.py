@@ -34,9 +34,6 @@ loglevel: info
 certfiles:
   - "{certificate}"
 s2s_use_starttls: optional
-outgoing_s2s_families:
-  - ipv4
-outgoing_s2s_port: {back}
 s2s_max_retry_delay: 1
 listen:
   -
@@ -105,7 +102,7 @@ def component(layout: Layout, python: str, redis_port: int) -> Process:
         MIXPAM_REDIS_URL=f"redis://{IP}:{redis_port}/0",
         MIXPAM_LOG_FORMAT="json",
     )
-    argv = [python, "-m", "component", "run"]
+    argv = [python, "-P", "-m", "component", "run"]
     return Process("mixpam", argv, layout.folder / "mixpam.log", settings)
 
 
@@ -131,8 +128,11 @@ async def ejabberd(layout: Layout) -> Process:
     return _erlang("ejabberd", folder, text)
 
 
-def remote_ejabberd(layout: Layout) -> Process:
-    """Write the configuration of an ejabberd that has nothing but channels; return it."""
+def remote_ejabberd(layout: Layout, name_server: int) -> Process:
+    """Write the configuration of an ejabberd that has nothing but channels; return it.
+
+    It asks the UDP port `name_server` where other servers are.
+    """
     folder = layout.folder / "remote-ejabberd"
     folder.mkdir()
     text = REMOTE_EJABBERD.format(
@@ -140,9 +140,9 @@ def remote_ejabberd(layout: Layout) -> Process:
         certificate=layout.certificate.with_suffix(".pem"),
         ip=IP,
         port=layout.remote,
-        back=layout.s2s,
     )
-    return _erlang("the other server", folder, text)
+    names = f"{{nameserver, {{127,0,0,1}}, {name_server}}}.\n"
+    return _erlang("the other server", folder, text, names)
 
 
 def prosody(layout: Layout) -> Process:
@@ -187,12 +187,10 @@ async def prosody_account(layout: Layout, name: str, password: str) -> None:
     await _run(folder, "prosodyctl", "--config", config, "register", name, DOMAIN, password)
 
 
-def _erlang(name: str, folder: Path, configuration: str) -> Process:
+def _erlang(name: str, folder: Path, configuration: str, names: str = "") -> Process:
     (folder / "ejabberd.yml").write_text(configuration, "utf-8")
-    # No name server: looking for SRV records fails at once and asks nobody.
-    (folder / "inetrc").write_text(
-        '{resolv_conf, ""}.\n{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file]}.\n', "utf-8"
-    )
+    # Not the machine's name servers: without `names`, a question for SRV records fails at once.
+    (folder / "inetrc").write_text(f'{{resolv_conf, ""}}.\n{names}{{lookup, [file]}}.\n', "utf-8")
     # No node name: no epmd is needed, and nobody can attach.
     argv = ["erl", "-noinput", "+sbwt", "none", "-pa", str(folder), "-s", "ejabberd"]
     argv += ["-mnesia", "dir", f'"{folder / "mnesia"}"']

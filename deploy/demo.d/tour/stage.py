@@ -10,10 +10,11 @@ import tempfile
 from pathlib import Path
 
 from tour import certificate, servers
+from tour.names import NameServer
 from tour.ports import IP, choose
 from tour.process import Process
 from tour.screen import step
-from tour.servers import DOMAIN, REMOTE, Layout
+from tour.servers import COMPONENT, DOMAIN, REMOTE, Layout
 from tour.story import ALICE, BOB, Cast
 
 PORTS = {"c2s": 5222, "s2s": 5269, "component": 5347, "remote": 0}
@@ -27,6 +28,7 @@ class Stage:
         self.software = software
         self.folder = Path(tempfile.mkdtemp(prefix="mixpam-demo-"))
         self.processes: list[Process] = []
+        self.names: NameServer | None = None
         self.passwords = {user: secrets.token_hex(4) for user in (ALICE, BOB)}
 
     @property
@@ -37,7 +39,7 @@ class Stage:
     async def build(self) -> Cast:
         """Start everything, showing progress. Raises Trouble when a part does not start."""
         taken: set[int] = set()
-        names = [DOMAIN, f"mixpam.{DOMAIN}", f"mix.{DOMAIN}", REMOTE, f"mix.{REMOTE}"]
+        names = [DOMAIN, COMPONENT, f"mix.{DOMAIN}", REMOTE, f"mix.{REMOTE}"]
         layout = Layout(
             folder=self.folder,
             certificate=certificate.make(self.folder, names),
@@ -76,7 +78,9 @@ class Stage:
             await self._start(server, layout.c2s, layout.s2s, layout.component)
             words.append("with the tap; it knows nothing of MIX by itself")
         async with step("ejabberd") as words:
-            await self._start(servers.remote_ejabberd(layout), layout.remote)
+            self.names = NameServer([DOMAIN, COMPONENT], layout.s2s)
+            server = servers.remote_ejabberd(layout, await self.names.start())
+            await self._start(server, layout.remote)
             words.append(f"another server, {REMOTE}, where the channel is (mod_mix)")
 
     async def _start(self, process: Process, *ports: int) -> None:
@@ -97,5 +101,7 @@ class Stage:
         while self.processes:
             last = self.processes.pop()
             await last.stop()
+        if self.names is not None:
+            self.names.stop()
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
