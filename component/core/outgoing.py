@@ -9,7 +9,7 @@ that would be written. Copies of channel stanzas have their own form of the same
 from __future__ import annotations
 
 from component.core.mirror import Mirror, Row
-from component.framing import Frame, FramingError
+from component.framing import Frame, Framer, FramingError
 from schemas import jid
 from schemas.jid import Jid
 
@@ -24,11 +24,13 @@ class Outgoing:
 
     def why_not(self, data: bytes) -> str | None:
         """Give the reason why these bytes must not be written, or None."""
+        frame = _only_stanza(data)
+        if frame is None:
+            return "not-one-stanza"
         try:
-            frame = Frame(data)
             sender = jid.parse(_text(frame.get(b"from")))
             to = jid.parse(_text(frame.get(b"to")))
-        except (FramingError, ValueError):
+        except ValueError:
             return "unaddressed"
         if frame.name not in {b"message", b"presence", b"iq"}:
             return "no-stanza"
@@ -59,6 +61,15 @@ class Outgoing:
         ):
             return "channel-not-joined"
         return None
+
+
+def _only_stanza(data: bytes) -> Frame | None:
+    """Read a stanza that has nothing behind it: what is not judged must not go out."""
+    try:
+        frames = list(Framer(len(data)).feed(data))
+    except FramingError:
+        return None
+    return frames[0] if len(frames) == 1 and frames[0].data == data else None
 
 
 def _is_joined(row: Row, channel: Jid) -> bool:
