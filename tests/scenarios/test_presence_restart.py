@@ -1,0 +1,132 @@
+"""Presence over a restart of the component: what channels and devices know stays right."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from harness import caps
+from harness.stack import Stack, client_join
+from harness.stanza import match
+from sharing import gone, here, shown
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+FreshStack = Callable[..., Awaitable[Stack]]
+
+
+@pytest.mark.req("P6")
+async def test_devices_that_vanished_meanwhile_are_taken_back(fresh_stack: FreshStack) -> None:
+    """One stays as it is, one changes, one vanishes, one comes, one stops to speak MIX."""
+    stack = await fresh_stack()
+    stays = await stack.raw(await stack.user())
+    account = stays.account
+    await stays.mix_online()
+    changes, vanishes, converts, comes = [await stack.raw(account) for _ in range(4)]
+    for client in (changes, vanishes, converts):
+        await client.mix_online()
+    channel = await stack.joined(stays)
+    hidden = stack.fake.channel()
+    for client in (stays, changes, vanishes, converts):
+        await stack.fake.expect(here(client.jid, channel.jid))
+    await stack.mixpam.stop(kill=True)
+    for client in (stays, changes, vanishes, converts, comes):
+        client.components = []
+    await vanishes.close()
+    await changes.mix_online(children="<show>away</show>")
+    await converts.mix_online(caps.PLAIN)
+    await comes.mix_online()
+    stack.fake.inbox.clear()
+
+    await stack.mixpam.start()
+    await stack.fake.expect(gone(vanishes.jid, channel.jid), 10)
+    await stack.fake.expect(gone(converts.jid, channel.jid), 10)
+    await stack.fake.expect(here(changes.jid, channel.jid, shown("away")), 10)
+    await stack.fake.expect(here(comes.jid, channel.jid), 10)
+    await stack.settle(stays, changes, converts, comes)
+    for client in (vanishes, converts):
+        stack.fake.none(here(client.jid, channel.jid))
+    for client in (stays, changes, comes):
+        stack.fake.none(gone(client.jid, channel.jid))
+    # It is not told again what it knows, and a channel never joined is told nothing.
+    stack.fake.none(match("presence", from_=stays.jid))
+    stack.fake.none(match("presence", to=hidden.jid))
+
+
+@pytest.mark.req("P6")
+async def test_everybody_gone_while_the_component_was_down(fresh_stack: FreshStack) -> None:
+    stack = await fresh_stack()
+    client = await stack.raw(await stack.user())
+    await client.mix_online()
+    channel = await stack.joined(client)
+    await stack.fake.expect(here(client.jid, channel.jid))
+    await stack.mixpam.stop(kill=True)
+    await client.close()
+    await stack.mixpam.start()
+    await stack.fake.expect(gone(client.jid, channel.jid), 10)
+    # And only once: the next start has nothing left to correct.
+    await stack.settle()
+    await stack.mixpam.stop()
+    stack.fake.inbox.clear()
+    await stack.mixpam.start()
+    await stack.settle()
+    stack.fake.none(match("presence"))
+
+
+@pytest.mark.req("P4")
+async def test_after_a_start_the_channel_is_asked(fresh_stack: FreshStack) -> None:
+    stack = await fresh_stack()
+    client = await stack.raw(await stack.user())
+    await client.mix_online()
+    channel = stack.fake.channel()
+    request = client_join(client.bare, channel.jid, nodes=("messages", "presence"))
+    assert (await client.iq(request))["type"] == "result"
+    deaf = await stack.joined(client)
+    await stack.mixpam.stop(kill=True)
+    stack.fake.inbox.clear()
+    await stack.mixpam.start()
+    asked = match("presence", from_=client.bare, to=channel.jid, type=None)
+    await stack.fake.expect(asked, 10)
+    stack.fake.send(f"<presence from='anna#{channel.jid}/r' to='{client.bare}'/>")
+    await client.expect(match("presence", from_=f"anna#{channel.jid}/r"))
+    # The second device is served from the memory that is whole again.
+    second = await stack.raw(client.account)
+    await second.mix_online()
+    await second.expect(match("presence", from_=f"anna#{channel.jid}/r"))
+    await stack.settle(client, second)
+    assert stack.fake.count(asked) == 1
+    stack.fake.none(match("presence", from_=client.bare, to=deaf.jid))
+
+
+@pytest.mark.req("P6")
+@pytest.mark.abuse(24)
+@pytest.mark.parametrize("seconds", [0.0, 0.004, 0.015])
+async def test_killed_while_presence_changes(fresh_stack: FreshStack, seconds: float) -> None:
+    """Whatever was on its way: after the next start the channel knows the last presence."""
+    import asyncio  # noqa: PLC0415 - used by this one test
+
+    stack = await fresh_stack()
+    clients = [await stack.raw(await stack.user()) for _ in range(8)]
+    for client in clients:
+        await client.mix_online()
+    channel = stack.fake.channel()
+    for client in clients:
+        await stack.join(client, channel)
+    await stack.settle(*clients)
+    for number, client in enumerate(clients):
+        client.components = []
+        if number % 2:
+            client.send("<presence type='unavailable'/>")
+        else:
+            client.presence(caps.element(caps.MIX) + "<show>away</show>")
+    await asyncio.sleep(seconds)
+    await stack.mixpam.stop(kill=True)
+    for client in clients:
+        await client.fence()
+    await stack.mixpam.start()
+    for client in clients:
+        client.components = [stack.component]
+    await stack.settle(*clients)
+    for number, client in enumerate(clients):
+        told = stack.fake.inbox.matching(match("presence", from_=client.jid, to=channel.jid))
+        if number % 2:
+            assert told[-1]["type"] == "unavailable", [s.raw for s in told]
+        else:
+            assert shown("away")(told[-1]), [s.raw for s in told]
