@@ -117,6 +117,12 @@ _ALL = (
         "See the server's log; a roster may be full or its storage may fail.",
     ),
     Event(
+        "command",
+        "info",
+        "An admin has used an ad-hoc command.",
+        ("node", "admin"),
+    ),
+    Event(
         "outgoing-refused",
         "error",
         "The component was about to speak in a name that is not its to use; it did not.",

@@ -22,6 +22,7 @@ from component.core.effects import Copy, Count, Effect, Report, Send, Write
 from component.core.fanout import copies, needs_ear, route
 from component.core.machine import Core
 from component.core.mirror import Device, Row, copies_for
+from component.core.operator import equip
 from component.core.outgoing import Outgoing
 from component.framing import Frame
 from component.link.connection import Connection
@@ -52,6 +53,7 @@ class Service:
             lambda: secrets.token_hex(8),
             settings.contact,
         )
+        equip(self._core, settings.admins)
         self._outgoing = Outgoing(self._core.mirror, own, frozenset(settings.domains))
         self._store = Store(settings, self._report, self._written)
         self._connection = Connection(settings, self, self._report)

@@ -154,6 +154,12 @@ class Settings(BaseSettings):
         description="Addresses of the operator shown in service discovery (XEP-0157).",
         examples=["xmpp:admin@example.org,mailto:admin@example.org"],
     )
+    admins: Annotated[tuple[Address, ...], NoDecode] = Field(
+        (),
+        description="Accounts, separated by commas, that may use the component's ad-hoc "
+        "commands (XEP-0050).",
+        examples=["admin@example.org"],
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least important log entries that are written.", examples=["info"]
     )
@@ -163,7 +169,7 @@ class Settings(BaseSettings):
         examples=["json"],
     )
 
-    @field_validator("domains", "contact", mode="before")
+    @field_validator("domains", "contact", "admins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 
 from component.core.context import Context
 from component.core.errors import Refusal
 from schemas import codec, disco
 from schemas import stanza as stanzas
-from schemas.namespaces import DISCO_INFO, DISCO_ITEMS, PING, VERSION
+from schemas.jid import Jid
+from schemas.namespaces import COMMANDS, DISCO_INFO, DISCO_ITEMS, PING, VERSION
 from schemas.stanza import Stanza
 
 NAME = "mixpam"
@@ -19,9 +21,19 @@ _VERSION_TAG = f"{{{VERSION}}}query"
 
 
 class Identity:
-    """Answers requests to the component's own JID."""
+    """Answers requests to the component's own JID.
 
-    def __init__(self, context: Context, version: str, contacts: tuple[str, ...]) -> None:
+    `commands_for` tells whether someone may use ad-hoc commands (XEP-0050 §3.1).
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        version: str,
+        contacts: tuple[str, ...],
+        commands_for: Callable[[Jid], bool],
+    ) -> None:
+        self._commands_for = commands_for
         self._context = context
         self._version = version
         self._contacts = list(contacts)
@@ -40,6 +52,8 @@ class Identity:
             raise Refusal("cancel", "item-not-found")
         if tag == _INFO_TAG:
             features = [DISCO_INFO, DISCO_ITEMS, VERSION, PING]
+            if self._commands_for(stanza.sender):
+                features.append(COMMANDS)
             answer: list[ET.Element] = [disco.own_info(NAME, features, self._contacts)]
         elif tag == _ITEMS_TAG:
             answer = [ET.Element(_ITEMS_TAG)]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from component import __version__
 from component.core.annotation import annotate_tree, annotated
 from component.core.capability import Capability
+from component.core.commands import Commands
 from component.core.context import Context, Limits
 from component.core.departures import Departures, may_be_kick
 from component.core.devices import Devices
@@ -23,6 +24,7 @@ from component.core.mirror import Device, Mirror, Row
 from component.core.participants import Participants
 from component.core.preferences import Preferences
 from component.core.presence import Presence
+from component.core.reconcile import Reconcile
 from component.core.requests import read
 from component.core.rosters import Rosters
 from component.core.services import Services
@@ -63,7 +65,22 @@ class Core:
         self._preferences = Preferences(self.context, self._rosters, self._presence)
         self._departures = Departures(self.context, self._memberships, self._preferences)
         self._traffic = Traffic(self.context)
-        self._identity = Identity(self.context, __version__, contacts)
+        self._identity = Identity(
+            self.context,
+            __version__,
+            contacts,
+            lambda asker: self.commands is not None and self.commands.is_admin(asker),
+        )
+        self.reconcile = Reconcile(
+            self.context,
+            memberships=self._memberships,
+            rosters=self._rosters,
+            services=self._services,
+            presence=self._presence,
+            preferences=self._preferences,
+        )
+        # Given by component.core.operator, which may look at all of this.
+        self.commands: Commands | None = None
 
     # -- stored state --------------------------------------------------------------------
 
@@ -116,6 +133,20 @@ class Core:
             self._departures.overheard(frame)
         return self._take()
 
+    def operate(self, action: Callable[[], None], now: float) -> list[Effect]:
+        """Do something at the operator's wish, on `reconcile` or by `leave`."""
+        self.context.now = now
+        action()
+        return self._take()
+
+    def leave(self, user: Jid, channel: Jid) -> bool:
+        """Take a user out of a channel, at the operator's wish; False if it is busy."""
+        row = self.mirror.find(user)
+        if row is None or str(channel).encode() in row.busy:
+            return False
+        self._memberships.depart(user, channel)
+        return True
+
     def tick(self, now: float) -> list[Effect]:
         """Do what is due."""
         self.context.now = now
@@ -138,6 +169,7 @@ class Core:
         self._participants.link_lost()
         self._presence.link_lost()
         self._memberships.link_lost()
+        self.reconcile.link_lost()
         self.mirror.all_devices_gone()
         return self._take()
 
@@ -178,6 +210,8 @@ class Core:
             self._answered(stanza)
         elif _is_roster_push(self.context, stanza):
             self._departures.roster_changed(stanza)
+        elif self.commands is not None and self.commands.takes(stanza):
+            self.commands.request(stanza)
         else:
             self._identity.request(stanza)
 

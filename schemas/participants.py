@@ -1,0 +1,93 @@
+"""Reads a channel's participants node (XEP-0369 §5.1, "Participants Node"; XEP-0060 §6.5)."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+
+from schemas import jid
+from schemas.jid import Jid
+from schemas.mix import MAX_PARTICIPANT_ID
+from schemas.namespaces import MIX_CORE, MIX_NODES, PUBSUB
+from schemas.records import CoreVersion
+
+NODE = f"{MIX_NODES}participants"
+_PUBSUB_TAG = f"{{{PUBSUB}}}pubsub"
+_ITEMS_TAG = f"{{{PUBSUB}}}items"
+_ITEM_TAG = f"{{{PUBSUB}}}item"
+_SET_TAG = "{http://jabber.org/protocol/rsm}set"
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """One participant. `jid` is None where the channel hides it."""
+
+    id: str
+    jid: Jid | None
+    nick: str | None
+    core: CoreVersion
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantList:
+    """What the channel told of its participants.
+
+    `complete` is false for one page of several: who is missing may be on another.
+    """
+
+    participants: tuple[Participant, ...]
+    complete: bool
+
+    def of(self, user: Jid) -> Participant | None:
+        """Find a user by bare JID."""
+        return next((each for each in self.participants if each.jid == user), None)
+
+    def by_id(self, participant_id: str) -> Participant | None:
+        """Find a participant by id."""
+        return next((each for each in self.participants if each.id == participant_id), None)
+
+    @property
+    def hides(self) -> bool:
+        """Whether some participants are listed without their JID."""
+        return any(each.jid is None for each in self.participants)
+
+
+def request() -> ET.Element:
+    """Build the request for all participants."""
+    pubsub = ET.Element(_PUBSUB_TAG)
+    ET.SubElement(pubsub, _ITEMS_TAG, {"node": NODE})
+    return pubsub
+
+
+def read(stanza: ET.Element) -> ParticipantList | None:
+    """Read the answer to `request`; None if it is not one."""
+    pubsub = stanza.find(_PUBSUB_TAG)
+    items = None if pubsub is None else pubsub.find(_ITEMS_TAG)
+    if pubsub is None or items is None:
+        return None
+    found = [each for item in items.iterfind(_ITEM_TAG) if (each := _participant(item))]
+    return ParticipantList(tuple(found), pubsub.find(_SET_TAG) is None)
+
+
+def _participant(item: ET.Element) -> Participant | None:
+    id_ = item.get("id", "")
+    if not id_ or len(id_.encode()) > MAX_PARTICIPANT_ID or set(id_) & set("#/@"):
+        return None
+    for core in (1, 0):
+        namespace = f"{{{MIX_CORE[core]}}}"
+        entry = item.find(f"{namespace}participant")
+        if entry is not None:
+            return Participant(
+                id_,
+                _bare(entry.findtext(f"{namespace}jid")),
+                entry.findtext(f"{namespace}nick"),
+                1 if core else 0,
+            )
+    return None
+
+
+def _bare(text: str | None) -> Jid | None:
+    try:
+        return None if text is None else jid.parse(text.strip()).bare
+    except ValueError:
+        return None
