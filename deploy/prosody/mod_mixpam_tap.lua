@@ -92,11 +92,13 @@ module:hook("message/bare", function (event)
 end, 10);
 
 -- 10: before mod_mam's own answer (-1), "no" to any groupchat. It goes on to ask the user's preferences.
+-- What else is diverted nobody asked for: not even a chat message of a channel is stored.
 module:hook("archive-should-store", function (event)
 	local stanza = event.stanza;
-	if stanza.attr.type ~= "groupchat" or not in_mix_domain(stanza.attr.from) then return; end
+	if not in_mix_domain(stanza.attr.from) or not is_channel_message(stanza) then return; end
 	local node, host, resource = jid.split(stanza.attr.to);
 	if not node or resource or host ~= module.host then return; end
+	if stanza.attr.type ~= "groupchat" then return false; end
 	if stanza:get_child("no-store", HINTS) or stanza:get_child("no-permanent-store", HINTS) then return; end
 	return in_roster(stanza.attr.to, stanza.attr.from) and true or nil;
 end, 10);
@@ -198,7 +200,9 @@ local function settle(session, stanza)
 		if entry.id == attr.id and entry.kind == kind then
 			table.remove(session.mixpam_awaited, i);
 			if kind ~= "answer" then attr.from, attr.to = entry.otherwise.attr.from, entry.otherwise.attr.to; end
-			return not entry.over; -- if it is, this is too late: the client has the original
+			local late = entry.over; -- the client has the original
+			entry.over = true;
+			return not late;
 		end
 	end
 	return true;
