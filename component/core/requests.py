@@ -13,9 +13,12 @@ from component.core.context import Context
 from component.core.errors import Refusal, bad_request
 from schemas import codec, jid, mix, pam
 from schemas.jid import Jid
-from schemas.namespaces import MIX_CORE
+from schemas.namespaces import MIX_CORE, MIX_PAM
 from schemas.records import CoreVersion
 from schemas.stanza import Stanza
+
+_CORE_OF_PAM = {MIX_PAM[0]: 0, MIX_PAM[1]: 0, MIX_PAM[2]: 1}
+"""The version of MIX core that belongs to each version of MIX-PAM."""
 
 MAX_ID = 1024
 """Characters of a request's id; it goes to the channel and back."""
@@ -84,6 +87,9 @@ def _inner(payload: ET.Element, kind: str, tags: tuple[str, ...]) -> ET.Element:
             f"<client-{kind}/> takes exactly one <{kind}/> in {MIX_CORE[1]} or {MIX_CORE[0]}"
         )
     inner = found[0]
+    pam = payload.tag[1:].partition("}")[0]
+    if inner.tag != tags[_CORE_OF_PAM[pam]]:
+        raise bad_request(f"{pam} goes with {MIX_CORE[_CORE_OF_PAM[pam]]}")
     own = MIX_CORE[tags.index(inner.tag)]
     other = MIX_CORE[1 - tags.index(inner.tag)]
     if any(part.tag.startswith(f"{{{other}}}") for part in inner.iter()):
