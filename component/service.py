@@ -25,8 +25,12 @@ from component.core.mirror import Device, Row, copies_for
 from component.core.operator import equip
 from component.core.outgoing import Outgoing
 from component.framing import Frame
+from component.http.server import HttpServer
+from component.http.sources import Sources
+from component.http.watch import Watch
 from component.link.connection import Connection
 from component.store.store import Store
+from component.tally import Tally
 from schemas import jid
 from schemas.settings import Settings
 
@@ -37,6 +41,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._log = structlog.get_logger()
+        self._watch = Watch(settings.domains)
+        self._tally = Tally()
         own = jid.parse(settings.component_jid)
         limits = Limits(
             channel_timeout=settings.channel_timeout,
@@ -61,6 +67,8 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.counts: Counter[tuple[str, str]] = Counter()
+        sources = Sources(settings, self._core, self._watch, self._tally, self.counts, self._store)
+        self._http = HttpServer(sources, self._report)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -68,6 +76,7 @@ class Service:
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, stopped.set)
+        self._http.start()
         serving = asyncio.create_task(self._serve())
         stopping = asyncio.create_task(stopped.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -79,6 +88,7 @@ class Service:
             await asyncio.wait({serving}, timeout=2)
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+        await self._http.stop()
         await self._store.close()
 
     async def _serve(self) -> None:
@@ -122,16 +132,20 @@ class Service:
 
     def receive(self, frames: list[Frame]) -> None:
         """Deal with what one read brought: hot lane first, control lane for the rest."""
-        mirror, core = self._core.mirror, self._core
+        mirror, core, tally = self._core.mirror, self._core, self._tally
         out: list[bytes] = []
         now = self._loop.time()
         for frame in frames:
             joined = route(mirror, frame)
             if joined is None:
+                tally.controlled(frame.name)
                 out += self._ask_core(partial(core.receive, frame, now))
                 continue
             row, channel = joined
-            out += copies(row.copies, frame)
+            made = copies(row.copies, frame)
+            tally.hot[frame.name] += 1
+            tally.copies += len(made)
+            out += made
             if needs_ear(frame):
                 out += self._ask_core(partial(core.overhear, row, channel, frame, now))
         self._say(out)
@@ -146,7 +160,7 @@ class Service:
         try:
             return self._carry_out(question())
         except Exception:  # noqa: BLE001 - see above; it is logged with its traceback
-            self.counts["fault", ""] += 1
+            self._watch.saw("fault", "error", {})
             self._log.exception("fault")
             return []
 
@@ -185,8 +199,11 @@ class Service:
         self, frame: Frame, row: Row, channel: bytes, device: Device | None
     ) -> list[bytes]:
         if device is not None:
-            return copies(copies_for([device]), frame)
+            made = copies(copies_for([device]), frame)
+            self._tally.copies += len(made)
+            return made
         made = copies(row.copies, frame)
+        self._tally.copies += len(made)
         if needs_ear(frame):
             effects = self._core.overhear(row, channel, frame, self._loop.time())
             made += self._carry_out(effects)
@@ -219,4 +236,5 @@ class Service:
             self._timer = self._loop.call_at(due, self._tick)
 
     def _report(self, event: str, level: str = "info", **facts: object) -> None:
+        self._watch.saw(event, level, facts)
         getattr(self._log, level)(event, **facts)

@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -30,6 +31,7 @@ from component.core.effects import (
     Write,
 )
 from component.store.keys import Keys
+from component.tally import Timings
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 from schemas.settings import Settings
 
@@ -83,6 +85,12 @@ class Store:
         self._queue: deque[Write] = deque()
         self._wake = asyncio.Event()
         self._away = False
+        self.latency = Timings()
+
+    @property
+    def waiting(self) -> int:
+        """Writes that wait."""
+        return len(self._queue)
 
     # -- start and end -------------------------------------------------------------------
 
@@ -206,6 +214,7 @@ class Store:
 
     async def _write_batch(self) -> bool:
         batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+        began = perf_counter()
         try:
             async with self._redis.pipeline(transaction=True) as pipeline:
                 for write in batch:
@@ -215,18 +224,15 @@ class Store:
         except (RedisError, OSError) as error:
             self._failed(batch, error)
             return False
-        if self._away:
-            self._away = False
-            self._report("redis-back")
+        self.latency.add(perf_counter() - began)
+        self._is_there()
         for write in batch:
             if write.token is not None:
                 self._written(write.token, True)
         return True
 
     def _failed(self, batch: list[Write], error: Exception) -> None:
-        if not self._away:
-            self._away = True
-            self._report("redis-away", "error", reason=_explain(error))
+        self._is_away(error)
         kept = [write for write in batch if write.token is None]
         self._queue.extendleft(reversed(kept))
         lost = len(self._queue) - KEPT_WRITES
@@ -237,6 +243,28 @@ class Store:
         for write in batch:
             if write.token is not None:
                 self._written(write.token, False)
+
+    async def ping(self) -> None:
+        """Find out whether Redis is there; its absence is reported, never raised."""
+        began = perf_counter()
+        try:
+            await self._redis.ping()
+        except (RedisError, OSError) as error:
+            self._is_away(error)
+        else:
+            self.latency.add(perf_counter() - began)
+            self._is_there()
+
+    def _is_there(self) -> None:
+        if self._away:
+            self._away = False
+            self._report("redis-back")
+            self._wake.set()
+
+    def _is_away(self, error: Exception) -> None:
+        if not self._away:
+            self._away = True
+            self._report("redis-away", "error", reason=_explain(error))
 
     def _add(self, pipeline: Any, change: Change) -> None:  # noqa: ANN401 - as above
         keys = self._keys

@@ -1,0 +1,123 @@
+"""What the HTTP side may look at, and what it keeps of its own: samples, and sums that cost.
+
+A sample is taken every two seconds, on the loop: rates for the charts, and by how much
+the loop was late at worst, which is how long everybody had to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Protocol
+
+from component import __version__
+from component.core.inspect import Totals, totals
+from component.core.machine import Core
+from component.http.watch import Watch
+from component.tally import Tally, Timings
+from schemas.settings import Settings
+
+INTERVAL = 2.0
+"""Seconds between samples."""
+
+NAPS = 4
+"""Times in each interval that the loop's lateness is looked at."""
+
+SAMPLES = 150
+"""Samples kept: five minutes."""
+
+TOTALS_AGE = 5.0
+"""Seconds for which sums over all users are good; making them walks the mirror."""
+
+PING_EVERY = 3
+"""Samples between two looks after Redis, so that its absence is seen without a write."""
+
+
+class StoreView(Protocol):
+    """What is shown of the store."""
+
+    latency: Timings
+
+    @property
+    def waiting(self) -> int:
+        """Writes that wait."""
+
+    async def ping(self) -> None:
+        """Find out whether Redis is there; never raises for one that is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rates per second since the sample before, and the loop's lateness in seconds."""
+
+    messages: float
+    deliveries: float
+    lag: float
+
+
+@dataclass(slots=True)
+class Sources:
+    """Everything that can be shown."""
+
+    settings: Settings
+    core: Core
+    watch: Watch
+    tally: Tally
+    counts: Counter[tuple[str, str]]
+    store: StoreView
+    lag: Timings = field(default_factory=Timings)
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    version: str = __version__
+    python: str = field(default_factory=platform.python_version)
+    _totals: tuple[float, Totals] | None = None
+
+    def totals(self) -> Totals:
+        """Give the sums over all users, at most a few seconds old."""
+        now = asyncio.get_running_loop().time()
+        if self._totals is None or now - self._totals[0] >= TOTALS_AGE:
+            self._totals = (now, totals(self.core))
+        return self._totals[1]
+
+    async def sample(self) -> None:
+        """Take samples until cancelled."""
+        pinging: asyncio.Task[None] | None = None
+        messages, deliveries = self._done()
+        before, number = perf_counter(), 0
+        try:
+            while True:
+                late = max([await self._nap() for _ in range(NAPS)])
+                now = perf_counter()
+                new_messages, new_deliveries = self._done()
+                seconds = now - before
+                self.samples.append(
+                    Sample(
+                        (new_messages - messages) / seconds,
+                        (new_deliveries - deliveries) / seconds,
+                        late,
+                    )
+                )
+                messages, deliveries, before = new_messages, new_deliveries, now
+                number += 1
+                if number % PING_EVERY == 0 and (pinging is None or pinging.done()):
+                    pinging = asyncio.create_task(self.store.ping())
+        finally:
+            if pinging is not None:
+                pinging.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await pinging
+
+    async def _nap(self) -> float:
+        """Sleep a moment; give by how much the loop was late."""
+        # The loop's own clock stands still within one of its rounds.
+        due = perf_counter() + INTERVAL / NAPS
+        await asyncio.sleep(INTERVAL / NAPS)
+        late = max(0.0, perf_counter() - due)
+        self.lag.add(late)
+        return late
+
+    def _done(self) -> tuple[int, int]:
+        return self.tally.hot[b"message"], self.tally.copies

@@ -1,0 +1,174 @@
+"""What the events of the log add up to: states of link, taps and Redis, and the last problems.
+
+Whoever reports an event reports it here too; nothing else is told of a state twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from component.events import EVENTS
+
+KEPT_PROBLEMS = 30
+
+LinkState = Literal["connecting", "up", "down", "standby"]
+RedisState = Literal["connecting", "up", "away"]
+
+
+def utc_now() -> datetime:
+    """Give the time as people read it."""
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Problem:
+    """An event of level warning or worse; the same one again only counts up.
+
+    `first` and `last` are when it happened, `meaning` and `remedy` say what it is and what
+    to do.
+    """
+
+    event: str
+    level: str
+    meaning: str
+    remedy: str
+    facts: dict[str, str]
+    first: datetime
+    last: datetime
+    count: int = 1
+
+
+@dataclass(slots=True)
+class Link:
+    """The link to the server: its state, since when, and what is wrong."""
+
+    state: LinkState
+    since: datetime
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(slots=True)
+class Tap:
+    """What the tap of one domain has said of itself on this link."""
+
+    software: str = ""
+    version: str = ""
+    archive: bool = False
+    ready: bool = False
+
+
+@dataclass(slots=True)
+class Redis:
+    """Redis: its state, since when, and what is wrong."""
+
+    state: RedisState
+    since: datetime
+    reason: str = ""
+
+
+class Watch:
+    """Takes every event, and knows what is the case."""
+
+    def __init__(self, domains: tuple[str, ...], now: Callable[[], datetime] = utc_now) -> None:
+        self._now = now
+        self.started = now()
+        self.link = Link("connecting", self.started)
+        self.redis = Redis("connecting", self.started)
+        self.taps: dict[str, Tap] = {domain: Tap() for domain in domains}
+        self.events: Counter[str] = Counter()
+        self.losses: Counter[str] = Counter()
+        self._problems: OrderedDict[tuple[str, str], Problem] = OrderedDict()
+
+    @property
+    def problems(self) -> list[Problem]:
+        """The last problems, the latest first."""
+        return list(reversed(self._problems.values()))
+
+    def saw(self, event: str, level: str, facts: dict[str, object]) -> None:
+        """Take an event."""
+        self.events[event] += 1
+        if level in {"warning", "error"}:
+            self._note(event, level, facts)
+        match event:
+            case "link-up":
+                self.link = Link("up", self._now())
+            case "link-down":
+                self._link_down(facts)
+            case "tap":
+                tap = self._tap(facts)
+                tap.software, tap.version = str(facts["software"] or ""), str(facts["tap"] or "")
+                tap.archive = bool(facts["archive"])
+            case "ready":
+                self._tap(facts).ready = True
+            case "redis-away":
+                if self.redis.state != "away":
+                    self.redis = Redis("away", self._now())
+                self.redis.reason = str(facts.get("reason", ""))
+            case "redis-back" | "loaded":
+                self.redis = Redis("up", self._now())
+
+    def not_ready(self) -> list[str]:
+        """Give the reasons why users are not served in full; none means ready."""
+        reasons = []
+        if self.redis.state != "up":
+            reasons.append(self.redis.reason or "Redis has not been read yet")
+        if self.link.state == "standby":
+            reasons.append("standing by: another process is connected as this component")
+        elif self.link.state != "up":
+            reasons.append(f"no link to the server: {self.link.reason or 'not connected yet'}")
+        else:
+            reasons += [
+                f"the tap of {domain} has not told of all sessions yet"
+                if tap.version
+                else f"the tap of {domain} has not said hello: is it loaded there?"
+                for domain, tap in self.taps.items()
+                if not tap.ready
+            ]
+        return reasons
+
+    def _link_down(self, facts: dict[str, object]) -> None:
+        reason = str(facts.get("reason", ""))
+        state: LinkState = "standby" if reason == "conflict" else "down"
+        if self.link.state == "up":
+            self.losses[reason] += 1
+        if self.link.state != state:
+            self.link = Link(state, self._now())
+        self.link.reason, self.link.remedy = reason, str(facts.get("remedy", ""))
+        for domain in self.taps:
+            self.taps[domain] = Tap()
+
+    def _tap(self, facts: dict[str, object]) -> Tap:
+        return self.taps.setdefault(str(facts["domain"]), Tap())
+
+    def _note(self, event: str, level: str, facts: dict[str, object]) -> None:
+        """Enter a problem; one that differs only in when it is tried again is the same."""
+        shown = {
+            name: str(value)
+            for name, value in facts.items()
+            if name not in {"remedy", "retry_in", "exception"}
+        }
+        known = EVENTS.get(event)
+        now = self._now()
+        key = (event, repr(shown))
+        problem = self._problems.pop(key, None)
+        if problem is None:
+            problem = Problem(
+                event,
+                level,
+                "" if known is None else known.meaning,
+                str(facts.get("remedy") or ("" if known is None else known.remedy)),
+                shown,
+                now,
+                now,
+                count=0,
+            )
+        problem.last = now
+        problem.count += 1
+        self._problems[key] = problem
+        while len(self._problems) > KEPT_PROBLEMS:
+            self._problems.popitem(last=False)
