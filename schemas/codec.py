@@ -39,8 +39,9 @@ class _Reader:
 
     def __init__(self) -> None:
         self.builder = ET.TreeBuilder()
-        self.depth = 0
-        self.elements = 0
+        # The element that `read` puts around the stanza does not count.
+        self.depth = -1
+        self.elements = -1
         parser = expat.ParserCreate(namespace_separator="}")
         parser.buffer_text = True
         parser.ordered_attributes = False
