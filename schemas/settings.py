@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -41,6 +42,31 @@ def _domain(text: str) -> str:
 
 def _address(text: str) -> str:
     return str(jid.parse(text).bare)
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    """Refuse what the Redis client would misread, without repeating a word of it."""
+    parts = urlsplit(value.get_secret_value())
+    try:
+        usable = parts.port != 0
+    except ValueError:
+        usable = False
+    if parts.scheme == "unix":
+        usable = usable and bool(parts.path)
+    else:
+        database = parts.path.removeprefix("/")
+        usable = (
+            usable
+            and parts.scheme in {"redis", "rediss"}
+            and bool(parts.hostname)
+            and (not database or (database.isascii() and database.isdigit()))
+        )
+    if not usable:
+        raise ValueError(
+            "must look like redis://user:password@host:port/number, redis being rediss for TLS, "
+            "or unix:///path; special characters in the password are written as %XX"
+        )
+    return value
 
 
 Domain = Annotated[str, AfterValidator(_domain)]
@@ -77,7 +103,7 @@ class Settings(BaseSettings):
     server_port: Port = Field(
         5347, description="Port on which the server listens for components.", examples=["5347"]
     )
-    redis_url: SecretStr = Field(
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis that keeps memberships and capabilities. "
         "MIXPAM_REDIS_URL_FILE names a file that holds it instead.",
@@ -207,19 +233,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     Raises SettingsError with one line for each variable that is missing or wrong.
     """
     environment = dict(os.environ if environment is None else environment)
-    problems: list[str] = []
-    values: dict[str, object] = {}
-    for name in Settings.model_fields:
-        variable = PREFIX + name.upper()
-        if variable in environment:
-            values[name] = environment[variable]
-        file_variable = f"{variable}_FILE"
-        if name in SECRETS and file_variable in environment:
-            try:
-                values[name] = _read_secret(Path(environment[file_variable]))
-            except (OSError, ValueError) as error:
-                problems.append(f"{file_variable}: {_reason(error)}")
-                values.setdefault(name, "unusable, and long enough")
+    values, problems, spoiled = _collect(environment)
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     known |= {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
     problems += [
@@ -230,7 +244,11 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        problems += [_explain(dict(detail)) for detail in error.errors(include_input=False)]
+        for detail in error.errors(include_input=False):
+            name = str(detail["loc"][0])
+            if name not in spoiled:
+                spoiled.add(name)  # one line is enough, whatever else is wrong with it
+                problems.append(_explain(name, detail["type"], detail["msg"]))
         raise SettingsError(problems) from None
     if settings.component_jid in settings.domains:
         problems.append(
@@ -244,6 +262,27 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _collect(
+    environment: Mapping[str, str],
+) -> tuple[dict[str, object], list[str], set[str]]:
+    """Give the values that are set, what is wrong with secrets' files, and whose they are."""
+    values: dict[str, object] = {}
+    problems: list[str] = []
+    spoiled: set[str] = set()
+    for name in Settings.model_fields:
+        variable = PREFIX + name.upper()
+        if variable in environment:
+            values[name] = environment[variable]
+        file_variable = f"{variable}_FILE"
+        if name in SECRETS and file_variable in environment:
+            try:
+                values[name] = _read_secret(Path(environment[file_variable]))
+            except (OSError, ValueError) as error:
+                problems.append(f"{file_variable}: {_reason(error)}")
+                spoiled.add(name)
+    return values, problems, spoiled
 
 
 def _reason(error: Exception) -> str:
@@ -260,15 +299,13 @@ def _read_secret(path: Path) -> str:
     return value
 
 
-def _explain(detail: dict[str, object]) -> str:
+def _explain(name: str, kind: str, message: str) -> str:
     """Put one of pydantic's findings as: variable, what is wrong, an example."""
-    location = detail["loc"]
-    name = str(location[0]) if isinstance(location, tuple) and location else "?"
     example = (Settings.model_fields[name].examples or ["?"])[0]
-    if detail["type"] in {"missing", "string_too_short", "too_short"}:
+    if kind in {"missing", "string_too_short", "too_short"}:
         what = "is not set"
     else:
-        what = str(detail["msg"]).removeprefix("Value error, ")
+        what = message.removeprefix("Value error, ")
         what = what[:1].lower() + what[1:]
     return f"{PREFIX}{name.upper()}: {what} (example: {PREFIX}{name.upper()}={example!r})"
 
