@@ -38,6 +38,7 @@ async def _run(software: str, *, once: bool) -> int:
         nonlocal interrupted
         if not interrupted:
             interrupted = True
+            line(f"\n {paint('Stopping ...', DIM)}")
             course.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -53,7 +54,7 @@ async def _run(software: str, *, once: bool) -> int:
         if keep:
             line(f"      Logs and data are kept in {stage.folder}")
         elif interrupted:
-            line("\n Everything is stopped, nothing is left behind.")
+            line(" Everything is stopped, nothing is left behind.")
     return status
 
 
@@ -61,6 +62,9 @@ async def _course(stage: Stage, *, once: bool) -> int:
     cast: Cast | None = None
     finished = False
     try:
+        line(
+            f"\n {paint('mixpam', BOLD)}  gives the users of an XMPP server MIX channels (XEP-0405)"
+        )
         line(f"\n {paint('Setting up', BOLD)}  {paint(f'on {IP} only', DIM)}")
         cast = await stage.build()
         _introduce(cast, remote=stage.remote)

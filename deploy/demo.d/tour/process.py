@@ -72,8 +72,8 @@ class Process:
         lines = self.log.read_text("utf-8", "replace").strip().splitlines()
         return lines[-1][:200] if lines else "without a word"
 
-    async def stop(self, seconds: float = 8) -> None:
-        """End the child with SIGTERM, after `seconds` with SIGKILL."""
+    async def stop(self, seconds: float = 4) -> None:
+        """End the child with SIGTERM, after `seconds` with SIGKILL: its data is not kept."""
         if self.child is None:
             return
         with contextlib.suppress(ProcessLookupError):

@@ -34,6 +34,8 @@ loglevel: info
 certfiles:
   - "{certificate}"
 s2s_use_starttls: optional
+# localhost has no dot, so ejabberd asks for no SRV record: this is its port.
+outgoing_s2s_port: {back}
 s2s_max_retry_delay: 1
 listen:
   -
@@ -140,6 +142,7 @@ def remote_ejabberd(layout: Layout, name_server: int) -> Process:
         certificate=layout.certificate.with_suffix(".pem"),
         ip=IP,
         port=layout.remote,
+        back=layout.s2s,
     )
     names = f"{{nameserver, {{127,0,0,1}}, {name_server}}}.\n"
     return _erlang("the other server", folder, text, names)

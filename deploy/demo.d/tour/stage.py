@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import shutil
 import sys
@@ -61,7 +62,7 @@ class Stage:
             mixpam = servers.component(layout, sys.executable, redis_port)
             await self._start(mixpam)
             await mixpam.says('"event": "ready"')
-            words.append("the component, connected to the server's tap")
+            words.append(f"the component, connected to the tap in {_software(mixpam)}")
         return Cast(
             port=layout.c2s,
             certificate=layout.certificate,
@@ -105,3 +106,9 @@ class Stage:
             self.names.stop()
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _software(mixpam: Process) -> str:
+    """Return what the tap said of its server: name and version."""
+    records = [json.loads(text) for text in mixpam.log.read_text("utf-8").splitlines()]
+    return next(str(r["software"]) for r in records if r["event"] == "tap")

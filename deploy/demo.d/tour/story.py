@@ -92,7 +92,7 @@ async def _alice_joins(channel: str, phone: Device, laptop: Device, old: Device)
     me = participant(result) if result is not None else None
     if not me:
         raise Unseen("the join names alice's participant id", _text(result))
-    saw("phone", f"is told that alice is in, as participant {me[:8]}…")
+    saw("phone", f"is told that alice is in, as participant {me[:8]}")
     push = await laptop.seen(roster_push(channel))
     if push is None or participant(push) != me:
         raise Unseen("the laptop's roster names the same participant", _text(push))
@@ -109,15 +109,15 @@ async def _bob_talks(cast: Cast, phone: Device, laptop: Device, old: Device, des
     text = "When shall we three meet again?"
     desk.say(cast.channel, text)
     await _get_it_once(cast, text, "Bob", phone, laptop, desk)
-    saw("phone, laptop", "have it once each: alice's server is in the channel for all her devices")
+    saw("phone, laptop", "have it, once each, though only the phone has joined")
     await old.fence(cast.service, COMPONENT, DOMAIN)
     if old.copies(text):
         raise Unseen("the old client is left alone", _text(old.copies(text)[0]))
-    saw("old client", "gets nothing, as it does not say that it understands MIX", nothing=True)
+    saw("old client", "gets nothing: it does not say that it understands MIX", nothing=True)
     text = "In thunder, lightning, or in rain"
     laptop.say(cast.channel, text)
     await _get_it_once(cast, text, "Alice", phone, laptop, desk)
-    saw("bob", f'and alice\'s phone have her answer from the laptop: "{text}"')
+    saw("bob, phone", f'have what alice answers on her laptop: "{text}"')
 
 
 async def _laptop_catches_up(
