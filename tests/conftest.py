@@ -177,6 +177,9 @@ async def shared_stack(
 @pytest_asyncio.fixture(loop_scope="session")
 async def stack(shared_stack: Stack) -> AsyncIterator[Stack]:
     """Give a test the running system, with nobody logged in."""
+    if shared_stack.mixpam.process.running:
+        # What the last test's sessions cause when they end is no business of this one.
+        await shared_stack.settle()
     shared_stack.fake.inbox.clear()
     shared_stack.stranger.inbox.clear()
     yield shared_stack
