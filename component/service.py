@@ -29,6 +29,7 @@ from component.http.server import HttpServer
 from component.http.sources import Sources
 from component.http.watch import Watch
 from component.link.connection import Connection
+from component.notify import Notifier
 from component.store.store import Store
 from component.tally import Tally
 from schemas import jid
@@ -42,6 +43,7 @@ class Service:
         self._settings = settings
         self._log = structlog.get_logger()
         self._watch = Watch(settings.domains)
+        self._notifier = Notifier()
         self._tally = Tally()
         own = jid.parse(settings.component_jid)
         limits = Limits(
@@ -77,6 +79,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, stopped.set)
         self._http.start()
+        beating = asyncio.create_task(self._notifier.beat())
         serving = asyncio.create_task(self._serve())
         stopping = asyncio.create_task(stopped.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -87,7 +90,8 @@ class Service:
         if self._write is not None:
             await asyncio.wait({serving}, timeout=2)
         serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        beating.cancel()
+        await asyncio.gather(serving, beating, return_exceptions=True)
         await self._http.stop()
         await self._store.close()
 
@@ -237,4 +241,5 @@ class Service:
 
     def _report(self, event: str, level: str = "info", **facts: object) -> None:
         self._watch.saw(event, level, facts)
+        self._notifier.saw(event, facts)
         getattr(self._log, level)(event, **facts)
