@@ -1,0 +1,186 @@
+"""Joins, leaves, preferences, and what the store keeps: what is usable, and what is not."""
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from component.core.sharing import shares_presence
+from component.store.keys import Keys
+from schemas import codec, mix, pam, roster
+from schemas.namespaces import MIX_CORE, MIX_PAM
+from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
+
+
+def join(attributes: str, content: str = "", core: int = 1) -> mix.Join0 | mix.Join1:
+    data = f"<join xmlns='{MIX_CORE[core]}' {attributes}>{content}</join>".encode()
+    parsed: mix.Join0 | mix.Join1 = codec.to_xso(codec.read(data), mix.JOIN[core])
+    return parsed
+
+
+PARTICIPANT_IDS = {
+    "id": ("id='123'", "123"),
+    "jid of the first version": ("jid='123#coven@mix.example'", "123"),
+    "both": ("id='123' jid='456#coven@mix.example'", "123"),
+    "longest": (f"id='{'x' * 1023}'", "x" * 1023),
+    "longest in bytes": (f"id='{'é' * 511}'", "é" * 511),
+    "none": ("", None),
+    "empty": ("id=''", None),
+    "empty, and a jid": ("id='' jid='123#coven@mix.example'", None),
+    "too long": (f"id='{'x' * 1024}'", None),
+    "too long in bytes": (f"id='{'é' * 512}'", None),
+    "hash": ("id='1#2'", None),
+    "slash": ("id='1/2'", None),
+    "at": ("id='1@2'", None),
+    "jid without id": ("jid='#coven@mix.example'", None),
+    "jid that is none": ("jid='coven@mix.example'", None),
+}
+
+
+@pytest.mark.req("J2", "J9")
+@pytest.mark.abuse(6)
+@pytest.mark.parametrize("core", [0, 1])
+@pytest.mark.parametrize(("attributes", "id_"), PARTICIPANT_IDS.values(), ids=PARTICIPANT_IDS)
+def test_participant_ids(attributes: str, id_: str | None, core: int) -> None:
+    assert join(attributes, core=core).participant_id == id_
+
+
+@pytest.mark.req("N1", "N2")
+@pytest.mark.parametrize("core", [0, 1])
+def test_joins_are_read_in_both_namespaces(core: int) -> None:
+    parsed = join(
+        "id='1'", "<subscribe node='a'/><nick>N</nick><subscribe node='b'/><x xmlns='u'/>", core
+    )
+    assert [each.node for each in parsed.subscriptions] == ["a", "b"]
+    assert parsed.nick == "N"
+
+
+@pytest.mark.parametrize(
+    "content", ["<subscribe/>", "text", f"<subscribe xmlns='{MIX_CORE[1]}' n='1'/>"]
+)
+def test_joins_that_are_none_are_refused(content: str) -> None:
+    with pytest.raises(codec.MalformedStanza):
+        join("id='1'", content)
+
+
+@pytest.mark.req("N1", "N2", "N3")
+@pytest.mark.parametrize("namespace", MIX_PAM)
+def test_requests_are_known_in_all_three_namespaces(namespace: str) -> None:
+    for table, name in ((pam.CLIENT_JOIN, "client-join"), (pam.CLIENT_LEAVE, "client-leave")):
+        tag = f"{{{namespace}}}{name}"
+        data = f"<{name} xmlns='{namespace}' channel='c@d' other='1'><x/></{name}>"
+        parsed = codec.to_xso(codec.read(data.encode()), table[tag])
+        assert parsed.channel == "c@d"  # type: ignore[attr-defined]
+
+
+def preference(*fields: tuple[str, str], around: str = "{}") -> str:
+    written = "".join(f"<field var='{var}'><value>{value}</value></field>" for var, value in fields)
+    form = f"<x xmlns='jabber:x:data' type='submit'>{written}</x>"
+    inside = f"<user-preference xmlns='urn:xmpp:mix:anon:0'>{form}</user-preference>"
+    return around.replace("{}", inside)
+
+
+PREFERENCES = {
+    "share": (preference(("Presence", "share")), True),
+    "not share": (preference(("Presence", "not share")), False),
+    "odd case and space": (preference(("presence", " Not Share\n")), False),
+    "deeper": (preference(("Presence", "not share"), around="<a><b>{}</b></a>"), False),
+    "other field": (preference(("JID Visibility", "never"), ("Presence", "share")), True),
+    "nothing said": (preference(("JID Visibility", "never")), None),
+    "nonsense said": (preference(("Presence", "perhaps")), None),
+    "no form": ("<user-preference xmlns='urn:xmpp:mix:anon:0'/>", None),
+    "no preference": ("<x xmlns='jabber:x:data'/>", None),
+    "no name, no value": (
+        (
+            "<user-preference xmlns='urn:xmpp:mix:anon:0'><x xmlns='jabber:x:data'>"
+            "<field><value>share</value></field><field var='Presence'/></x></user-preference>"
+        ),
+        None,
+    ),
+}
+
+
+@pytest.mark.req("R6")
+@pytest.mark.parametrize(("content", "shares"), PREFERENCES.values(), ids=PREFERENCES)
+def test_whether_presence_is_shared(content: str, shares: bool | None) -> None:
+    assert shares_presence(codec.read(f"<iq>{content}</iq>".encode())) is shares
+
+
+def test_roster_items_are_written() -> None:
+    query = roster.Query(roster.Item("c@d", "from"), roster.Item("e@f", "remove"))
+    assert codec.write(codec.from_xso(query)) == (
+        b"<query xmlns='jabber:iq:roster'><item jid='c@d' subscription='from'/>"
+        b"<item jid='e@f' subscription='remove'/></query>"
+    )
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        MembershipRecord(channel="coven@mix.example", participant_id="1", nick="é<", nodes=["a"]),
+        JournalRecord(kind="leave", channel="coven@mix.example", step="roster", core=0),
+        CapabilityRecord(features=["a", "b"]),
+    ],
+)
+def test_records_are_the_same_after_storing(record: BaseModel) -> None:
+    assert type(record).model_validate_json(record.model_dump_json()) == record
+
+
+GOOD = '"channel":"coven@mix.example","participant_id":"1"'
+
+BAD = {
+    "no JSON": "{",
+    "nothing": "{}",
+    "list": "[]",
+    "later version": f'{{"v":2,{GOOD}}}',
+    "unknown field": f'{{{GOOD},"x":1}}',
+    "number as text": '{"channel":"coven@mix.example","participant_id":1}',
+    "empty id": '{"channel":"coven@mix.example","participant_id":""}',
+    "endless id": f'{{"channel":"coven@mix.example","participant_id":"{"x" * 1024}"}}',
+    "channel with resource": '{"channel":"coven@mix.example/r","participant_id":"1"}',
+    "channel without name": '{"channel":"mix.example","participant_id":"1"}',
+    "channel not canonical": '{"channel":"Coven@mix.example","participant_id":"1"}',
+    "channel that is none": '{"channel":"@","participant_id":"1"}',
+    "core of the future": f'{{{GOOD},"core":2}}',
+}
+
+
+@pytest.mark.abuse(21)
+@pytest.mark.parametrize("text", BAD.values(), ids=BAD)
+def test_records_that_do_not_fit_are_refused(text: str) -> None:
+    MembershipRecord.model_validate_json(f"{{{GOOD}}}")
+    with pytest.raises(ValidationError):
+        MembershipRecord.model_validate_json(text)
+
+
+USERS = ["anna@example.org", "{a}:b@example.org", "a%7B@x", "é@bücher.example", "a}:channels@x"]
+
+
+@pytest.mark.abuse(21)
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("kind", ["channels", "journal", "shown"])
+def test_keys_of_a_user_are_read_back_and_share_one_hash_tag(user: str, kind: str) -> None:
+    key = getattr(Keys("mixpam"), kind)(user)
+    assert Keys("mixpam").read(key) == (user, kind)
+    assert key.count("{") == key.count("}") == 1
+    assert key.isascii()
+    # What Redis Cluster hashes is between the first { and the next }.
+    tag = key.partition("{")[2].partition("}")[0]
+    assert all(
+        f"{{{tag}}}" in getattr(Keys("mixpam"), other)(user) for other in ("channels", "shown")
+    )
+
+
+@pytest.mark.abuse(21)
+@pytest.mark.parametrize(
+    "key",
+    [
+        "mixpam:capabilities",
+        "mixpam:{a@b}:other",
+        "mixpam:{a@b}",
+        "mixpam:a@b:channels",
+        "other:{a@b}:channels",
+        "{a@b}:channels",
+        "",
+    ],
+)
+def test_keys_of_others_are_left_alone(key: str) -> None:
+    assert Keys("mixpam").read(key) is None
