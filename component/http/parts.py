@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from component.http.charts import chart
 from component.http.sources import SAMPLES, Sources
-from component.http.watch import Problem, utc_now
+from component.http.watch import Problem, Tap, utc_now
 from component.http.words import duration, milliseconds, moment, number, rate, text
 
 _SLOW = 0.05
@@ -45,9 +45,10 @@ def chain(sources: Sources) -> str:
     }[watch.redis.state]
     waiting = sources.store.waiting
     link = _TONES.get(watch.link.state, "wait")
+    silent = "no tap has said hello" if watch.link.state == "up" else "not heard of"
     taps = "".join(
         f'<li><span class="{"ok" if tap.ready else "wait"}">'
-        f"<b>{text(domain)}</b></span> {text(_tap(tap.software, tap.version))}"
+        f"<b>{text(domain)}</b></span> {text(_tap(tap) or silent)}"
         f"{', archives' if tap.archive else ''}</li>"
         for domain, tap in watch.taps.items()
     )
@@ -59,8 +60,8 @@ def chain(sources: Sources) -> str:
         f'<li class="joint {link}"><span>link {_LINK[watch.link.state]}</span></li>'
         f'<li class="card"><span class="name">Component</span>'
         f"<b>mixpam {text(sources.version)}</b>"
-        f'<span class="quiet">up for {uptime}, link {_LINK[watch.link.state]} for {since}</span>'
-        "</li>"
+        f'<span class="quiet">running for {uptime}</span>'
+        f'<span class="quiet">link {_LINK[watch.link.state]} for {since}</span></li>'
         f'<li class="joint {_TONES.get(watch.redis.state, "wait")}">'
         f"<span>{redis}</span></li>"
         '<li class="card"><span class="name">Redis</span>'
@@ -137,8 +138,8 @@ def _problem(problem: Problem) -> str:
     )
 
 
-def _tap(software: str, version: str) -> str:
-    return f"{software or 'server'}, tap {version}" if version else "no tap has said hello"
+def _tap(tap: Tap) -> str:
+    return f"{tap.software or 'server'}, tap {tap.version}" if tap.version else ""
 
 
 def _waiting(writes: int) -> str:

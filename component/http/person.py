@@ -49,7 +49,7 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
     body = "".join(
         "<tr>"
         + "".join(
-            f'<td data-label="{name}">{cell}</td>'
+            f'<td data-label="{name}"><div>{cell}</div></td>'
             for name, cell in zip(columns, cells, strict=True)
         )
         + "</tr>"
