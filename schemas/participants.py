@@ -79,8 +79,9 @@ def _participant(item: ET.Element) -> Participant | None:
         if entry is not None:
             return Participant(
                 id_,
-                _bare(entry.findtext(f"{namespace}jid")),
-                entry.findtext(f"{namespace}nick"),
+                # Older services, as ejabberd 23.01, write attributes.
+                _bare(entry.findtext(f"{namespace}jid", entry.get("jid"))),
+                entry.findtext(f"{namespace}nick", entry.get("nick")),
                 1 if core else 0,
             )
     return None

@@ -18,7 +18,8 @@ class Script:
 
     `pid` goes into join results, as `id` and `jid` (either can be left out by `by`);
     `grant` None grants what is asked, a tuple exactly those nodes; `join` and `leave`
-    replace the whole answer by what they return, None being silence.
+    replace the whole answer by what they return, None being silence; `other` answers
+    whatever else the channel is asked.
     """
 
     jid: str
@@ -27,6 +28,7 @@ class Script:
     grant: tuple[str, ...] | None = None
     join: Answer | None = None
     leave: Answer | None = None
+    other: Answer | None = None
 
 
 class FakeService(Link):
@@ -53,9 +55,10 @@ class FakeService(Link):
     def _answer(self, stanza: Stanza) -> str | None:
         if stanza.find(f"{{{ns.PING}}}ping") is not None:
             return result(stanza)
-        if stanza.find(f"{{{ns.DISCO_INFO}}}query") is not None:
-            return result(stanza, self._disco())
         script = self.channels.get(stanza["to"])
+        exists = script is not None or stanza["to"] == self.jid
+        if exists and stanza.find(f"{{{ns.DISCO_INFO}}}query") is not None:
+            return result(stanza, self._disco())
         if script is None:
             return error(stanza, "cancel", "item-not-found")
         return self._scripted(stanza, script)
@@ -68,6 +71,8 @@ class FakeService(Link):
                 if script.leave:
                     return script.leave(stanza)
                 return result(stanza, f"<leave xmlns='{core}'/>")
+        if script.other:
+            return script.other(stanza)
         return error(stanza, "cancel", "feature-not-implemented")
 
     def _disco(self) -> str:
