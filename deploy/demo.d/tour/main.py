@@ -117,6 +117,7 @@ def _hand_over(cast: Cast) -> None:
             ("certificate", f"self-signed: accept it, or trust {cast.certificate}"),
             ("the channel", f"{cast.channel}, if your client speaks MIX (Kaidan does)"),
             ("bob", f"{BOB}, password {cast.passwords[BOB]}"),
+            ("status page", f"http://{IP}:{cast.status}/ shows what mixpam is doing"),
         ]
     )
     saw("bob", "is back in the channel and answers whatever you say (he just answered alice)")

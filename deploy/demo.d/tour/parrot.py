@@ -1,4 +1,4 @@
-"""Somebody to talk to: bob, who answers whatever is said in the channel."""
+"""What the reader finds after the tour: bob, who answers, and mixpam's status page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import xml.etree.ElementTree as ET
 
 from tour.device import Device, says
+from tour.ports import IP
 from tour.screen import Unseen
 from tour.story import BOB, Cast, join
 
@@ -37,7 +38,7 @@ class Parrot:
 async def prepare(cast: Cast) -> Parrot:
     """Have bob join again and hear him answer; everybody else logs out.
 
-    Raises Unseen if he does not answer.
+    Raises Unseen if he does not answer, or if the status page does not.
     """
     phone = next(d for d in cast.on if d.resource_name == "phone")
     desk = next(d for d in cast.on if d.user == BOB)
@@ -46,5 +47,20 @@ async def prepare(cast: Cast) -> Parrot:
     phone.say(cast.channel, GREETING)
     if await phone.seen(says(answer_to(GREETING))) is None:
         raise Unseen("bob answers alice in the channel", "nothing, for ten seconds")
+    await _check_status(cast.status)
     await asyncio.gather(*(cast.off(device) for device in list(cast.on) if device is not desk))
     return parrot
+
+
+async def _check_status(port: int) -> None:
+    """Look at the status page. Raises Unseen unless it is there."""
+    try:
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection(IP, port)
+            writer.write(f"GET / HTTP/1.0\r\nHost: {IP}\r\n\r\n".encode())
+            first = (await reader.readline()).decode("ascii", "replace").strip()
+            writer.close()
+    except (OSError, TimeoutError) as error:
+        first = str(error) or "no answer"
+    if " 200 " not in first:
+        raise Unseen("mixpam serves its status page", first)

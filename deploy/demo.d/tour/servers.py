@@ -62,6 +62,8 @@ class Layout:
     s2s: int
     component: int
     remote: int
+    redis: int
+    http: int
     secret: str
 
 
@@ -92,7 +94,7 @@ def redis(folder: Path, port: int) -> Process:
     return Process("Redis", argv, folder / "redis.log", environment())
 
 
-def component(layout: Layout, python: str, redis_port: int) -> Process:
+def component(layout: Layout, python: str) -> Process:
     """Return mixpam itself."""
     settings = environment(
         PYTHONPATH=str(REPOSITORY),
@@ -101,7 +103,9 @@ def component(layout: Layout, python: str, redis_port: int) -> Process:
         MIXPAM_SERVER_HOST=IP,
         MIXPAM_SERVER_PORT=str(layout.component),
         MIXPAM_DOMAINS=DOMAIN,
-        MIXPAM_REDIS_URL=f"redis://{IP}:{redis_port}/0",
+        MIXPAM_REDIS_URL=f"redis://{IP}:{layout.redis}/0",
+        MIXPAM_HTTP_HOST=IP,
+        MIXPAM_HTTP_PORT=str(layout.http),
         MIXPAM_LOG_FORMAT="json",
     )
     argv = [python, "-P", "-m", "component", "run"]

@@ -18,8 +18,7 @@ from tour.screen import step
 from tour.servers import COMPONENT, DOMAIN, REMOTE, Layout
 from tour.story import ALICE, BOB, Cast
 
-PORTS = {"c2s": 5222, "s2s": 5269, "component": 5347, "remote": 0}
-REDIS_PORT = 6379
+PORTS = {"c2s": 5222, "s2s": 5269, "component": 5347, "remote": 0, "redis": 6379, "http": 5405}
 
 
 class Stage:
@@ -47,10 +46,9 @@ class Stage:
             secret=servers.new_secret(),
             **{name: choose(port, taken) for name, port in PORTS.items()},
         )
-        redis_port = choose(REDIS_PORT, taken)
         async with step("Redis") as words:
-            await self._start(servers.redis(self.folder, redis_port), redis_port)
-            words.append(f"where mixpam remembers who is in which channel ({IP}:{redis_port})")
+            await self._start(servers.redis(self.folder, layout.redis), layout.redis)
+            words.append(f"where mixpam remembers who is in which channel ({IP}:{layout.redis})")
         if self.remote:
             await self._start_prosody(layout)
         else:
@@ -59,7 +57,7 @@ class Stage:
                 await self._start(server, layout.c2s, layout.s2s, layout.component)
                 words.append("with the tap, and with channels of its own (mod_mix)")
         async with step("mixpam") as words:
-            mixpam = servers.component(layout, sys.executable, redis_port)
+            mixpam = servers.component(layout, sys.executable)
             await self._start(mixpam)
             await mixpam.says('"event": "ready"')
             words.append(f"the component, connected to the tap in {_software(mixpam)}")
@@ -69,6 +67,7 @@ class Stage:
             service=f"mix.{REMOTE if self.remote else DOMAIN}",
             passwords=self.passwords,
             register=not self.remote,
+            status=layout.http,
         )
 
     async def _start_prosody(self, layout: Layout) -> None:

@@ -29,13 +29,18 @@ CHANNEL_NAME = "coven"
 
 @dataclass
 class Cast:
-    """Who plays: where they log in, and the devices that are on."""
+    """Who plays: where they log in, and the devices that are on.
+
+    `status` is the port of mixpam's status page; `register` tells whether the users have
+    to make their accounts themselves.
+    """
 
     port: int
     certificate: Path
     service: str
     passwords: dict[str, str]
     register: bool
+    status: int
     on: list[Device] = field(default_factory=list)
 
     @property
