@@ -25,6 +25,7 @@ from component.core.mirror import Device, Row, copies_for
 from component.core.operator import equip
 from component.core.outgoing import Outgoing
 from component.framing import Frame
+from component.http.control import Control
 from component.http.server import HttpServer
 from component.http.sources import Sources
 from component.http.watch import Watch
@@ -70,7 +71,8 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self.counts: Counter[tuple[str, str]] = Counter()
         sources = Sources(settings, self._core, self._watch, self._tally, self.counts, self._store)
-        self._http = HttpServer(sources, self._report)
+        control = Control(settings, self._core, self._store, self._operate)
+        self._http = HttpServer(sources, self._report, control.routes())
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -167,6 +169,12 @@ class Service:
             self._watch.saw("fault", "error", {})
             self._log.exception("fault")
             return []
+
+    def _operate(self, action: Callable[[], None]) -> None:
+        """Have the core do something at the operator's wish."""
+        now = self._loop.time()
+        self._say(self._ask_core(partial(self._core.operate, action, now)))
+        self._set_timer()
 
     def _lost(self) -> None:
         self._write = None

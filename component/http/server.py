@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -49,9 +49,18 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class HttpServer:
-    """Serves metrics, health, the API and the status page until stopped."""
+    """Serves metrics, health, the API and the status page until stopped.
 
-    def __init__(self, sources: Sources, report: Callable[..., None]) -> None:
+    `further` are routes of others, behind the same door.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        report: Callable[..., None],
+        further: Iterable[web.RouteDef] = (),
+    ) -> None:
+        self._further = list(further)
         self._sources = sources
         self._report = report
         self._guard = Guard(sources.settings.http_token.get_secret_value())
@@ -114,6 +123,7 @@ class HttpServer:
                 web.get("/api/link", self._link),
                 web.get("/api/user/{jid:.+}", self._user),
                 web.get("/api/channel/{jid:.+}", self._channel),
+                *self._further,
             ]
         )
         return application

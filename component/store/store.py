@@ -8,6 +8,7 @@ write nobody waits for is kept and done first when Redis is back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -78,6 +79,8 @@ class Store:
             socket_timeout=settings.redis_timeout,
             socket_connect_timeout=settings.redis_timeout,
             decode_responses=True,
+            # By this name `mixpam check` sees that a component is running.
+            client_name=client_name(settings),
         )
         self._keys = Keys(settings.redis_prefix)
         self._report = report
@@ -134,6 +137,21 @@ class Store:
             lambda name, record: loaded.capabilities.append((name, record)),
         )  # fmt: skip
         return loaded
+
+    async def memberships(self, user: str) -> dict[str, MembershipRecord] | None:
+        """Read what Redis has of one user's memberships; None if it does not answer.
+
+        A record that does not validate is left out: the next start sets it aside.
+        """
+        try:
+            fields = await self._redis.hgetall(self._keys.channels(user))
+        except (RedisError, OSError):
+            return None
+        found: dict[str, MembershipRecord] = {}
+        for channel, text in fields.items():
+            with contextlib.suppress(ValidationError):
+                found[channel] = MembershipRecord.model_validate_json(text)
+        return found
 
     async def close(self) -> None:
         """Write what still waits, once, and let go."""
@@ -285,6 +303,11 @@ class Store:
                 pipeline.hset(keys.capabilities, key, capability.model_dump_json())
             case DropCapability(key):
                 pipeline.hdel(keys.capabilities, key)
+
+
+def client_name(settings: Settings) -> str:
+    """Give the name by which a component's connections to Redis are known there."""
+    return f"mixpam:{settings.component_jid}"
 
 
 def _explain(error: Exception) -> str:

@@ -1,0 +1,123 @@
+"""The part of the HTTP API that changes something: for `mixpam reconcile` and `rebuild`.
+
+Whoever calls must know the component's secret: the header `Mixpam-Control` carries a
+digest made of it (`control_key`). So no web page in the operator's browser can call, and
+nobody who may only look (MIXPAM_HTTP_TOKEN, or being on this machine) can change anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Protocol
+
+from aiohttp import web
+
+from component.core.findings import UserFindings
+from component.core.machine import Core
+from schemas import jid
+from schemas.jid import Jid
+from schemas.records import MembershipRecord
+from schemas.settings import Settings
+
+HEADER = "Mixpam-Control"
+
+AT_ONCE = 16
+"""Users that are looked at together; others wait for their turn."""
+
+LONGEST = 3_600.0
+"""Seconds one user may take: a thousand silent channels, and then some."""
+
+
+class StoredMemberships(Protocol):
+    """What is read of the store."""
+
+    async def memberships(self, user: str) -> dict[str, MembershipRecord] | None:
+        """Read what Redis has of a user; None if it does not answer."""
+
+
+def control_key(settings: Settings) -> str:
+    """Give the header's value: a digest of the component's secret and name."""
+    secret = settings.secret.get_secret_value().encode()
+    text = f"mixpam control {settings.component_jid}".encode()
+    return hmac.new(secret, text, hashlib.sha256).hexdigest()
+
+
+class Control:
+    """Answers the calls. `operate` has the shell carry out what an action does to the core."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        core: Core,
+        store: StoredMemberships,
+        operate: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._key = control_key(settings)
+        self._core = core
+        self._store = store
+        self._operate = operate
+        self._turn = asyncio.Semaphore(AT_ONCE)
+
+    def routes(self) -> list[web.RouteDef]:
+        """Give the routes, for `component.http.server`."""
+        return [
+            web.get("/api/users", self._users),
+            web.post("/api/reconcile", self._reconcile),
+        ]
+
+    def _check(self, request: web.Request) -> None:
+        given = request.headers.get(HEADER, "").encode("utf-8", "replace")
+        if not hmac.compare_digest(given, self._key.encode()):
+            raise web.HTTPForbidden(reason=f"show the component's secret: header {HEADER}")
+
+    async def _users(self, request: web.Request) -> web.StreamResponse:
+        """List users: `which=joined` (in a channel) or `which=online`."""
+        self._check(request)
+        which = request.query.get("which")
+        rows = self._core.mirror.rows.values()
+        if which == "joined":
+            found = [str(row.jid) for row in rows if row.channels]
+        elif which == "online":
+            found = [str(row.jid) for row in rows if row.devices]
+        else:
+            raise web.HTTPBadRequest(reason="which is joined or online")
+        return web.json_response({"users": sorted(found)})
+
+    async def _reconcile(self, request: web.Request) -> web.StreamResponse:
+        """Reconcile one user: `{"user": …, "repair": true}` in, `UserFindings` out."""
+        self._check(request)
+        user, repair = await _wish(request)
+        async with self._turn:
+            stored = await self._store.memberships(str(user))
+            told: asyncio.Future[UserFindings] = asyncio.get_running_loop().create_future()
+
+            def then(outcome: UserFindings) -> None:
+                if not told.done():
+                    told.set_result(outcome)
+
+            self._operate(
+                lambda: self._core.reconcile.user(user, then, repair=repair, stored=stored)
+            )
+            try:
+                outcome = await asyncio.wait_for(told, LONGEST)
+            except TimeoutError:
+                raise web.HTTPGatewayTimeout(reason="the comparison did not end") from None
+            return web.json_response(asdict(outcome))
+
+
+async def _wish(request: web.Request) -> tuple[Jid, bool]:
+    try:
+        body = await request.json()
+        user, repair = jid.parse(body["user"]), body["repair"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        raise web.HTTPBadRequest(reason="the body is {user, repair}") from None
+    except ValueError:
+        raise web.HTTPBadRequest(reason="user is not an address") from None
+    if not isinstance(repair, bool) or not user.is_bare_user:
+        raise web.HTTPBadRequest(reason="the body is {user: a bare JID, repair: true or false}")
+    return user, repair
