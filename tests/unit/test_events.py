@@ -4,8 +4,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import component
 import pytest
+
+import component
 from component.events import EVENTS, table
 
 PACKAGE = Path(component.__file__).parent
