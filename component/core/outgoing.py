@@ -47,9 +47,10 @@ class Outgoing:
             return "full-jid"
         if to.bare == sender.bare:
             return None if to.resource is not None else "own-account"
-        if sender.resource is None and frame.name == b"message":
-            # The refusal of a stranger's message is all an account ever says by message.
-            return None if frame.get(b"type") == b"error" else "message-as-user"
+        if sender.resource is None and frame.get(b"type") == b"error" and not is_presence:
+            return None  # the refusal of what a stranger sent
+        if frame.name == b"message":
+            return "message-as-user"
         row = self._mirror.find(sender.bare)
         return None if row is not None and _knows(row, to.bare) else "not-a-channel-of-the-user"
 

@@ -1,7 +1,7 @@
 """Plays server, channels, clients and store around the core, one step at a time.
 
 `says` puts one stanza onto the link, `hears` takes the next one that the component wrote
-and compares it as XML: `*` stands for any value of an attribute, and ids that the
+and compares it as XML: `*` stands for any value or text, and ids that the
 component invented are told by the element that comes back. `silence` says that nothing
 else was written. Time passes by `waits` only. The store works at once, fails or sleeps.
 """
@@ -221,7 +221,7 @@ class Play:
 
 
 def _facts(element: ET.Element, wanted: ET.Element) -> tuple[object, ...]:
-    """Give what a tree says; where `*` is wanted, any value is it."""
+    """Give what a tree says; where `*` is wanted, anything is it."""
     attributes = {
         name: "*" if wanted.get(name) == "*" else value for name, value in element.items()
     }
@@ -229,7 +229,7 @@ def _facts(element: ET.Element, wanted: ET.Element) -> tuple[object, ...]:
     return (
         element.tag,
         attributes,
-        element.text or "",
+        "*" if wanted.text == "*" else element.text or "",
         [_facts(child, other) for child, other in pairs],
         [child.tag for child in element[len(pairs) :]],
     )

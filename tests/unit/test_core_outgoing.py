@@ -45,6 +45,7 @@ ALLOWED = {
     "channel to a user who joined": stanza("message", COVEN, ANNA, "groupchat"),
     "channel to a session of one": stanza("message", f"{COVEN}/9", f"{ANNA}/r", "groupchat"),
     "participant to a session": stanza("presence", f"9#{COVEN}/x", f"{ANNA}/r"),
+    "account's refusal of a stranger's request": stanza("iq", ANNA, "ben@example.org/x", "error"),
     "other spelling": stanza("presence", "ANNA@Example.ORG./r", "Coven@MIX.example."),
     "escaped": stanza("presence", f"{ANNA}/&lt;&apos;&quot;&amp;lt;&gt;", COVEN),
 }
@@ -117,6 +118,10 @@ REFUSED = {
     ),
     "presence of one unknown": (
         stanza("presence", "carl@example.net/r", COVEN),
+        "not-a-channel-of-the-user",
+    ),
+    "presence error": (
+        stanza("presence", ANNA, "x@evil.example", "error"),
         "not-a-channel-of-the-user",
     ),
     "no sender": (f"<iq to='{ANNA}/r' type='get'/>".encode(), "unaddressed"),
