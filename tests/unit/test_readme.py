@@ -1,0 +1,36 @@
+"""The front door tells the truth about settings, and its links lead somewhere."""
+
+from pathlib import Path
+
+import pytest
+from harness.machines import REPOSITORY
+from harness.readme import BEGIN, END, README, dead_links, renewed
+
+
+def test_the_settings_in_the_readme_are_current() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert text == renewed(text), "stale: run PYTHONPATH=.:tests python -m harness.readme"
+
+
+def test_a_stale_table_is_replaced_and_nothing_else() -> None:
+    text = renewed(f"before\n{BEGIN}\n| `MIXPAM_OLD` | | gone |\n{END}\nafter\n")
+    assert "MIXPAM_OLD" not in text
+    assert "| `MIXPAM_SECRET` | required |" in text
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+
+
+def test_without_marks_nothing_is_guessed() -> None:
+    with pytest.raises(LookupError):
+        renewed("no marks here")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    assert dead_links(REPOSITORY / page) == []
+
+
+def test_a_dead_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("[a](page.md) [b](gone.md#part) [c](https://example.org/) [d](#here)", "utf-8")
+    assert dead_links(page) == ["gone.md"]
