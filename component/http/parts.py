@@ -5,7 +5,7 @@ from __future__ import annotations
 from component.http.charts import chart
 from component.http.sources import SAMPLES, Sources
 from component.http.watch import Problem, Tap, utc_now
-from component.http.words import duration, milliseconds, moment, number, rate, text
+from component.http.words import duration, milliseconds, moment, number, plural, rate, text
 
 _SLOW = 0.05
 _TONES = {"up": "ok", "down": "bad", "away": "bad"}
@@ -78,12 +78,12 @@ def numbers(sources: Sources) -> str:
         (
             "MIX devices",
             number(sums.mix_devices),
-            f"of {number(sums.devices_online)} devices online",
+            f"of {plural(sums.devices_online, 'device')} online",
         ),
         (
             "Channels joined",
             number(sums.channels),
-            f"by {number(sums.memberships)} memberships",
+            f"by {plural(sums.memberships, 'membership')}",
         ),
         (
             "Under way",

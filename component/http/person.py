@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from component.core.inspect import ChannelView, DeviceView, OperationView, UserView, describe_user
 from component.core.machine import Core
-from component.http.words import NOTHING, number, text
+from component.http.words import NOTHING, plural, text
 from schemas import jid
 from schemas.namespaces import MIX_NODES
 
@@ -24,8 +24,8 @@ def person(core: Core, asked: str) -> str:
         return _nothing(f"{view.user} is offline and in no channel, or does not exist.")
     mix = sum(device.mix for device in view.devices)
     summary = (
-        f"{_plural(len(view.devices), 'device')} online, {mix} with MIX;"
-        f" in {_plural(len(view.channels), 'channel')}"
+        f"{plural(len(view.devices), 'device')} online, {mix} with MIX;"
+        f" in {plural(len(view.channels), 'channel')}"
     )
     return (
         f'<div class="card person"><h3>{text(view.user)}</h3><p class="quiet">{summary}</p>'
@@ -35,10 +35,6 @@ def person(core: Core, asked: str) -> str:
 
 def _nothing(sentence: str) -> str:
     return f'<p class="card quiet">{text(sentence)}</p>'
-
-
-def _plural(amount: int, name: str) -> str:
-    return f"{number(amount)} {name}{'' if amount == 1 else 's'}"
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

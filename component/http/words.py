@@ -24,6 +24,11 @@ def number(value: int) -> str:
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def plural(amount: int, name: str) -> str:
+    """Give an amount of what has a regular plural."""
+    return f"{number(amount)} {name}{'' if amount == 1 else 's'}"
+
+
 def rate(value: float) -> str:
     """Give a rate: one decimal while it is small."""
     if 0 < value < _SMALL:
