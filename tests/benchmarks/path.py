@@ -38,8 +38,7 @@ class Round:
     """One measurement of one side; `cpu` is seconds per 1,000 deliveries."""
 
     rate: float
-    p50: float
-    p99: float
+    latencies: list[float]
     cpu: dict[str, float]
     generator_share: float
 
@@ -71,8 +70,7 @@ class Side:
         self.rounds.append(
             Round(
                 phase.deliveries / phase.seconds,
-                percentile(alone.latencies, 0.5) * 1000,
-                percentile(alone.latencies, 0.99) * 1000,
+                [1000 * each for each in alone.latencies],
                 cpu,
                 own / phase.seconds,
             )
@@ -188,11 +186,14 @@ def _show(kind: str, shape: str, sides: list[Side], report: Report) -> None:
             name: median([r.cpu.get(name, 0.0) for r in side.rounds])
             for name in ("server", "component", "redis", "generator")
         }
-        p50, p99 = median([r.p50 for r in side.rounds]), median([r.p99 for r in side.rounds])
+        work = [_work(o) / _work(m) for m, o in zip(side.rounds, first.rounds, strict=True)]
+        latencies = [each for r in side.rounds for each in r.latencies]
+        p50, p99 = percentile(latencies, 0.5), percentile(latencies, 0.99)
         rate = median([r.rate for r in side.rounds])
         share = median([r.generator_share for r in side.rounds])
         key = f"path/{kind}/{shape}/{side.name}"
         report.add(f"{key}/rate_ratio", median(ratios))
+        report.add(f"{key}/cpu_ratio", median(work))
         report.add(f"{key}/rate", rate)
         report.add(f"{key}/p50_ms", p50)
         report.add(f"{key}/p99_ms", p99)
@@ -201,18 +202,24 @@ def _show(kind: str, shape: str, sides: list[Side], report: Report) -> None:
         rows.append(
             [
                 side.name, f"{rate:,.0f}", f"{median(ratios):.2f}", spread(ratios),
-                f"{p50:.1f}", f"{p99:.1f}",
+                f"{median(work):.2f}", spread(work), f"{p50:.1f}", f"{p99:.1f}",
                 *[f"{cpu[name]:.3f}" for name in ("server", "component", "redis", "generator")],
                 f"{share * 100:.0f} %",
             ]
         )  # fmt: skip
     table(
         f"{kind}, {shape} (users x devices)",
-        ["side", "deliveries/s", "ratio", "range", "p50 ms", "p99 ms",
+        ["side", "deliveries/s", "ratio", "range", "CPU ratio", "range", "p50 ms", "p99 ms",
          "server", "component", "redis", "generator", "gen. core"],
         rows,
     )  # fmt: skip
-    print("  (server..generator: CPU seconds per 1,000 deliveries)", flush=True)
+    print("  (ratio: of the first side's deliveries/s in the same round; CPU ratio: first side's CPU"
+        " per\n  delivery by this one's; server..generator: CPU seconds per 1,000 deliveries)", flush=True)
+
+
+def _work(one: Round) -> float:
+    """Return the CPU seconds of all but the generator, which no neighbour's load changes much."""
+    return sum(value for name, value in one.cpu.items() if name != "generator")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -227,8 +234,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "to each device); prosody: direct,mixpam. Default: native,mixpam and direct,mixpam",
     )
     parser.add_argument("--features", choices=list(FEATURES), default="core1", help="devices speak")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of one throughput phase")
+    parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one throughput phase")
     parser.add_argument("--window", type=int, default=4, help="messages under way")
 
 

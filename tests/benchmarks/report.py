@@ -4,12 +4,13 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.machines import cache
+from harness.machines import REPOSITORY, cache
 
 Results = dict[str, float]
 """Flat: 'what/case/side' -> number. Those that end in `ratio` may be compared between runs."""
@@ -51,7 +52,17 @@ def conditions() -> dict[str, Any]:
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "load_before": os.getloadavg()[0],
+        "commit": _git("rev-parse", "--short", "HEAD"),
+        "uncommitted": _git("status", "--short", "--", "component", "schemas", "deploy"),
     }
+
+
+def _git(*arguments: str) -> str:
+    """Return what git says, or nothing outside a clone."""
+    done = subprocess.run(
+        ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
 
 
 class Report:

@@ -1,0 +1,186 @@
+"""CPU of the control lane: the core alone, no sockets, no Redis.
+
+Times are medians; beside each stands how many yardsticks it is, the yardstick being
+ElementTree's parse of one 602-byte message, timed in the same round. That number can be
+compared between machines.
+"""
+
+import argparse
+import itertools
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable
+
+from benchmarks import traffic
+from benchmarks.engines.mixpam import populate
+from benchmarks.report import Report, median, table
+from component.core.context import Limits
+from component.core.effects import Effect, Send, Write
+from component.core.fanout import copies, route, translate
+from component.core.machine import Core
+from component.core.outgoing import Outgoing
+from component.framing import Frame, Framer
+from schemas import codec, jid
+from schemas import stanza as stanzas
+
+_PAM, _CORE = "urn:xmpp:mix:pam:2", "urn:xmpp:mix:core:1"
+_ROSTER_ITEMS, _ROSTER_CHANNELS = 1_000, 10
+_MAX_BYTES = 262_144
+
+
+class Desk:
+    """A core with an obliging world around it: writes succeed, channel and roster say yes."""
+
+    def __init__(self, users: int, devices: int = 2) -> None:
+        ids = itertools.count()
+        self.core = Core(
+            jid.parse(traffic.COMPONENT),
+            (traffic.DOMAIN,),
+            Limits(max_channels=1_000_000),
+            lambda: f"i{next(ids)}",
+        )
+        populate(self.core.mirror, users, devices)
+        self.outgoing = Outgoing(
+            self.core.mirror, jid.parse(traffic.COMPONENT), frozenset({traffic.DOMAIN})
+        )
+        self.core.receive(
+            Frame(
+                f"<message from='{traffic.DOMAIN}' to='{traffic.COMPONENT}'><hello"
+                " xmlns='mixpam:tap:1' version='1' tap='1.0' software='x' archive='true'/>"
+                "</message>".encode()
+            ),
+            0.0,
+        )
+        self.to_client = 0
+
+    def settle(self, effects: Iterable[Effect]) -> None:
+        """Carry effects out, and answer what is asked, until nothing is left."""
+        waiting = list(effects)
+        while waiting:
+            effect = waiting.pop(0)
+            if isinstance(effect, Write) and effect.token is not None:
+                waiting += self.core.written(effect.token, 1.0, done=True)
+            elif isinstance(effect, Send):
+                refused = self.outgoing.why_not(effect.data)
+                if refused:
+                    raise RuntimeError(f"the outgoing rule refused: {refused}")
+                answer = self._answer(effect.data)
+                if answer:
+                    waiting += self.core.receive(Frame(answer), 1.0)
+
+    def _answer(self, data: bytes) -> bytes:
+        frame = Frame(data)
+        if frame.name != b"iq" or frame.get(b"type") not in {b"set", b"get"}:
+            self.to_client += frame.name == b"iq" and b"client-" in data
+            return b""
+        inner = b""
+        if b"<join" in data:
+            inner = b"<join xmlns='urn:xmpp:mix:core:1' id='p1'><nick>n</nick></join>"
+        elif b"<leave" in data:
+            inner = b"<leave xmlns='urn:xmpp:mix:core:1'/>"
+        return b"<iq type='result' id='%s' from='%s' to='%s'>%s</iq>" % (
+            frame.get(b"id"), frame.get(b"to"), frame.get(b"from"), inner,
+        )  # fmt: skip
+
+    def request(self, number: int, kind: str) -> None:
+        """Let a user join or leave a channel, from the request to the client's result."""
+        user = traffic.user(number % traffic.USERS)
+        inner = (
+            f"<join xmlns='{_CORE}'><nick>n</nick><subscribe node='urn:xmpp:mix:nodes:messages'/>"
+            "</join>"
+            if kind == "join"
+            else f"<leave xmlns='{_CORE}'/>"
+        )
+        before = self.to_client
+        self.settle(
+            self.core.receive(
+                Frame(
+                    f"<iq type='set' id='r{number}' from='{user}/d1' to='{user}'><client-{kind}"
+                    f" xmlns='{_PAM}' channel='new@mix.{traffic.DOMAIN}'>{inner}</client-{kind}>"
+                    "</iq>".encode()
+                ),
+                1.0,
+            )
+        )
+        if self.to_client != before + 1:
+            raise RuntimeError(f"the {kind} was not answered")
+
+
+def roster(user: int) -> bytes:
+    """Return a roster of 1,000 items on its way to a flagged session (tap protocol T4)."""
+    channels = [traffic.channel(each) for each in traffic.channels_of(user)]
+    contacts = [f"contact{n}@example.net" for n in range(_ROSTER_ITEMS - _ROSTER_CHANNELS)]
+    items = "".join(
+        f"<item jid='{each}' name='Somebody Else' subscription='both'><group>Friends</group></item>"
+        for each in [*contacts, *channels]
+    )
+    to = traffic.user(user)
+    return (
+        f"<iq type='result' id='r' from='{to}' to='{to}/d1'><query xmlns='jabber:iq:roster'>"
+        f"<annotate xmlns='urn:xmpp:mix:roster:0'/>{items}</query></iq>"
+    ).encode()
+
+
+def _cases(desk: Desk) -> dict[str, tuple[int, Callable[[int], object]]]:
+    """Return name -> how often in a round, and what is done; the argument is ever new."""
+    one = next(iter(traffic.stanzas(1)))
+    old = next(iter(traffic.stanzas(1, core=0)))
+    frame, old_frame = Frame(one), Frame(old)
+    address = frame.get(b"to")
+    targets = desk.core.mirror.rows[address].copies
+    sent = f"<iq type='set' id='x' from='{traffic.COMPONENT}' to='{address.decode()}'/>".encode()
+    many = b"".join(traffic.stanzas(100))
+    presence = (
+        "<presence from='user%06d@example.org/new%d' to='mixpam.example.org'><show>away</show>"
+        "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='n' ver='v'/></presence>"
+    )
+    whole = roster(5)
+
+    def join_and_leave(number: int) -> None:
+        desk.request(number, "join")
+        desk.request(number, "leave")
+
+    return {
+        "parse of a message by ElementTree (yardstick)": (500, lambda _: ET.fromstring(one)),
+        "schemas.codec.read, guarded parse": (500, lambda _: codec.read(one)),
+        "schemas.stanza.parse, with addresses": (500, lambda _: stanzas.parse(one)),
+        "100 frames out of one read": (20, lambda _: list(Framer(_MAX_BYTES).feed(many))),
+        "routing decision": (2000, lambda _: route(desk.core.mirror, frame)),
+        "copies for 2 devices": (2000, lambda _: copies(targets, frame)),
+        "translation core:0 to core:1": (1000, lambda _: translate(
+            old_frame, b"urn:xmpp:mix:core:0", b"urn:xmpp:mix:core:1")),
+        "outgoing rule, one stanza": (1000, lambda _: desk.outgoing.why_not(sent)),
+        "client-join, join, roster, result": (100, lambda n: desk.request(n, "join")),
+        "join and leave, all of both": (100, join_and_leave),
+        "a session's presence, new device": (200, lambda n: desk.core.receive(
+            Frame((presence % (n % traffic.USERS, n)).encode()), 1.0)),
+        "roster of 1,000 items annotated": (5, lambda _: desk.core.receive(Frame(whole), 1.0)),
+    }  # fmt: skip
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds")
+
+
+def run(options: argparse.Namespace, report: Report) -> None:
+    """Run the benchmark."""
+    desk = Desk(traffic.USERS)
+    cases = _cases(desk)
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    number = 0
+    for _ in range(options.rounds):
+        for name, (repeat, action) in cases.items():
+            start = time.process_time()
+            for _ in range(repeat):
+                number += 1
+                action(number)
+            times[name].append((time.process_time() - start) / repeat * 1e6)
+    yardstick = next(iter(times.values()))
+    rows = []
+    for name, measured in times.items():
+        ratio = median([mine / other for mine, other in zip(measured, yardstick, strict=True)])
+        rows.append([name, f"{median(measured):.2f}", f"{min(measured):.2f}", f"{ratio:.2f}"])
+        report.add(f"control/{name}/us", median(measured))
+        report.add(f"control/{name}/yardstick_ratio", ratio)
+    table("CPU of the core", ["what", "us", "best us", "yardsticks"], rows)
