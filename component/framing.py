@@ -21,7 +21,23 @@ _S = rb"[ \t\r\n]"
 _NAME = rb"[^\s/>'\"=<!?&;.0-9-][^\s/>'\"=<!?&;]{0,255}+"
 _VALUE = rb"(?:'[^'<]*+'|\"[^\"<]*+\")"
 _ATTRIBUTE = _S + b"++" + _NAME + _S + b"*+=" + _S + b"*+" + _VALUE
-START_TAG = re.compile(b"<(" + _NAME + b")((?:" + _ATTRIBUTE + b")*+)" + _S + b"*+(/?)>")
+
+
+def _named(name: bytes) -> bytes:
+    return name + _S + b"*+=" + _S + rb"*+(?:'([^'<]*+)'|\"([^\"<]*+)\")"
+
+
+# Groups: 1 name, 2 attributes, 3 and 4 the value of `to` in either quotes, 5 and 6 of
+# `from`, 7 and 8 of `type`, 9 the slash of an empty element. Reading the addresses while
+# the tag is matched costs a third of looking for them afterwards.
+START_TAG = re.compile(
+    b"<(" + _NAME + b")"
+    b"((?:" + _S + b"++(?:" + _named(b"to") + b"|" + _named(b"from") + b"|" + _named(b"type")
+    + b"|" + _NAME + _S + b"*+=" + _S + b"*+" + _VALUE + b"))*+)" + _S + b"*+(/?)>"
+)  # fmt: skip
+EMPTY = 9
+"""The group of START_TAG that is not empty if the element is."""
+
 ATTRIBUTE = re.compile(
     _S + b"(" + _NAME + b")" + _S + b"*+=" + _S + rb"*+(?:'([^'<]*+)'|\"([^\"<]*+)\")"
 )
@@ -64,7 +80,9 @@ class Frame:
     Attribute values are as on the wire, character references included.
     """
 
-    __slots__ = ("attributes", "data", "name", "tag_end", "to_end", "to_start")
+    __slots__ = (
+        "_attributes", "data", "name", "sender", "tag_end", "to", "to_end", "to_start", "type"
+    )  # fmt: skip
 
     def __init__(self, data: bytes, match: re.Match[bytes] | None = None) -> None:
         match = match or START_TAG.match(data)
@@ -72,18 +90,28 @@ class Frame:
             raise _no_start_tag()
         base = match.start()
         self.data = data
-        self.name = match[1]
         self.tag_end = match.end() - base
-        self.to_start = self.to_end = -1
-        attributes = {}
-        if match[2]:
-            for found in ATTRIBUTE.finditer(match.string, match.start(2), match.end(2)):
-                name, group = found[1], 2 if found[2] is not None else 3
-                attributes[name] = found[group]
-                if name == b"to":
-                    self.to_start = found.start(group) - base
-                    self.to_end = found.end(group) - base
-        self.attributes = attributes
+        self.name, to, to_too, sender, sender_too, type_, type_too = match.group(
+            1, 3, 4, 5, 6, 7, 8
+        )
+        self.to: bytes = to or to_too or b""
+        self.sender: bytes = sender or sender_too or b""
+        self.type: bytes = type_ or type_too or b""
+        self.to_start = match.start(3 if to is not None else 4)
+        if self.to_start >= 0:
+            self.to_start -= base
+        self.to_end = self.to_start + len(self.to)
+        self._attributes: dict[bytes, bytes] | None = None
+
+    @property
+    def attributes(self) -> dict[bytes, bytes]:
+        """All attributes with their raw values."""
+        if self._attributes is None:
+            self._attributes = {
+                name: single or double
+                for name, single, double in ATTRIBUTE.findall(self.data, 0, self.tag_end)
+            }
+        return self._attributes
 
     def get(self, name: bytes) -> bytes:
         """Give an attribute's raw value, empty if it is absent."""
@@ -166,7 +194,7 @@ def _find_plain_end(data: bytes, match: re.Match[bytes]) -> int:
     That is nearly every stanza: whole, no CDATA, no element of the same name inside.
     """
     start = match.end()
-    if match[3]:
+    if match[EMPTY]:
         return start
     name = match[1]
     end = data.find(b"</" + name, start)
@@ -214,7 +242,7 @@ class _Search:
             return
         tag = yield from self._start_tag(0)
         at = tag.end() - self._base
-        if not tag[3]:
+        if not tag[EMPTY]:
             at = yield from self._content_end(tag[1], at)
         yield self._base + at
 
@@ -239,7 +267,7 @@ class _Search:
             else:
                 tag = yield from self._start_tag(start)
                 at = tag.end() - self._base
-                depth += not tag[3]
+                depth += not tag[EMPTY]
         return at
 
     def _start_tag(self, start: int) -> Generator[int, None, re.Match[bytes]]:

@@ -26,8 +26,8 @@ def route(mirror: Mirror, frame: Frame) -> tuple[Row, bytes] | None:
 
     None if it is not for the hot lane.
     """
-    row = mirror.rows.get(frame.get(b"to"))
-    if row is None or frame.name not in _KINDS or frame.get(b"type") in _NOT_COPIED:
+    row = mirror.rows.get(frame.to)
+    if row is None or frame.name not in _KINDS or frame.type in _NOT_COPIED:
         return None
     channel = channel_of(row, frame)
     if channel is None or channel in row.holding:
@@ -52,10 +52,10 @@ def channel_of(row: Row, frame: Frame) -> bytes | None:
     Participants' encoded JIDs (`X#channel@…`) are their channel's, except in groupchat
     messages: those come from the channel itself (XEP-0369 §7.1).
     """
-    sender = frame.get(b"from").partition(b"/")[0]
+    sender = frame.sender.partition(b"/")[0]
     if sender in row.channels:
         return sender
-    if frame.get(b"type") == b"groupchat":
+    if frame.type == b"groupchat":
         return None
     channel = sender.partition(b"#")[2]
     return channel if channel in row.channels else None
@@ -63,21 +63,20 @@ def channel_of(row: Row, frame: Frame) -> bytes | None:
 
 def copies(targets: Copies, frame: Frame) -> list[bytes]:
     """Address a stanza to each target, in the core namespace that target speaks."""
-    data, start, end = frame.data, frame.to_start, frame.to_end
-    head, tail = data[:start], data[end:]
-    result = [head + target + tail for target in targets.both]
-    for old, same, other in (
-        (0, targets.only_0, targets.only_1),
-        (1, targets.only_1, targets.only_0),
-    ):
-        if other and _CORE[old] in data:
-            translated = Frame(translate(frame, _CORE[old], _CORE[1 - old]))
-            result += [translated.readdressed(target) for target in other]
-            # A stanza that mixes both namespaces is nobody's; the first decides.
-            return result + [head + target + tail for target in same]
-    result += [head + target + tail for target in targets.only_0]
-    result += [head + target + tail for target in targets.only_1]
-    return result
+    data = frame.data
+    head, tail = data[: frame.to_start], data[frame.to_end :]
+    # A stanza that mixes both namespaces is nobody's; the first decides.
+    if targets.only_1 and _CORE[0] in data:
+        others, old = targets.only_1, 0
+    elif targets.only_0 and _CORE[1] in data:
+        others, old = targets.only_0, 1
+    else:
+        return [head + target + tail for target in targets.every]
+    translated = Frame(translate(frame, _CORE[old], _CORE[1 - old]))
+    return [
+        translated.readdressed(target) if target in others else head + target + tail
+        for target in targets.every
+    ]
 
 
 def translate(frame: Frame, old: bytes, new: bytes) -> bytes:

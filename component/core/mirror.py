@@ -109,25 +109,27 @@ class Membership:
 class Copies:
     """Where copies go: full JIDs ready to stand inside an attribute.
 
-    `both` understand core:0 and core:1, the others only the one.
+    `every` has them all, `only_0` and `only_1` those that understand just the one core
+    namespace.
     """
 
-    both: tuple[bytes, ...] = ()
+    every: tuple[bytes, ...] = ()
     only_0: tuple[bytes, ...] = ()
     only_1: tuple[bytes, ...] = ()
 
 
 def copies_for(devices: Iterable[Device]) -> Copies:
     """Sort those of the devices that speak MIX into targets."""
-    both: list[bytes] = []
-    only_0: list[bytes] = []
-    only_1: list[bytes] = []
-    for device in devices:
-        speaks = (device.speaks or Speaks.NOTHING) & Speaks.MIX
-        if speaks:
-            group = {Speaks.MIX: both, Speaks.CORE_0: only_0}.get(speaks, only_1)
-            group.append(codec.escape(str(device.jid)).encode())
-    return Copies(tuple(both), tuple(only_0), tuple(only_1))
+    targets = [
+        (codec.escape(str(device.jid)).encode(), device.speaks & Speaks.MIX)
+        for device in devices
+        if device.speaks is not None and device.is_mix
+    ]
+    return Copies(
+        tuple(target for target, _ in targets),
+        tuple(target for target, speaks in targets if speaks == Speaks.CORE_0),
+        tuple(target for target, speaks in targets if speaks == Speaks.CORE_1),
+    )
 
 
 class Waiting(Protocol):
