@@ -1,7 +1,7 @@
 """Plays server, channels, clients and store around the core, one step at a time.
 
 `says` puts one stanza onto the link, `hears` takes the next one that the component wrote
-and compares it as XML: `*` stands for any value or text, and ids that the
+and compares it as XML: `*` stands for any value or content, and ids that the
 component invented are told by the element that comes back. `silence` says that nothing
 else was written. Time passes by `waits` only. The store works at once, fails or sleeps.
 """
@@ -225,11 +225,13 @@ def _facts(element: ET.Element, wanted: ET.Element) -> tuple[object, ...]:
     attributes = {
         name: "*" if wanted.get(name) == "*" else value for name, value in element.items()
     }
+    if wanted.text == "*":
+        return (element.tag, attributes)
     pairs = list(zip(element, wanted, strict=False))
     return (
         element.tag,
         attributes,
-        "*" if wanted.text == "*" else element.text or "",
+        element.text or "",
         [_facts(child, other) for child, other in pairs],
         [child.tag for child in element[len(pairs) :]],
     )
