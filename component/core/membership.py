@@ -9,6 +9,7 @@ do (`recover`). The order that clients rely on: roster push, result, channel tra
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from typing import Literal
 
 from component.core import results
 from component.core.context import Context
@@ -164,11 +165,8 @@ class Memberships:
             text = f"{op.channel.domain} did not answer"
             self._refuse(op, wait("remote-server-timeout", text))
         elif reply.type == "error":
-            if (
-                op.kind == "leave"
-                and op.request is None
-                and results.has_condition(reply, "item-not-found")
-            ):
+            unknown_here = op.request is None or not op.member
+            if op.kind == "leave" and unknown_here and _is_gone(reply):
                 self._left(op, reply)  # it was left before, and nobody heard
                 return
             self._journal.close(op)
@@ -209,8 +207,8 @@ class Memberships:
 
     def forget(self, user: Jid, channel: Jid) -> None:
         """End a membership that the channel has ended: state and roster item go."""
-        if self._is_busy(user, channel):
-            return  # a leave or join under way will settle it
+        if self._postponed(user, channel, "forget"):
+            return
         op = Op("leave", user, channel, 1, member=True)
         self._start(op)
         self._left(op, None)
@@ -221,7 +219,7 @@ class Memberships:
         The membership ends here and now, whatever the channel will say.
         """
         membership = self._context.mirror.membership(user, channel)
-        if membership is None or self._is_busy(user, channel):
+        if membership is None or self._postponed(user, channel, "depart"):
             return
         op = Op("leave", user, channel, membership.core, member=True, forced=True)
         self._start(op)
@@ -332,6 +330,8 @@ class Memberships:
                 self._context.write(DropMembership(str(op.user), str(op.channel)))
                 self._refuse(op, refused, undo=True)
                 return
+        if op.kind == "join" and op.afterwards == "forget":
+            op.afterwards = ""  # the channel has taken the user in again
         self._journal.close(op)
         self._respond(op)
         self._finish(op)
@@ -390,6 +390,9 @@ class Memberships:
             else:
                 holding.discard()
                 self._released(op)
+        if op.afterwards and op.key in row.channels:
+            end = self.forget if op.afterwards == "forget" else self.depart
+            end(op.user, op.channel)
         self._context.mirror.tidy(op.user)
         for position, request in enumerate(op.queue):
             try:
@@ -407,9 +410,22 @@ class Memberships:
         if row is not None and row.holding.get(op.key) is op.holding:
             del row.holding[op.key]
 
+    def _postponed(self, user: Jid, channel: Jid, what: Literal["forget", "depart"]) -> bool:
+        """Have the end of a membership wait for the change that is under way, if one is."""
+        row = self._context.mirror.find(user)
+        under_way = None if row is None else row.busy.get(str(channel).encode())
+        if not isinstance(under_way, Op):
+            return False
+        under_way.afterwards = what
+        return True
+
     def _is_busy(self, user: Jid, channel: Jid) -> bool:
         row = self._context.mirror.find(user)
         return row is not None and str(channel).encode() in row.busy
+
+
+def _is_gone(reply: Stanza) -> bool:
+    return results.has_condition(reply, "item-not-found")
 
 
 def _unusable() -> Refusal:

@@ -17,7 +17,8 @@ class Op:
     """A change under way. `request` is None when no client waits for its outcome.
 
     `member` tells whether the user was a participant before; with `forced` the membership
-    ends whatever the channel says.
+    ends whatever the channel says. `afterwards` is what happened to the membership
+    meanwhile and has to follow.
     """
 
     kind: Literal["join", "leave"]
@@ -28,6 +29,7 @@ class Op:
     request: Request | None = None
     reply: Stanza | None = None
     forced: bool = False
+    afterwards: Literal["", "forget", "depart"] = ""
     holding: Holding | None = None
     queue: list[Request] = field(default_factory=list)
 

@@ -109,12 +109,7 @@ def test_leaving_what_one_is_not_in_is_an_error() -> None:
     "answer",
     [
         "",
-        pytest.param(
-            error("item-not-found"),
-            marks=pytest.mark.xfail(
-                strict=True, reason="the channel's item-not-found keeps a stale roster item"
-            ),
-        ),
+        error("item-not-found"),
     ],
     ids=["left", "not there"],
 )
@@ -337,7 +332,6 @@ def asks_again(play: Play) -> None:
 
 
 @pytest.mark.req("L4")
-@pytest.mark.xfail(strict=True, reason="a kick during a second join is forgotten if that fails")
 def test_a_kick_counts_although_a_second_join_is_under_way(play: Play) -> None:
     asks_again(play)
     play.says(kick())
@@ -347,7 +341,6 @@ def test_a_kick_counts_although_a_second_join_is_under_way(play: Play) -> None:
 
 
 @pytest.mark.abuse(29)
-@pytest.mark.xfail(strict=True, reason="an account removed during a second join stays a member")
 def test_an_account_that_is_removed_while_joining_again_leaves_nothing(play: Play) -> None:
     asks_again(play)
     play.says(removed())
