@@ -12,6 +12,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -79,8 +80,7 @@ class Store:
             socket_timeout=settings.redis_timeout,
             socket_connect_timeout=settings.redis_timeout,
             decode_responses=True,
-            # By this name `mixpam check` sees that a component is running.
-            client_name=client_name(settings),
+            redis_connect_func=partial(_introduce, client_name(settings)),
         )
         self._keys = Keys(settings.redis_prefix)
         self._report = report
@@ -308,6 +308,17 @@ class Store:
 def client_name(settings: Settings) -> str:
     """Give the name by which a component's connections to Redis are known there."""
     return f"mixpam:{settings.component_jid}"
+
+
+async def _introduce(name: str, connection: Any) -> None:  # noqa: ANN401 - as above
+    """Give a new connection its name, by which `mixpam check` sees that we are running.
+
+    Where the operator's ACL does not allow that, it has to do without.
+    """
+    await connection.on_connect()
+    await connection.send_command("CLIENT", "SETNAME", name)
+    with contextlib.suppress(ResponseError):
+        await connection.read_response()
 
 
 def _explain(error: Exception) -> str:

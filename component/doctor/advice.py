@@ -1,0 +1,128 @@
+"""What to change in the server's configuration, in the words of both servers."""
+
+from __future__ import annotations
+
+from component.doctor.result import Level, Result
+
+
+def unreachable(host: str, port: int, why: str) -> Result:
+    """Say that nothing takes a connection there."""
+    return Result(
+        "server-port",
+        Level.WRONG,
+        f"nothing listens on {host}:{port} ({why})",
+        "Start the server, or correct MIXPAM_SERVER_HOST and MIXPAM_SERVER_PORT; the server"
+        " must listen for components there.",
+        prosody=f'component_ports = {{ {port} }}; component_interfaces = {{ "{host}" }}',
+        ejabberd=f'listen: [{{port: {port}, ip: "{host}", module: ejabberd_service, …}}]',
+    )
+
+
+def handshake(reason: str, component: str) -> Result:
+    """Explain why the server did not let us in; `reason` is a stream error's condition."""
+    match reason:
+        case "not-authorized":
+            return Result(
+                "handshake",
+                Level.WRONG,
+                "the server says that our secret is wrong",
+                "MIXPAM_SECRET and the server's must be the same.",
+                prosody=f'Component "{component}"\n    component_secret = "…"',
+                ejabberd=f'hosts:\n  {component}:\n    password: "…"',
+            )
+        case "host-unknown":
+            return Result(
+                "handshake",
+                Level.WRONG,
+                f"the server has no component {component}",
+                "MIXPAM_COMPONENT_JID must be the name that the server's configuration has.",
+                prosody=f'Component "{component}"\n    component_secret = "…"',
+                ejabberd=f'hosts:\n  {component}:\n    password: "…"',
+            )
+        case "conflict":
+            return Result(
+                "handshake",
+                Level.WARNING,
+                "a component of this name is connected already; it was left alone, and with it"
+                " all that only it can tell",
+                "Run this where it runs, with its settings (MIXPAM_HTTP_PORT not 0).",
+            )
+        case "silent":
+            return Result(
+                "handshake",
+                Level.WRONG,
+                "the server took the connection and did not answer",
+                "Is this the port for components? Clients' and servers' ports are others.",
+                prosody="component_ports = { 5347 }",
+                ejabberd="port: 5347\nmodule: ejabberd_service",
+            )
+    return Result(
+        "handshake",
+        Level.WRONG,
+        f"the server ended the connection: {reason}",
+        "Is this the port for components? Otherwise see the server's log.",
+        prosody="component_ports = { 5347 }",
+        ejabberd="port: 5347\nmodule: ejabberd_service",
+    )
+
+
+def tap_missing(domain: str, component: str) -> Result:
+    """Say that no tap has introduced itself for a domain."""
+    return Result(
+        f"tap {domain}",
+        Level.WRONG,
+        f"no tap has said hello for {domain}: it is not loaded there, or for another component",
+        "Install mod_mixpam_tap, load it for that domain and name this component.",
+        prosody=f'VirtualHost "{domain}"\n    modules_enabled = {{ "mixpam_tap" }}\n'
+        f'    mixpam_component = "{component}"',
+        ejabberd=f"modules:\n  mod_mixpam_tap:\n    component: {component}",
+    )
+
+
+def tap_version(domain: str, spoken: str, wanted: str) -> Result:
+    """Say that the tap speaks another version of the tap protocol."""
+    return Result(
+        f"tap {domain}",
+        Level.WRONG,
+        f"the tap of {domain} speaks version {spoken} of the tap protocol, we speak {wanted}",
+        "Install the tap that came with this version of mixpam, and reload it.",
+        prosody=f"prosodyctl shell \"module:reload('mixpam_tap', '{domain}')\"",
+        ejabberd="ejabberdctl module_upgrade mod_mixpam_tap",
+    )
+
+
+def archive_off(domain: str) -> Result:
+    """Say that the server does not archive for its users by default."""
+    return Result(
+        f"archive {domain}",
+        Level.WARNING,
+        f"{domain} archives nothing by default: what a user's devices miss of a channel is gone",
+        "Turn the archive on for all users.",
+        prosody='modules_enabled = { "mam" }; default_archive_policy = true',
+        ejabberd="modules:\n  mod_mam:\n    default: always",
+    )
+
+
+def sender_check_on(component: str) -> Result:
+    """Say that the server throws us out when we hand on what a channel sent."""
+    return Result(
+        "sender-check",
+        Level.WRONG,
+        "the server checks our senders: it would cut the connection at the first message of"
+        " a channel",
+        "Switch that check off for this component only.",
+        prosody=f'Component "{component}"\n    validate_from_addresses = false',
+        ejabberd="module: ejabberd_service\ncheck_from: false",
+    )
+
+
+def features_missing(domain: str, expected: str) -> Result:
+    """Say that a user is not told that the account does MIX-PAM."""
+    return Result(
+        f"discovery {domain}",
+        Level.WRONG,
+        f"a user of {domain} does not see the feature {expected} on the own account",
+        "mixpam must be running and connected, and service discovery loaded.",
+        prosody='modules_enabled = { "disco" }',
+        ejabberd="modules:\n  mod_disco: {}",
+    )

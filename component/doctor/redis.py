@@ -1,0 +1,243 @@
+"""Checks Redis: reachable, allowed, durable, never forgetting, quick, and of the same time.
+
+Only commands that the component uses are needed; they are tried on a key of their own
+below the prefix, which `component.store.keys` ignores and which is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from statistics import median
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+
+from component.doctor.result import Level, Result, ok, skipped
+from component.store.store import client_name
+from schemas.settings import Settings
+
+OLDEST = (6, 0)
+"""The oldest version that the tests have run on is 7.0; what is used is in 6.0 already."""
+
+PINGS = 20
+SLOW = 0.02
+"""Seconds of a median round trip that joins would notice."""
+
+MAX_SKEW = 5.0
+"""Seconds by which clocks may differ before logs and archives stop making sense."""
+
+
+class RedisCheck:
+    """Looks at one Redis. `running` tells afterwards whether a component is connected to it.
+
+    It is None when Redis cannot be asked that.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.running: bool | None = None
+
+    async def results(self) -> AsyncIterator[Result]:
+        """Give the results, one by one."""
+        # Any: redis-py's types know only the client that does not decode.
+        redis: Any = Redis.from_url(
+            self._settings.redis_url.get_secret_value(),
+            socket_timeout=self._settings.redis_timeout,
+            socket_connect_timeout=self._settings.redis_timeout,
+            decode_responses=True,
+        )
+        try:
+            problem = await _reach(redis)
+            if problem is not None:
+                yield problem
+                return
+            async for result in self._look(redis):
+                yield result
+        except (RedisError, OSError) as error:
+            yield _wrong("redis", f"Redis went away while it was looked at: {_short(error)}")
+        finally:
+            await redis.aclose()
+
+    async def _look(self, redis: Any) -> AsyncIterator[Result]:  # noqa: ANN401 - as above
+        yield await _permissions(redis, f"{self._settings.redis_prefix}:{{check}}:check")
+        try:
+            info: dict[str, Any] = await redis.info()
+        except NoPermissionError:
+            yield skipped(
+                "redis-info",
+                "Redis does not let us ask for its version, persistence and eviction policy",
+                "Allow the user `+info` to have them looked at.",
+            )
+        else:
+            yield _version(info)
+            yield _persistence(info)
+            yield _eviction(info)
+        yield await _latency(redis)
+        yield await _clock(redis)
+        self.running = await self._is_running(redis)
+
+    async def _is_running(self, redis: Any) -> bool | None:  # noqa: ANN401 - as above
+        try:
+            clients = await redis.client_list()
+        except ResponseError:
+            return None
+        return any(client.get("name") == client_name(self._settings) for client in clients)
+
+
+async def _reach(redis: Any) -> Result | None:  # noqa: ANN401 - as above
+    """Find out whether Redis answers; None if so."""
+    try:
+        await redis.ping()
+    except AuthenticationError:
+        return _wrong(
+            "redis",
+            "Redis does not take our user name and password",
+            "Correct MIXPAM_REDIS_URL: redis://user:password@host:6379/0 (percent-encode"
+            " special characters).",
+        )
+    except NoPermissionError as error:
+        return _wrong("redis", f"Redis refuses: {_short(error)}", redis="+ping")
+    except ResponseError as error:
+        return _wrong("redis", f"Redis refuses: {_short(error)}", "See the log of Redis.")
+    except (RedisError, OSError) as error:
+        return _wrong(
+            "redis",
+            f"Redis does not answer ({type(error).__name__})",
+            "Start it, or correct host and port in MIXPAM_REDIS_URL.",
+        )
+    return None
+
+
+async def _permissions(redis: Any, key: str) -> Result:  # noqa: ANN401 - as above
+    """Do everything that the component does, on a key of our own."""
+    tries: dict[str, Callable[[], Awaitable[Any]]] = {
+        "scan": lambda: redis.scan(0, match=key, count=10),
+        "hset": lambda: redis.hset(key, "probe", "1"),
+        "hgetall": lambda: redis.hgetall(key),
+        "multi exec": lambda: _transaction(redis, key),
+        "hdel": lambda: redis.hdel(key, "probe"),
+    }
+    refused: list[str] = []
+    for name, command in tries.items():
+        try:
+            await command()
+        except NoPermissionError:
+            refused.append(name)
+        except ResponseError as error:
+            with contextlib.suppress(RedisError):
+                await redis.hdel(key, "probe")
+            return _wrong(
+                "redis-permissions",
+                f"Redis does not let us write: {_short(error)}",
+                "See the log of Redis; MISCONF is a disk that is full, READONLY a replica, OOM"
+                " a memory that is full.",
+            )
+    if refused:
+        commands = " ".join(f"+{each}" for name in refused for each in name.split())
+        return _wrong(
+            "redis-permissions",
+            f"Redis does not let us use: {', '.join(refused)} (on keys {key.partition(':')[0]}:*)",
+            "Give our user these commands, and the keys below MIXPAM_REDIS_PREFIX.",
+            redis=f"ACL SETUSER mixpam ~{key.partition(':')[0]}:* {commands}",
+        )
+    return ok("redis-permissions", "every command that is used is allowed")
+
+
+async def _transaction(redis: Any, key: str) -> None:  # noqa: ANN401 - as above
+    async with redis.pipeline(transaction=True) as pipeline:
+        pipeline.hset(key, "probe", "2")
+        await pipeline.execute()
+
+
+def _version(info: dict[str, Any]) -> Result:
+    text = str(info.get("redis_version", "0"))
+    name = str(info.get("server_name", "Redis")).capitalize()
+    version = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+    if version < OLDEST:
+        wanted = ".".join(map(str, OLDEST))
+        return _wrong("redis-version", f"{name} {text} is too old", f"Use {wanted} or newer.")
+    return ok("redis-version", f"{name} {text}")
+
+
+def _persistence(info: dict[str, Any]) -> Result:
+    if not info.get("aof_enabled"):
+        return Result(
+            "redis-persistence",
+            Level.WARNING,
+            "Redis keeps no append-only file: after a crash the last joins and leaves are lost",
+            "Turn it on (at once: CONFIG SET appendonly yes).",
+            redis="appendonly yes",
+        )
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return _wrong(
+            "redis-persistence",
+            "Redis cannot write its append-only file",
+            "See the log of Redis; its disk may be full.",
+        )
+    return ok("redis-persistence", "the append-only file is on")
+
+
+def _eviction(info: dict[str, Any]) -> Result:
+    policy = str(info.get("maxmemory_policy", "?"))
+    if policy != "noeviction":
+        level = Level.WRONG if int(info.get("maxmemory", 0)) else Level.WARNING
+        return Result(
+            "redis-eviction",
+            level,
+            f"Redis may throw memberships away when its memory is full (policy {policy})",
+            "Have it refuse writes instead (at once: CONFIG SET maxmemory-policy noeviction).",
+            redis="maxmemory-policy noeviction",
+        )
+    return ok("redis-eviction", "nothing is evicted when memory is full")
+
+
+async def _latency(redis: Any) -> Result:  # noqa: ANN401 - as above
+    took: list[float] = []
+    for _ in range(PINGS):
+        before = time.perf_counter()
+        await redis.ping()
+        took.append(time.perf_counter() - before)
+    typical = median(took)
+    text = f"Redis answers in {typical * 1000:.1f} ms"
+    if typical > SLOW:
+        return Result(
+            "redis-latency",
+            Level.WARNING,
+            f"{text}; every join and leave waits for it twice",
+            "Run Redis near the component, and see its SLOWLOG.",
+        )
+    return ok("redis-latency", text)
+
+
+async def _clock(redis: Any) -> Result:  # noqa: ANN401 - as above
+    try:
+        seconds, micro = await redis.time()
+    except NoPermissionError:
+        return skipped(
+            "redis-clock", "Redis does not let us ask for its time", "Allow the user `+time`."
+        )
+    return clock("redis-clock", "Redis", float(seconds) + float(micro) / 1e6 - time.time())
+
+
+def clock(check: str, whose: str, ahead: float) -> Result:
+    """Judge by how many seconds another clock is ahead of ours."""
+    if abs(ahead) > MAX_SKEW:
+        direction = "ahead of" if ahead > 0 else "behind"
+        return Result(
+            check,
+            Level.WARNING,
+            f"the clock of {whose} is {abs(ahead):.0f} s {direction} ours",
+            "Have both machines set their clocks by NTP.",
+        )
+    return ok(check, f"the clock of {whose} agrees with ours")
+
+
+def _wrong(check: str, text: str, remedy: str = "", redis: str = "") -> Result:
+    return Result(check, Level.WRONG, text, remedy, redis=redis)
+
+
+def _short(error: Exception) -> str:
+    return str(error)[:200]

@@ -1,0 +1,56 @@
+"""What a check found: one line for people, with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    """How bad it is. `SKIPPED` is what could not be looked at, and why."""
+
+    OK = "ok"
+    SKIPPED = "skipped"
+    WARNING = "warning"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One line. `check` is a stable name for scripts.
+
+    `remedy` says what to do; `prosody`, `ejabberd` and `redis` are the very lines of
+    configuration that it speaks of.
+    """
+
+    check: str
+    level: Level
+    text: str
+    remedy: str = ""
+    prosody: str = ""
+    ejabberd: str = ""
+    redis: str = ""
+
+
+EXIT_OK = 0
+EXIT_WARNINGS = 1
+EXIT_WRONG = 2
+
+
+def exit_code(results: Iterable[Result]) -> int:
+    """Give the exit code: 0 all well, 1 warnings only, 2 something is wrong."""
+    levels = {result.level for result in results}
+    if Level.WRONG in levels:
+        return EXIT_WRONG
+    return EXIT_WARNINGS if Level.WARNING in levels else EXIT_OK
+
+
+def ok(check: str, text: str) -> Result:
+    """Make a result that needs nothing."""
+    return Result(check, Level.OK, text)
+
+
+def skipped(check: str, text: str, remedy: str = "") -> Result:
+    """Make a result for what could not be looked at."""
+    return Result(check, Level.SKIPPED, text, remedy)
