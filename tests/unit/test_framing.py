@@ -45,10 +45,13 @@ def test_attributes_are_those_of_a_real_parser(given_attributes: dict[str, str])
     assert {
         name.decode(): Slicer.attribute_value(value) for name, value in frame.attributes.items()
     } == Slicer.attributes(f"<message{tag}/>".encode())
+    short_cuts = {b"to": frame.to, b"from": frame.sender, b"type": frame.type}
+    assert short_cuts == {name: frame.get(name) for name in short_cuts}
 
 
 @given(attributes, stanzas)
 def test_another_address_changes_nothing_else(given_attributes: dict[str, str], inner: str) -> None:
+    given_attributes.pop("to", None)
     tag = "".join(f" {name}={value}" for name, value in given_attributes.items())
     before, after = f"<message{tag} to='", f"' to2='x'>{inner}</message>"
     frame = Frame(f"{before}a@b{after}".encode())
