@@ -241,8 +241,9 @@ async def _run(folder: Path, *argv: str) -> None:
             child.kill()
         raise
     if child.returncode:
-        said = output.decode("utf-8", "replace").strip().splitlines() or ["nothing"]
-        raise Trouble(f"{argv[0]} failed: {said[-1]}")
+        said = output.decode("utf-8", "replace").strip().splitlines() or ["without a word"]
+        telling = next((text for text in said if "error" in text.lower()), said[0])
+        raise Trouble(f"{argv[0]} failed: {telling}")
 
 
 def new_secret() -> str:
