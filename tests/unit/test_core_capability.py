@@ -1,0 +1,263 @@
+"""Which devices speak MIX: verified, remembered, asked once, believed for one only (C1-C5)."""
+
+import base64
+import hashlib
+
+import pytest
+from driver import ANNA, BEN, CORE_0, CORE_1, COVEN, DISCO, LAPTOP, OWN, PHONE, Play
+from scenes import comes_online, in_the_coven, tap_is_up
+
+
+def sha_1(features: tuple[str, ...]) -> str:
+    """Give the XEP-0115 hash of a client/pc without a name."""
+    text = "client/pc//<" + "".join(f"{feature}<" for feature in sorted(features))
+    return base64.b64encode(hashlib.sha1(text.encode(), usedforsecurity=False).digest()).decode()
+
+
+FEATURES = (CORE_1, DISCO)
+HASH = sha_1(FEATURES)
+NODE = f"http://client.example#{HASH}"
+CAPS = (
+    "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1'"
+    f" node='http://client.example' ver='{HASH}'/>"
+)
+
+
+@pytest.fixture
+def play() -> Play:
+    made = Play()
+    in_the_coven(made)
+    return made
+
+
+def presence(device: str = PHONE, content: str = CAPS) -> str:
+    return f"<presence from='{device}' to='{OWN}'>{content}</presence>"
+
+
+def is_asked(play: Play, device: str = PHONE, node: str = NODE) -> str:
+    at = f" node='{node}'" if node else ""
+    return play.hears(
+        f"<iq type='get' from='{OWN}' to='{device}' id='*'><query xmlns='{DISCO}'{at}/></iq>"
+    ).get("id", "")
+
+
+def answers(play: Play, id_: str, device: str = PHONE, *features: str) -> None:
+    listed = "".join(f"<feature var='{feature}'/>" for feature in features or FEATURES)
+    play.says(
+        f"<iq type='result' from='{device}' to='{OWN}' id='{id_}'><query xmlns='{DISCO}'>"
+        f"<identity category='client' type='pc'/>{listed}</query></iq>"
+    )
+
+
+def is_mix(play: Play, *devices: str) -> None:
+    """Check that these devices, and no others, get what the channel sends."""
+    play.says(f"<message from='{COVEN}' to='{ANNA}'/>")
+    for device in devices:
+        play.hears(f"<message from='{COVEN}' to='{device}'/>")
+    play.silence()
+
+
+def is_shown(play: Play, device: str = PHONE, content: str = CAPS) -> None:
+    play.hears(f"<presence from='{device}' to='{COVEN}'>{content}</presence>")
+
+
+@pytest.mark.req("C1")
+def test_a_hash_is_asked_for_and_believed_when_it_is_right(play: Play) -> None:
+    play.says(presence())
+    id_ = is_asked(play)
+    is_mix(play)
+    answers(play, id_)
+    is_shown(play)
+    is_mix(play, PHONE)
+    assert list(play.stored.capabilities) == [f"115:sha-1:{HASH}"]
+
+
+@pytest.mark.req("C1")
+def test_a_hash_once_verified_is_not_asked_for_again_by_nobody(play: Play) -> None:
+    play.says(presence())
+    answers(play, is_asked(play))
+    is_shown(play)
+    play.says(presence(LAPTOP))
+    is_shown(play, LAPTOP)
+    play.says(presence(f"{BEN}/x"))
+    play.silence()
+    again = play.dies()
+    tap_is_up(again, services="mix.example")
+    again.says(presence())
+    again.silence()
+    is_mix(again, PHONE)
+
+
+@pytest.mark.req("C1")
+def test_devices_of_one_hash_wait_for_one_answer(play: Play) -> None:
+    play.says(presence())
+    play.says(presence(LAPTOP))
+    play.says(presence(f"{BEN}/x"))
+    id_ = is_asked(play)
+    play.silence()
+    answers(play, id_)
+    is_shown(play)
+    is_shown(play, LAPTOP)
+    is_mix(play, PHONE, LAPTOP)
+
+
+@pytest.mark.req("C2")
+def test_a_device_without_a_hash_is_asked_and_nothing_is_remembered(play: Play) -> None:
+    comes_online(play)
+    is_shown(play, content="")
+    is_mix(play, PHONE)
+    assert not play.stored.capabilities
+    # Its next presence is no reason to ask again.
+    play.says(presence(content="<show>away</show>"))
+    is_shown(play, content="<show>away</show>")
+    play.silence()
+
+
+@pytest.mark.req("C2")
+def test_a_presence_without_the_hash_says_nothing_new(play: Play) -> None:
+    play.says(presence())
+    answers(play, is_asked(play))
+    is_shown(play)
+    play.says(presence(content="<show>away</show>"))
+    is_shown(play, content="<show>away</show>")
+    is_mix(play, PHONE)
+
+
+@pytest.mark.req("C3")
+@pytest.mark.abuse(16)
+def test_a_false_hash_is_good_for_that_device_alone(play: Play) -> None:
+    play.says(presence())
+    play.says(presence(LAPTOP))
+    answers(play, is_asked(play), PHONE, CORE_1, "false")
+    id_ = is_asked(play, LAPTOP)
+    is_shown(play)
+    play.silence()
+    assert not play.stored.capabilities
+    answers(play, id_, LAPTOP)
+    is_shown(play, LAPTOP)
+    is_mix(play, PHONE, LAPTOP)
+    assert play.stored.capabilities
+    assert play.counts["capability", "false-hash"] == 1
+
+
+@pytest.mark.abuse(16)
+def test_a_false_hash_gives_nobody_else_mix(play: Play) -> None:
+    play.says(presence(f"{BEN}/evil"))
+    play.says(presence())
+    answers(play, is_asked(play, f"{BEN}/evil"), f"{BEN}/evil", CORE_0, "false")
+    id_ = is_asked(play)
+    is_mix(play)
+    answers(play, id_)
+    is_shown(play)
+
+
+@pytest.mark.req("C4")
+@pytest.mark.abuse(17)
+@pytest.mark.parametrize("answer", ["silence", "error", "empty"])
+def test_a_device_that_does_not_answer_does_not_speak_mix(play: Play, answer: str) -> None:
+    play.says(presence())
+    play.says(presence(LAPTOP))
+    id_ = is_asked(play)
+    if answer == "silence":
+        play.waits(31)
+    else:
+        type_ = "error" if answer == "error" else "result"
+        play.says(f"<iq type='{type_}' from='{PHONE}' to='{OWN}' id='{id_}'/>")
+    other = is_asked(play, LAPTOP)
+    is_mix(play)
+    answers(play, other, LAPTOP)
+    is_shown(play, LAPTOP)
+    is_mix(play, LAPTOP)
+    assert play.counts["capability", "no-answer"] == 1
+
+
+@pytest.mark.req("C4", "F8")
+def test_a_device_that_slept_may_answer_late_for_itself(play: Play) -> None:
+    play.says(presence())
+    id_ = is_asked(play)
+    play.waits(31)
+    answers(play, id_)
+    is_shown(play)
+    is_mix(play, PHONE)
+    assert not play.stored.capabilities
+
+
+@pytest.mark.req("P5")
+def test_a_device_that_stops_speaking_mix_is_hidden(play: Play) -> None:
+    play.says(presence())
+    answers(play, is_asked(play))
+    is_shown(play)
+    other = CAPS.replace(HASH, "other=")
+    play.says(presence(content=other))
+    id_ = is_asked(play, node="http://client.example#other=")
+    # Until it is known better, it is as it was.
+    while play._written:
+        play.hears(f"<presence from='{PHONE}' to='{COVEN}'>*</presence>")
+    answers(play, id_, PHONE, "nothing")
+    play.hears(f"<presence type='unavailable' from='{PHONE}' to='{COVEN}'/>")
+    is_mix(play)
+
+
+@pytest.mark.abuse(16)
+@pytest.mark.parametrize("gone", ["offline", "other hash"])
+def test_an_answer_that_comes_too_late_is_for_nobody(play: Play, gone: str) -> None:
+    play.says(presence())
+    id_ = is_asked(play)
+    if gone == "offline":
+        play.says(f"<presence type='unavailable' from='{PHONE}' to='{OWN}'/>")
+    else:
+        play.says(presence(content=CAPS.replace(HASH, "other=")))
+        is_asked(play, node="http://client.example#other=")
+    answers(play, id_, PHONE, CORE_1, "false")
+    is_mix(play)
+
+
+@pytest.mark.abuse(16)
+def test_ever_new_hashes_make_room_for_each_other() -> None:
+    play = Play(caps_cache=3)
+    tap_is_up(play)
+    for number in range(10):
+        features = (*FEATURES, f"urn:x:{number}")
+        digest = sha_1(features)
+        play.says(presence(content=CAPS.replace(HASH, digest)))
+        answers(play, is_asked(play, node=f"http://client.example#{digest}"), PHONE, *features)
+    assert len(play.stored.capabilities) == 3
+    assert f"115:sha-1:{sha_1((*FEATURES, 'urn:x:9'))}" in play.stored.capabilities
+
+
+@pytest.mark.req("C5")
+def test_hashes_of_the_second_version_are_asked_for_by_their_own_node(play: Play) -> None:
+    caps = "<c xmlns='urn:xmpp:caps'><hash xmlns='urn:xmpp:hashes:2' algo='sha-256'>eA==</hash></c>"
+    play.says(presence(content=caps))
+    id_ = is_asked(play, node="urn:xmpp:caps#sha-256.eA==")
+    answers(play, id_)
+    is_shown(play, content=caps)
+    is_mix(play, PHONE)
+    assert not play.stored.capabilities
+
+
+@pytest.mark.abuse(25)
+def test_after_a_cut_everything_is_asked_anew(play: Play) -> None:
+    play.says(presence())
+    id_ = is_asked(play)
+    play.link_is_cut()
+    tap_is_up(play, services="mix.example")
+    play.says(presence())
+    assert is_asked(play) != id_
+
+
+@pytest.mark.abuse(10)
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        "<presence from='eve@evil.example/x' to='{own}'/>",
+        "<presence from='anna@example.org' to='{own}'/>",
+        "<presence from='example.org' to='{own}'/>",
+        "<presence type='probe' from='anna@example.org/x' to='{own}'/>",
+        "<presence type='unavailable' from='anna@example.org/unknown' to='{own}'/>",
+        "<presence type='unavailable' from='carl@example.org/unknown' to='{own}'/>",
+    ],
+)
+def test_presence_of_anybody_else_makes_no_device(play: Play, stranger: str) -> None:
+    play.says(stranger.format(own=OWN))
+    is_mix(play)
