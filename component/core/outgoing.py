@@ -34,7 +34,10 @@ class Outgoing:
             return "unaddressed"
         if frame.name not in {b"message", b"presence", b"iq"}:
             return "no-stanza"
-        if sender == self._own:
+        if sender == self._own or (
+            # Nobody else lives at the domain, and that is all that is ever said.
+            sender.domain == self._own.domain and frame.get(b"type") == b"error"
+        ):
             return None
         if sender.local is not None and sender.domain in self._domains:
             return self._as_user(frame, sender, to)

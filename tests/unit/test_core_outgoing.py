@@ -46,6 +46,7 @@ ALLOWED = {
     "channel to a session of one": stanza("message", f"{COVEN}/9", f"{ANNA}/r", "groupchat"),
     "participant to a session": stanza("presence", f"9#{COVEN}/x", f"{ANNA}/r"),
     "account's refusal of a stranger's request": stanza("iq", ANNA, "ben@example.org/x", "error"),
+    "nobody at our domain, refusing": stanza("iq", f"x@{OWN}", "eve@evil.example", "error"),
     "other spelling": stanza("presence", "ANNA@Example.ORG./r", "Coven@MIX.example."),
     "escaped": stanza("presence", f"{ANNA}/&lt;&apos;&quot;&amp;lt;&gt;", COVEN),
 }
