@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import traffic
-from benchmarks.feeder import Engine, EngineFailed, compile_ceiling, pieces, python
+from benchmarks.feeder import Engine, EngineError, compile_ceiling, pieces, python
 from benchmarks.report import Report, median, spread, table
 
 SLOW = {"slixmpp": 20, "aioxmpp": 60}
@@ -62,7 +62,7 @@ def _check(engine: Engine) -> None:
     original = original.replace(b"mix:core:0", b"mix:core:1")
     for device in range(1, engine.devices + 1):
         if original.replace(b" to='" + to, b" to='%s/d%d" % (to, device)) not in engine.head:
-            raise EngineFailed(f"{engine.name} does not copy as it should: {engine.head[:2000]!r}")
+            raise EngineError(f"{engine.name} does not copy as it should: {engine.head[:2000]!r}")
 
 
 def _throughput(devices: int, options: argparse.Namespace, folder: Path, report: Report) -> None:
@@ -70,7 +70,8 @@ def _throughput(devices: int, options: argparse.Namespace, folder: Path, report:
     engines: list[Engine] = []
     try:
         for name in names:
-            engines.append(_engine(name, devices, folder))
+            # One by one: those that run are to be stopped if the next does not.
+            engines.append(_engine(name, devices, folder))  # noqa: PERF401
         counts = {name: options.stanzas // SLOW.get(name, 1) for name in names}
         feeds = {
             name: pieces(traffic.stanzas(counts[name], core=0 if name == "translated" else 1))

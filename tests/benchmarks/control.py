@@ -26,12 +26,13 @@ from schemas import stanza as stanzas
 _PAM, _CORE = "urn:xmpp:mix:pam:2", "urn:xmpp:mix:core:1"
 _ROSTER_ITEMS, _ROSTER_CHANNELS = 1_000, 10
 _MAX_BYTES = 262_144
+_JOINS = 100
 
 
 class Desk:
     """A core with an obliging world around it: writes succeed, channel and roster say yes."""
 
-    def __init__(self, users: int, devices: int = 2) -> None:
+    def __init__(self, users: int, *, per_user: int, devices: int = 2) -> None:
         ids = itertools.count()
         self.core = Core(
             jid.parse(traffic.COMPONENT),
@@ -39,7 +40,8 @@ class Desk:
             Limits(max_channels=1_000_000),
             lambda: f"i{next(ids)}",
         )
-        populate(self.core.mirror, users, devices)
+        populate(self.core.mirror, users, devices, per_user=per_user)
+        self.core.mirror.services.add(f"mix.{traffic.DOMAIN}")
         self.outgoing = Outgoing(
             self.core.mirror, jid.parse(traffic.COMPONENT), frozenset({traffic.DOMAIN})
         )
@@ -52,6 +54,7 @@ class Desk:
             0.0,
         )
         self.to_client = 0
+        self._asked = itertools.count()
 
     def settle(self, effects: Iterable[Effect]) -> None:
         """Carry effects out, and answer what is asked, until nothing is left."""
@@ -82,9 +85,8 @@ class Desk:
             frame.get(b"id"), frame.get(b"to"), frame.get(b"from"), inner,
         )  # fmt: skip
 
-    def request(self, number: int, kind: str) -> None:
+    def request(self, user: str, kind: str) -> None:
         """Let a user join or leave a channel, from the request to the client's result."""
-        user = traffic.user(number % traffic.USERS)
         inner = (
             f"<join xmlns='{_CORE}'><nick>n</nick><subscribe node='urn:xmpp:mix:nodes:messages'/>"
             "</join>"
@@ -92,16 +94,12 @@ class Desk:
             else f"<leave xmlns='{_CORE}'/>"
         )
         before = self.to_client
-        self.settle(
-            self.core.receive(
-                Frame(
-                    f"<iq type='set' id='r{number}' from='{user}/d1' to='{user}'><client-{kind}"
-                    f" xmlns='{_PAM}' channel='new@mix.{traffic.DOMAIN}'>{inner}</client-{kind}>"
-                    "</iq>".encode()
-                ),
-                1.0,
-            )
+        wish = (
+            f"<iq type='set' id='r{next(self._asked)}' from='{user}/d1' to='{user}'>"
+            f"<client-{kind} xmlns='{_PAM}' channel='new@mix.{traffic.DOMAIN}'>{inner}"
+            f"</client-{kind}></iq>"
         )
+        self.settle(self.core.receive(Frame(wish.encode()), 1.0))
         if self.to_client != before + 1:
             raise RuntimeError(f"the {kind} was not answered")
 
@@ -121,7 +119,7 @@ def roster(user: int) -> bytes:
     ).encode()
 
 
-def _cases(desk: Desk) -> dict[str, tuple[int, Callable[[int], object]]]:
+def _cases(desk: Desk, joining: Desk) -> dict[str, tuple[int, Callable[[int], object]]]:
     """Return name -> how often in a round, and what is done; the argument is ever new."""
     one = next(iter(traffic.stanzas(1)))
     old = next(iter(traffic.stanzas(1, core=0)))
@@ -136,9 +134,15 @@ def _cases(desk: Desk) -> dict[str, tuple[int, Callable[[int], object]]]:
     )
     whole = roster(5)
 
-    def join_and_leave(number: int) -> None:
-        desk.request(number, "join")
-        desk.request(number, "leave")
+    fresh = itertools.count()
+
+    def join(_: int) -> None:
+        joining.request(traffic.user(next(fresh)), "join")
+
+    def join_and_leave(_: int) -> None:
+        user = traffic.user(next(fresh))
+        joining.request(user, "join")
+        joining.request(user, "leave")
 
     return {
         "parse of a message by ElementTree (yardstick)": (500, lambda _: ET.fromstring(one)),
@@ -150,8 +154,8 @@ def _cases(desk: Desk) -> dict[str, tuple[int, Callable[[int], object]]]:
         "translation core:0 to core:1": (1000, lambda _: translate(
             old_frame, b"urn:xmpp:mix:core:0", b"urn:xmpp:mix:core:1")),
         "outgoing rule, one stanza": (1000, lambda _: desk.outgoing.why_not(sent)),
-        "client-join, join, roster, result": (100, lambda n: desk.request(n, "join")),
-        "join and leave, all of both": (100, join_and_leave),
+        "client-join, join, roster, result": (_JOINS, join),
+        "join and leave, all of both": (_JOINS, join_and_leave),
         "a session's presence, new device": (200, lambda n: desk.core.receive(
             Frame((presence % (n % traffic.USERS, n)).encode()), 1.0)),
         "roster of 1,000 items annotated": (5, lambda _: desk.core.receive(Frame(whole), 1.0)),
@@ -165,8 +169,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, report: Report) -> None:
     """Run the benchmark."""
-    desk = Desk(traffic.USERS)
-    cases = _cases(desk)
+    desk = Desk(traffic.USERS, per_user=traffic.CHANNELS_PER_USER)
+    # Users without channels: else the first join would show the devices to ten others too.
+    joining = Desk(2 * _JOINS * options.rounds, per_user=0)
+    cases = _cases(desk, joining)
     times: dict[str, list[float]] = {name: [] for name in cases}
     number = 0
     for _ in range(options.rounds):

@@ -22,7 +22,7 @@ _HEAD = 65_536
 PATIENCE = 120.0
 
 
-class EngineFailed(RuntimeError):
+class EngineError(RuntimeError):
     """The engine ended, or did not answer with as many copies as it should."""
 
 
@@ -69,7 +69,7 @@ class Engine:
             except TimeoutError:
                 continue
         self._child.kill()
-        raise EngineFailed(f"{self.name} did not connect")
+        raise EngineError(f"{self.name} did not connect")
 
     def _read(self) -> None:
         rest = b""
@@ -101,7 +101,7 @@ class Engine:
     def feed(self, pieces: Iterable[bytes], stanzas: int) -> tuple[float, float]:
         """Send `stanzas` stanzas in pieces; return seconds and CPU seconds until all copies came.
 
-        Raises EngineFailed when they do not.
+        Raises EngineError when they do not.
         """
         wanted = self._copies + stanzas * self.devices
         cpu, start = cpu_seconds(self.pid), time.perf_counter()
@@ -110,11 +110,11 @@ class Engine:
         with self._changed:
             while self._copies < wanted:
                 if not self._changed.wait(PATIENCE) or not self._reader.is_alive():
-                    raise EngineFailed(
+                    raise EngineError(
                         f"{self.name}: {wanted - self._copies} copies of {stanzas} are missing"
                     )
         if self._copies > wanted:
-            raise EngineFailed(f"{self.name}: {self._copies - wanted} copies too many")
+            raise EngineError(f"{self.name}: {self._copies - wanted} copies too many")
         return time.perf_counter() - start, cpu_seconds(self.pid) - cpu
 
     def stop(self) -> None:
@@ -150,16 +150,14 @@ def pieces(stanzas: Iterable[bytes]) -> list[bytes]:
 
 
 def compile_ceiling(folder: Path) -> Path:
-    """Compile ceiling.c. Raises EngineFailed with what to install."""
+    """Compile ceiling.c. Raises EngineError with what to install."""
     program = folder / "ceiling"
     source = Path(__file__).with_name("ceiling.c")
     command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source)]
     try:
-        done = subprocess.run(
-            [*command, "-lexpat"], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*command, "-lexpat"], capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise EngineFailed("no C compiler: apt-get install gcc libexpat1-dev") from None
+        raise EngineError("no C compiler: apt-get install gcc libexpat1-dev") from None
     if done.returncode:
-        raise EngineFailed(f"apt-get install libexpat1-dev? {done.stderr.strip()}")
+        raise EngineError(f"apt-get install libexpat1-dev? {done.stderr.strip()}")
     return program

@@ -213,8 +213,11 @@ def _show(kind: str, shape: str, sides: list[Side], report: Report) -> None:
          "server", "component", "redis", "generator", "gen. core"],
         rows,
     )  # fmt: skip
-    print("  (ratio: of the first side's deliveries/s in the same round; CPU ratio: first side's CPU"
-        " per\n  delivery by this one's; server..generator: CPU seconds per 1,000 deliveries)", flush=True)
+    print(
+        "  (ratio: of the first side's deliveries/s in the same round; CPU ratio: first side's CPU"
+        " per\n  delivery by this one's; server..generator: CPU seconds per 1,000 deliveries)",
+        flush=True,
+    )
 
 
 def _work(one: Round) -> float:

@@ -120,7 +120,9 @@ class Report:
         for key, value in self.results.items():
             old = before["results"].get(key)
             if old and key.endswith("ratio"):
-                rows.append([key, f"{old:.3f}", f"{value:.3f}", f"{(value / old - 1) * 100:+.0f} %"])
+                rows.append(
+                    [key, f"{old:.3f}", f"{value:.3f}", f"{(value / old - 1) * 100:+.0f} %"]
+                )
         if rows:
             table(
                 f"Against the last run ({before['date']}, load {before['load_before']:.1f})",

@@ -31,7 +31,7 @@ def channels_of(number: int, per_user: int = CHANNELS_PER_USER, total: int = CHA
 
 
 def message(
-    to: str, sender: str, number: int, core: int = 1, extra: str = "", size: int = SIZE
+    to: str, sender: str, number: int, *, core: int = 1, extra: str = "", size: int = SIZE
 ) -> bytes:
     """Return a message of `size` bytes as a MIX channel sends it, `extra` not counted."""
     head = (
@@ -48,7 +48,9 @@ def message(
     room = size - len(head) - len("<body>") - len(tail)
     text = (body * (room // len(body) + 1))[: max(room, 0)]
     # A cut must not go through an entity.
-    text = text[: text.rfind("&")] + "x" * (len(text) - text.rfind("&")) if "&" in text[-5:] else text
+    text = (
+        text[: text.rfind("&")] + "x" * (len(text) - text.rfind("&")) if "&" in text[-5:] else text
+    )
     return f"{head}<body>{text}{extra}{tail}".encode()
 
 
@@ -57,4 +59,4 @@ def stanzas(count: int, *, core: int = 1, users: int = USERS, seed: int = 1) -> 
     chance = random.Random(seed)  # noqa: S311 - the same order each time
     for number in range(count):
         who = chance.randrange(users)
-        yield message(user(who), channel(chance.choice(channels_of(who))), number, core)
+        yield message(user(who), channel(chance.choice(channels_of(who))), number, core=core)

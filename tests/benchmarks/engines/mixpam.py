@@ -88,6 +88,4 @@ async def _main(port: int, devices: int, speaks: Speaks) -> None:
 
 if __name__ == "__main__":
     only_1 = sys.argv[3:] == ["core1"]
-    uvloop.run(
-        _main(int(sys.argv[1]), int(sys.argv[2]), Speaks.CORE_1 if only_1 else Speaks.MIX)
-    )
+    uvloop.run(_main(int(sys.argv[1]), int(sys.argv[2]), Speaks.CORE_1 if only_1 else Speaks.MIX))

@@ -14,7 +14,9 @@ from benchmarks import traffic
 def _main(port: int, devices: int) -> None:
     # slixmpp makes its own loop from the policy's.
     asyncio.set_event_loop(asyncio.new_event_loop())
-    component = ComponentXMPP(traffic.COMPONENT, "secret", "127.0.0.1", port)
+    component = ComponentXMPP(  # type: ignore[no-untyped-call] # slixmpp says no types here
+        traffic.COMPONENT, "secret", "127.0.0.1", port
+    )
 
     def fan_out(message: Message) -> None:
         bare = message["to"].bare

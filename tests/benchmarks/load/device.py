@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness import caps, ns
 from harness.loopback import Place
 
-from benchmarks.load.wire import Refused, Wire, connect, open_stream
+from benchmarks.load.wire import RefusedError, Wire, connect, open_stream
 
 _PASSWORD = "pw-of-a-benchmark"
 _numbers = itertools.count(1)
@@ -59,9 +59,8 @@ async def login(place: Place, name: str, resource: str, features: tuple[str, ...
             node = _NODE.search(text)
             if id_ and sender:
                 info = caps.info(features, node=node[1].decode() if node else "")
-                wire.write(
-                    f"<iq type='result' id='{id_[1].decode()}' to='{sender[1].decode()}'>{info}</iq>"
-                )
+                to = sender[1].decode()
+                wire.write(f"<iq type='result' id='{id_[1].decode()}' to='{to}'>{info}</iq>")
 
     wire = await connect(place.ip, 5222, answer_disco)
     await wire.ask(open_stream(place.domain, ns.CLIENT), rb"</stream:features>")
@@ -113,4 +112,4 @@ async def _set(device: Device, to: str, inner: str) -> None:
         rb"<iq(?=[^>]*\bid=['\"]" + id_.encode() + rb"['\"])[^>]*>",
     )
     if b"result" not in match[0]:
-        raise Refused(f"{inner[:80]}: {match[0]!r}")
+        raise RefusedError(f"{inner[:80]}: {match[0]!r}")

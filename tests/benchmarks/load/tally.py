@@ -16,7 +16,7 @@ PADDING = "x" * 300
 """Text that brings a message to the size of a talkative one (some 600 bytes)."""
 
 
-class Lost(RuntimeError):
+class LostError(RuntimeError):
     """Messages did not arrive, or arrived twice."""
 
 
@@ -82,7 +82,7 @@ class Tally:
                 del left[token]
                 self._complete(token)
             elif int(token) > self._primed:
-                self._fail(Lost(f"message {token!r} came too often"))
+                self._fail(LostError(f"message {token!r} came too often"))
 
     def _complete(self, token: bytes) -> None:
         now = time.perf_counter()
@@ -96,7 +96,7 @@ class Tally:
         elif not self._left and self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
-    def _fail(self, error: Lost) -> None:
+    def _fail(self, error: LostError) -> None:
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(error)
 
@@ -110,7 +110,7 @@ class Tally:
     async def prime(self) -> None:
         """Send messages until one has reached every device: all is ready.
 
-        Raises Lost when none does.
+        Raises LostError when none does.
         """
         for _ in range(15):
             self._primed = self._number + 1
@@ -127,12 +127,12 @@ class Tally:
                 self._sent.clear()
                 return
         missing = [counter.count for counter in self._counters]
-        raise Lost(f"no message reached all devices; counts {min(missing)}..{max(missing)}")
+        raise LostError(f"no message reached all devices; counts {min(missing)}..{max(missing)}")
 
     async def run(self, seconds: float, window: int) -> Phase:
         """Keep `window` messages under way for `seconds`, then wait for the last.
 
-        Raises Lost when a device missed one.
+        Raises LostError when a device missed one.
         """
         phase = self._phase = Phase()
         before = [counter.count for counter in self._counters]
@@ -144,9 +144,9 @@ class Tally:
         try:
             await asyncio.wait_for(self._drained, seconds + 60)
         except TimeoutError:
-            raise Lost(f"{len(self._left)} messages did not reach all devices") from None
+            raise LostError(f"{len(self._left)} messages did not reach all devices") from None
         phase.seconds = self._last - start
         for counter, was in zip(self._counters, before, strict=True):
             if counter.count - was != phase.messages:
-                raise Lost(f"a device got {counter.count - was} of {phase.messages} messages")
+                raise LostError(f"a device got {counter.count - was} of {phase.messages} messages")
         return phase

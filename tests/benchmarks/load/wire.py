@@ -11,7 +11,7 @@ PATIENCE = 60.0
 """Seconds to wait for any one answer during set-up."""
 
 
-class Refused(RuntimeError):
+class RefusedError(RuntimeError):
     """The server answered something else than what was waited for."""
 
 
@@ -39,7 +39,9 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Fail whoever still waits."""
         if self._found is not None and not self._found.done():
-            self._found.set_exception(Refused(f"connection lost: {error} {self._buffer[-300:]!r}"))
+            self._found.set_exception(
+                RefusedError(f"connection lost: {error} {self._buffer[-300:]!r}")
+            )
 
     def _look(self) -> None:
         if self._found is None or self._found.done() or self._wanted is None:
@@ -57,7 +59,7 @@ class Wire(asyncio.Protocol):
     async def ask(self, text: str | bytes, wanted: bytes) -> re.Match[bytes]:
         """Send `text` and wait for what matches `wanted`; what came before it is forgotten.
 
-        Raises Refused when it does not come.
+        Raises RefusedError when it does not come.
         """
         self._wanted = re.compile(wanted, re.DOTALL)
         self._found = asyncio.get_running_loop().create_future()
@@ -66,7 +68,7 @@ class Wire(asyncio.Protocol):
         try:
             return await asyncio.wait_for(self._found, PATIENCE)
         except TimeoutError:
-            raise Refused(
+            raise RefusedError(
                 f"no {wanted!r} after {text[:200]!r}, but {self._buffer[-600:]!r}"
             ) from None
 
