@@ -30,8 +30,8 @@ NAPS = 4
 SAMPLES = 150
 """Samples kept: five minutes."""
 
-TOTALS_AGE = 5.0
-"""Seconds for which sums over all users are good; making them walks the mirror."""
+TOTALS_SHARE = 0.01
+"""Share of its time the process may spend on sums over all users, which walk the mirror."""
 
 PING_EVERY = 3
 """Samples between two looks after Redis, so that its absence is seen without a write."""
@@ -76,10 +76,12 @@ class Sources:
     _totals: tuple[float, Totals] | None = None
 
     def totals(self) -> Totals:
-        """Give the sums over all users, at most a few seconds old."""
-        now = asyncio.get_running_loop().time()
-        if self._totals is None or now - self._totals[0] >= TOTALS_AGE:
-            self._totals = (now, totals(self.core))
+        """Give the sums over all users: fresh, or kept for as long as they were dear."""
+        began = perf_counter()
+        if self._totals is None or began >= self._totals[0]:
+            made = totals(self.core)
+            ended = perf_counter()
+            self._totals = (ended + (ended - began) / TOTALS_SHARE, made)
         return self._totals[1]
 
     async def sample(self) -> None:
