@@ -1,7 +1,7 @@
 """Which devices speak MIX (XEP-0405 §5.1, XEP-0369 "Discovering Client MIX Capability").
 
-A presence's capabilities hash is looked up in a bounded cache; one not known yet is asked
-for once, whoever has it, and believed for others only if the answer gives the hash
+A presence's capabilities hash is looked up in a bounded cache; one not known yet is asked for
+from a few who have it, and believed for others only if the answer gives the hash
 again. A device without a hash, or with a false one, is asked itself and believed for
 itself only. No answer: not MIX.
 """
@@ -11,16 +11,31 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from component.core.context import Context
 from component.core.effects import DropCapability, PutCapability
 from component.core.mirror import Device, Row, Speaks
-from schemas import disco
+from schemas import codec, disco
 from schemas.disco import CapsKey
 from schemas.records import CapabilityRecord
 from schemas.stanza import Stanza
 
 NO_HASH = ""
+
+
+ASKED_AT_ONCE = 3
+"""Devices asked for one hash at the same time: one that is silent must not keep the
+others from what MIX clients get."""
+
+
+@dataclass(slots=True)
+class _Hash:
+    """A hash that nobody has vouched for yet: devices that were asked, and the rest."""
+
+    key: CapsKey
+    asked: list[Device] = field(default_factory=list)
+    rest: list[Device] = field(default_factory=list)
 
 
 class Capability:
@@ -30,8 +45,7 @@ class Capability:
         self._context = context
         self._learned = learned
         self._cache: OrderedDict[str, Speaks] = OrderedDict()
-        # Devices that wait for one hash's answer; the first of them has been asked.
-        self._waiting: dict[str, list[Device]] = {}
+        self._waiting: dict[str, _Hash] = {}
 
     def load(self, key: str, record: CapabilityRecord) -> None:
         """Take over a verified hash from the store."""
@@ -53,15 +67,24 @@ class Capability:
         elif name in self._cache:
             self._cache.move_to_end(name)
             self._settle(row, device, self._cache[name])
-        elif name in self._waiting:
-            self._waiting[name].append(device)
         else:
-            self._waiting[name] = [device]
-            self._ask(device, key)
+            self._waiting.setdefault(name, _Hash(key)).rest.append(device)
+            self._ask_some(name)
 
     def forget_waiting(self) -> None:
         """Let go of what was asked: the link is gone."""
         self._waiting.clear()
+
+    def _ask_some(self, name: str) -> None:
+        """Ask as many of a hash's devices as may be asked at the same time."""
+        unknown = self._waiting[name]
+        while unknown.rest and len(unknown.asked) < ASKED_AT_ONCE:
+            device = unknown.rest.pop(0)
+            if self._is_online(device):
+                unknown.asked.append(device)
+                self._ask(device, unknown.key)
+        if not unknown.asked:
+            del self._waiting[name]
 
     def _ask(self, device: Device, key: CapsKey | None) -> None:
         context = self._context
@@ -78,7 +101,7 @@ class Capability:
         late_key = (device.jid, context.own, request.get("id", ""))
 
         def answer(reply: Stanza | None) -> None:
-            if reply is None:
+            if reply is None and key == disco.caps_keys(codec.read(device.presence)):
                 context.expect(late_key, context.limits.late_window, late_answer)
             self._answered(device, key, reply)
 
@@ -96,20 +119,22 @@ class Capability:
         if key is None:
             self._settle_if_online(device, device.caps or NO_HASH, speaks)
             return
-        waiting = [other for other in self._waiting.pop(key.cache_key, []) if other is not device]
-        self._settle_if_online(device, key.cache_key, speaks)
+        name = key.cache_key
+        unknown = self._waiting.get(name)
+        if unknown is not None and device in unknown.asked:
+            unknown.asked.remove(device)
+        self._settle_if_online(device, name, speaks)
         if query is not None and disco.matches(key, query):
-            self._remember(key.cache_key, speaks)
-            for other in waiting:
-                self._settle_if_online(other, key.cache_key, speaks)
+            self._remember(name, speaks)
+            waiting = self._waiting.pop(name, None)
+            for other in [] if waiting is None else waiting.asked + waiting.rest:
+                self._settle_if_online(other, name, speaks)
             return
         if query is not None:
             self._context.count("capability", "false-hash")
         # This answer is good for one device only; the next one is asked in its turn.
-        online = [other for other in waiting if self._is_online(other)]
-        if online:
-            self._waiting[key.cache_key] = online
-            self._ask(online[0], key)
+        if unknown is not None:
+            self._ask_some(name)
 
     def _remember(self, name: str, speaks: Speaks) -> None:
         changes: list[PutCapability | DropCapability] = [

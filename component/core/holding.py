@@ -16,6 +16,9 @@ from component.core.effects import Copy, Send
 from component.core.mirror import Row
 from component.framing import Frame
 from schemas import codec
+from schemas.namespaces import STANZA_ID
+
+_STANZA_ID = f"{{{STANZA_ID}}}stanza-id"
 
 
 class Holding:
@@ -97,24 +100,20 @@ class Holding:
 
     def _is_returned(self, frame: Frame) -> bool:
         return (
-            frame.get(b"type") == b"groupchat"
+            frame.type == b"groupchat"
             and frame.get(b"id") == self._returning[0]
-            and frame.get(b"from").partition(b"/")[0] == self._channel
+            and frame.sender.partition(b"/")[0] == self._channel
         )
 
     def _needs_archive(self, frame: Frame) -> bool:
-        if frame.name != b"message" or frame.get(b"type") != b"groupchat":
+        """Tell whether a message has not been archived; the tap has removed forged ids."""
+        if frame.name != b"message" or frame.type != b"groupchat":
             return False
         if not self._context.taps.get(self._row.jid.domain, False):
             return False
-        return codec.escape(str(self._row.jid)).encode() not in _stanza_ids(frame.data)
-
-
-def _stanza_ids(data: bytes) -> set[bytes]:
-    """Give who has put a `<stanza-id/>` into a stanza; the tap has removed forged ones."""
-    found, position = set(), data.find(b"<stanza-id")
-    while position >= 0:
-        end = data.find(b">", position)
-        found.add(Frame(data[position : end + 1]).get(b"by"))
-        position = data.find(b"<stanza-id", position + 1)
-    return found
+        try:
+            message = codec.read(frame.data)
+        except codec.MalformedStanza:
+            return False
+        user = str(self._row.jid)
+        return all(each.get("by") != user for each in message.iterfind(_STANZA_ID))

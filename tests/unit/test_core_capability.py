@@ -7,6 +7,8 @@ import pytest
 from driver import ANNA, BEN, CORE_0, CORE_1, COVEN, DISCO, LAPTOP, OWN, PHONE, Play
 from scenes import comes_online, in_the_coven, tap_is_up
 
+from component.core.capability import ASKED_AT_ONCE
+
 
 def sha_1(features: tuple[str, ...]) -> str:
     """Give the XEP-0115 hash of a client/pc without a name."""
@@ -90,15 +92,29 @@ def test_a_hash_once_verified_is_not_asked_for_again_by_nobody(play: Play) -> No
 
 @pytest.mark.req("C1")
 def test_devices_of_one_hash_wait_for_one_answer(play: Play) -> None:
-    play.says(presence())
-    play.says(presence(LAPTOP))
-    play.says(presence(f"{BEN}/x"))
-    id_ = is_asked(play)
+    few = [f"{BEN}/{number}" for number in range(ASKED_AT_ONCE)]
+    for device in (*few, PHONE, LAPTOP):
+        play.says(presence(device))
+    asked = {device: is_asked(play, device) for device in few}
     play.silence()
-    answers(play, id_)
+    # One that is silent keeps nobody waiting.
+    answers(play, asked[few[1]], few[1])
     is_shown(play)
     is_shown(play, LAPTOP)
     is_mix(play, PHONE, LAPTOP)
+
+
+@pytest.mark.req("C3")
+@pytest.mark.abuse(16)
+def test_the_next_devices_are_asked_when_the_first_have_lied(play: Play) -> None:
+    few = [f"{BEN}/{number}" for number in range(ASKED_AT_ONCE)]
+    for device in (*few, PHONE):
+        play.says(presence(device))
+    for device in few:
+        answers(play, is_asked(play, device), device, "urn:example:lie")
+    answers(play, is_asked(play))
+    is_shown(play)
+    is_mix(play, PHONE)
 
 
 @pytest.mark.req("C2")
@@ -158,16 +174,18 @@ def test_a_device_that_does_not_answer_does_not_speak_mix(play: Play, answer: st
     play.says(presence())
     play.says(presence(LAPTOP))
     id_ = is_asked(play)
+    other = is_asked(play, LAPTOP)
     if answer == "silence":
-        play.waits(31)
+        play.waits(29)
+        answers(play, other, LAPTOP, "urn:example:lie")
+        play.waits(2)
     else:
         type_ = "error" if answer == "error" else "result"
         play.says(f"<iq type='{type_}' from='{PHONE}' to='{OWN}' id='{id_}'/>")
-    other = is_asked(play, LAPTOP)
-    is_mix(play)
-    answers(play, other, LAPTOP)
-    is_shown(play, LAPTOP)
-    is_mix(play, LAPTOP)
+        is_mix(play)
+        answers(play, other, LAPTOP)
+        is_shown(play, LAPTOP)
+    is_mix(play, *([] if answer == "silence" else [LAPTOP]))
     assert play.counts["capability", "no-answer"] == 1
 
 
