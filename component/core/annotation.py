@@ -52,6 +52,9 @@ def _annotate_item(row: Row, found: re.Match[bytes]) -> bytes:
         elif name == b"subscription":
             removed = (single or double) == b"remove"
     membership = row.channels.get(channel)
+    if membership is None and (not channel.isascii() or channel != channel.lower()):
+        spelling = _canonical(channel.decode())
+        membership = row.channels.get(str(spelling).encode())
     if membership is None or removed:
         return found[0]
     participant_id = codec.escape(membership.participant_id).encode()

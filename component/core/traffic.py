@@ -27,6 +27,9 @@ class Traffic:
         Raises Refusal (service-unavailable) for a message from a channel that the user is
         not in; nobody learns from it whether the account exists.
         """
+        if stanza.type == "error":
+            self._context.drop("channel-error")
+            return
         row = self._context.mirror.find(stanza.to)
         if row is not None:
             for channel in self._channels(stanza):

@@ -82,7 +82,6 @@ def test_errors_answers_and_nonsense_get_no_answer(play: Play, stanza: str) -> N
     assert play.members() == {COVEN: "123"}
 
 
-@pytest.mark.xfail(strict=True, reason="an error of a joined channel is copied to devices")
 def test_an_error_of_a_joined_channel_is_nobodys(play: Play) -> None:
     play.says(f"<message type='error' from='{COVEN}' to='{ANNA}'>{UNAVAILABLE}</message>")
     play.silence()
@@ -287,7 +286,6 @@ def _in_any_order(item: ET.Element) -> tuple[object, ...]:
 
 @pytest.mark.req("R2")
 @pytest.mark.abuse(9)
-@pytest.mark.xfail(strict=True, reason="the quick way knows canonical spellings only")
 def test_a_channel_in_another_spelling_is_annotated_too(play: Play) -> None:
     item = "<item jid='Coven@Mix.EXAMPLE.' subscription='from'>{}</item>"
     play.says(roster(MARK + item.format("")))
