@@ -133,6 +133,11 @@ class Play:
         assert _facts(got, wanted) == _facts(wanted, wanted), raw.decode()
         return got
 
+    @property
+    def has_written(self) -> bool:
+        """Tell whether something was written and not heard."""
+        return bool(self._written)
+
     def silence(self) -> None:
         """Check that nothing else was written."""
         assert not self._written, [data.decode() for data in self._written]

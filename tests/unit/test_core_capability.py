@@ -209,7 +209,7 @@ def test_a_device_that_stops_speaking_mix_is_hidden(play: Play) -> None:
     play.says(presence(content=other))
     id_ = is_asked(play, node="http://client.example#other=")
     # Until it is known better, it is as it was.
-    while play._written:
+    while play.has_written:
         play.hears(f"<presence from='{PHONE}' to='{COVEN}'>*</presence>")
     answers(play, id_, PHONE, "nothing")
     play.hears(f"<presence type='unavailable' from='{PHONE}' to='{COVEN}'/>")
