@@ -172,7 +172,7 @@ class Stream(asyncio.Protocol):
                 self._state = State.UP
                 self.was_up = True
                 self._lanes.up(self._write)
-            elif frame.get(b"id") != _PING_ID:
+            elif not _is_pong(frame):
                 frames.append(frame)
         if frames and self._state is State.UP:
             self._lanes.receive(frames)
@@ -199,6 +199,15 @@ class Stream(asyncio.Protocol):
 
 
 _PING_ID = b"mixpam-keepalive"
+
+
+def _is_pong(frame: Frame) -> bool:
+    """Tell the answer to our ping from a stanza that merely has its id."""
+    return (
+        frame.get(b"id") == _PING_ID
+        and frame.name == b"iq"
+        and frame.get(b"type") in {b"result", b"error"}
+    )
 
 
 def _condition(data: bytes) -> str:
