@@ -84,15 +84,17 @@ class _Session:
 
     async def _log_in(self, offered: ET.Element) -> None:
         login = self._login
-        secure = False
-        if offered.find(f"{{{_TLS}}}starttls") is not None:
+        secure, loopback = False, _is_loopback(login.host)
+        tls = offered.find(f"{{{_TLS}}}starttls")
+        # On this very machine nobody listens, and a server may have no certificate yet.
+        if tls is not None and not (loopback and tls.find(f"{{{_TLS}}}required") is None):
             self._writer.write(f"<starttls xmlns='{_TLS}'/>".encode())
             if (await self._next()).tag != f"{{{_TLS}}}proceed":
                 raise LoginFailed("the server offers TLS and refuses it")
             await self._writer.start_tls(_tls(login.host), server_hostname=login.user.domain)
             offered = await self._open()
             secure = True
-        if not (secure or _is_loopback(login.host)):
+        if not (secure or loopback):
             raise LoginFailed("the server offers no TLS, and the password shall not go open")
         mechanisms = {each.text for each in offered.iter(f"{{{_SASL}}}mechanism")}
         if "PLAIN" not in mechanisms:

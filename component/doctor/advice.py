@@ -26,7 +26,8 @@ def handshake(reason: str, component: str) -> Result:
                 "handshake",
                 Level.WRONG,
                 "the server says that our secret is wrong",
-                "MIXPAM_SECRET and the server's must be the same.",
+                "MIXPAM_SECRET and the server's must be the same. ejabberd says this also if it has"
+                " no component of that name: see MIXPAM_COMPONENT_JID.",
                 prosody=f'Component "{component}"\n    component_secret = "…"',
                 ejabberd=f'hosts:\n  {component}:\n    password: "…"',
             )
@@ -35,7 +36,8 @@ def handshake(reason: str, component: str) -> Result:
                 "handshake",
                 Level.WRONG,
                 f"the server has no component {component}",
-                "MIXPAM_COMPONENT_JID must be the name that the server's configuration has.",
+                "MIXPAM_COMPONENT_JID must be the name that the server's configuration has, and"
+                " MIXPAM_SERVER_PORT the port for components.",
                 prosody=f'Component "{component}"\n    component_secret = "…"',
                 ejabberd=f'hosts:\n  {component}:\n    password: "…"',
             )
