@@ -91,6 +91,20 @@ _ALL = (
         " MIXPAM_REDIS_PREFIX.",
     ),
     Event(
+        "membership-gone",
+        "info",
+        "A channel is no longer in the user's roster; it went while no component was there.",
+        ("user", "channel"),
+    ),
+    Event(
+        "audit-stopped",
+        "error",
+        "Many rosters seem to have lost their channels at once; no more is taken for left.",
+        ("users",),
+        "See whether the server's roster storage works; then restart the component, or run"
+        " `mixpam reconcile` if the rosters are right.",
+    ),
+    Event(
         "journal-recovered",
         "info",
         "A join or leave that was cut off half-way is finished or undone.",

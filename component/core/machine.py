@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from component import __version__
 from component.core.annotation import annotate_tree, annotated
+from component.core.audit import Audit
 from component.core.capability import Capability
 from component.core.commands import Commands
 from component.core.context import Context, Limits
@@ -64,6 +65,7 @@ class Core:
         )
         self._preferences = Preferences(self.context, self._rosters, self._presence)
         self._departures = Departures(self.context, self._memberships, self._preferences)
+        self._audit = Audit(self.context, self._memberships, self._departures)
         self._traffic = Traffic(self.context)
         self._identity = Identity(
             self.context,
@@ -166,6 +168,7 @@ class Core:
         self.context.taps.clear()
         self._capability.forget_waiting()
         self._services.forget_asked()
+        self._audit.link_lost()
         self._participants.link_lost()
         self._presence.link_lost()
         self._memberships.link_lost()
@@ -267,6 +270,7 @@ class Core:
             self._hello(sender.domain, event)
         elif isinstance(event, tap.Replayed):
             self._presence.correct(sender.domain)
+            self._audit.begin(sender.domain)
             self.context.report("ready", domain=sender.domain)
         elif isinstance(event, tap.UserRemoved):
             self._departures.account_removed(_own_user(sender.domain, event.jid))

@@ -114,7 +114,8 @@ class Memberships:
         op = Op(request.kind, request.user, request.channel, request.core, joined, request)
         self._start(op)
         if request.kind == "join":
-            self._services.check(request.channel.domain, lambda verdict: self._checked(op, verdict))
+            domain = request.channel.domain
+            self._services.check(domain, op.user, lambda verdict: self._checked(op, verdict))
         elif joined:
             self._journal_then_ask(op)
         else:
@@ -270,7 +271,9 @@ class Memberships:
             if done:
                 # Known from here on, so that the roster push is annotated; what the channel
                 # sends goes on waiting until the result is out.
+                before = self._context.mirror.membership(op.user, op.channel)
                 self.load(op.user, record)
+                self._presence.shared_anew(op.user, op.channel, before)
                 self._write_roster(op, shares=record.shares_presence)
             else:
                 self._take_back(op)

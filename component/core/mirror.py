@@ -196,6 +196,8 @@ class Mirror:
     def __init__(self) -> None:
         self.rows: dict[bytes, Row] = {}
         self.services: set[str] = set()
+        # Domains that are being asked whether they are MIX services.
+        self.asked_domains: set[str] = set()
 
     def find(self, user: Jid) -> Row | None:
         """Look a user up by bare JID."""

@@ -54,6 +54,8 @@ class Outgoing:
             return None  # the refusal of what a stranger sent
         if frame.name == b"message":
             return "message-as-user"
+        if frame.name == b"iq" and to.local is None and to.domain in self._mirror.asked_domains:
+            return None
         row = self._mirror.find(sender.bare)
         return None if row is not None and _knows(row, to.bare) else "not-a-channel-of-the-user"
 

@@ -82,6 +82,18 @@ class Presence:
         for resource in row.shown:
             self._unavailable(row.jid.with_resource(resource), membership.channel, None)
 
+    def shared_anew(self, user: Jid, channel: Jid, before: Membership | None) -> None:
+        """Follow a second join that changed whether presence is shared."""
+        row = self._context.mirror.find(user)
+        now = self._context.mirror.membership(user, channel)
+        if before is None or now is None or row is None:
+            return
+        if now.shares_presence and not before.shares_presence:
+            self.began(row, now)
+        elif before.shares_presence and not now.shares_presence:
+            self.ended(row, now)
+            self.tidy(row)
+
     def tidy(self, row: Row) -> None:
         """Forget what was shown when there is no channel left to correct."""
         if row.shown and not _sharing(row):

@@ -175,7 +175,7 @@ class Reconcile:
                 self._ask_more(round_)
 
         for domain in by_domain:
-            self._services.check(domain, partial(judged, domain))
+            self._services.check(domain, round_.user, partial(judged, domain))
         if not by_domain:
             self._ask_more(round_)
 

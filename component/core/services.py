@@ -3,7 +3,8 @@
 Naming a domain to the taps diverts its presence and its iq results from everybody on
 the server. So nobody's word is taken for it, least of all that of a user who asks to
 join `friend@big-provider.example`: a domain is asked first whether it is a MIX service
-(XEP-0369 §6.1), and a lying one harms only its own traffic.
+(XEP-0369 §6.1), and a lying one harms only its own traffic. It is asked in the name of the
+user who wants to join: the component's own domain need not be known to the world.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ Verdict = Callable[[Refusal | ET.Element | None], None]
 """Gets None if the domain is a MIX service, else why not: our refusal or its error."""
 
 
+ID_PREFIX = "mixpam:"
+"""How ids begin whose answers the tap hands over, whoever they are from (tap protocol T3)."""
+
+
 class Services:
     """Asks domains what they are, and keeps every tap's list complete."""
 
@@ -35,8 +40,8 @@ class Services:
         services = tap.Services(sorted(self._context.mirror.services), complete=True)
         self._tell(domain, services)
 
-    def check(self, domain: str, verdict: Verdict) -> None:
-        """Find out whether a domain is a MIX service, at once if that is known."""
+    def check(self, domain: str, user: Jid, verdict: Verdict) -> None:
+        """Find out for a user whether a domain is a MIX service, at once if that is known."""
         if domain in self._context.mirror.services:
             verdict(None)
             return
@@ -45,8 +50,15 @@ class Services:
         if len(waiting) > 1:
             return
         context = self._context
-        request = context.iq(
-            "get", context.own, Jid(None, domain, None), ET.Element(disco.QUERY_TAG)
+        context.mirror.asked_domains.add(domain)
+        request = stanzas.make(
+            stanzas.IQ,
+            "get",
+            user,
+            Jid(None, domain, None),
+            # By this the tap knows the answer for ours: the domain is not on its list yet.
+            f"{ID_PREFIX}{context.new_id()}",
+            ET.Element(disco.QUERY_TAG),
         )
         context.ask(
             request, context.limits.channel_timeout, lambda reply: self._answered(domain, reply)
@@ -55,8 +67,10 @@ class Services:
     def forget_asked(self) -> None:
         """Let go of what was asked: the link is gone."""
         self._asked.clear()
+        self._context.mirror.asked_domains.clear()
 
     def _answered(self, domain: str, reply: Stanza | None) -> None:
+        self._context.mirror.asked_domains.discard(domain)
         result = self._judge(domain, reply)
         if result is None:
             self._context.mirror.services.add(domain)

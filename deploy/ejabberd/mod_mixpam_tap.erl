@@ -350,7 +350,7 @@ in_roster({U, Host, _}, LPeer) ->
 sm_receive_packet(Pkt) when is_tuple(Pkt) ->
     {U, Host, R} = jid:tolower(xmpp:get_to(Pkt)),
     {_, Domain, _} = jid:tolower(xmpp:get_from(Pkt)),
-    case is_mix(Host, Domain) of
+    case is_mix(Host, Domain) orelse is_for_us(Pkt) of
         false -> Pkt;
         true when R /= <<>> -> copy_preference(Host, Pkt);
         true ->
@@ -360,6 +360,14 @@ sm_receive_packet(Pkt) when is_tuple(Pkt) ->
             end
     end;
 sm_receive_packet(Acc) -> Acc.
+
+%% The answer of a domain that is on no list yet to what the component asked it.
+is_for_us(Pkt) when element(1, Pkt) == iq ->
+    case xmpp:get_id(Pkt) of
+        <<"mixpam:", _/binary>> -> {_, _, R} = jid:tolower(xmpp:get_to(Pkt)), R == <<>>;
+        _ -> false
+    end;
+is_for_us(_) -> false.
 
 is_channel_stanza(Pkt) ->
     case {element(1, Pkt), xmpp:get_type(Pkt)} of
@@ -383,11 +391,24 @@ is_mix_child(El) ->
 
 %% Blocked (XEP-0191): dropped, for a bounce would reach the channel.
 divert(Host, Pkt) ->
-    case ejabberd_hooks:run_fold(privacy_check_packet, Host, allow,
-                                 [xmpp:get_to(Pkt), Pkt, in]) of
-        deny -> ok;
-        allow when element(1, Pkt) == message -> to_link(Host, archive(Host, without_id(Pkt)));
-        allow -> to_link(Host, Pkt)
+    case lists:any(fun(From) -> is_blocked(Host, xmpp:set_from(Pkt, From)) end, addresses(Pkt)) of
+        true -> ok;
+        false when element(1, Pkt) == message -> to_link(Host, archive(Host, without_id(Pkt)));
+        false -> to_link(Host, Pkt)
+    end.
+
+is_blocked(Host, Pkt) ->
+    deny == ejabberd_hooks:run_fold(privacy_check_packet, Host, allow,
+                                    [xmpp:get_to(Pkt), Pkt, in]).
+
+%% A participant's address is id#channel@...: who has blocked the channel has
+%% blocked that, too.
+addresses(Pkt) ->
+    From = xmpp:get_from(Pkt),
+    {U, Domain, _} = jid:tolower(From),
+    case binary:split(U, <<"#">>) of
+        [_, Channel] when Channel /= <<>> -> [From, jid:make(Channel, Domain)];
+        _ -> [From]
     end.
 
 %% mod_mam takes no groupchat, but honours preferences and hints for a chat

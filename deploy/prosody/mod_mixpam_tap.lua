@@ -79,10 +79,22 @@ local function is_channel_message(stanza)
 	end
 end
 
+-- A participant's address is `id#channel@…`: who has blocked the channel has blocked that, too. mod_blocklist
+-- knows only whole addresses, so it is asked with a presence of the channel, which our own hook below ends.
+local not_blocked = {};
+local function is_channel_blocked(event)
+	local node, host = jid.split(event.stanza.attr.from);
+	local channel = node and node:match("^[^#]*#(.+)$");
+	if not channel then return; end
+	local asked = st.presence({ from = channel.."@"..host, to = event.stanza.attr.to });
+	return module:fire_event("presence/bare", { origin = event.origin, stanza = asked, mixpam_asks = true }) ~= not_blocked;
+end
+
 -- 10: after mod_blocklist (100), before mod_mam (0), which stores a forged <stanza-id/> as it came.
 module:hook("message/bare", function (event)
 	local stanza, to = event.stanza, event.stanza.attr.to;
 	if not in_mix_domain(stanza.attr.from) or not is_channel_message(stanza) then return; end
+	if is_channel_blocked(event) then return true; end
 	event.mixpam = true;
 	if not stanza:get_child("stanza-id", SID) then return; end
 	event.stanza = st.clone(stanza):maptags(function (tag)
@@ -118,7 +130,9 @@ end, -0.25);
 -- 10: after mod_blocklist (100), before mod_presence (0).
 module:hook("presence/bare", function (event)
 	local attr = event.stanza.attr;
+	if event.mixpam_asks then return not_blocked; end
 	if not attr.to or not in_mix_domain(attr.from) or (attr.type or ""):find("subscribe") then return; end
+	if is_channel_blocked(event) then return true; end
 	return account_exists(attr.to) and divert(event.stanza) or nil;
 end, 10);
 -- 150: before anybody decorates it. No `to` is what a broadcast has; mod_presence makes one at a session's end.
@@ -144,7 +158,8 @@ module:hook("iq/bare", function (event)
 	local stanza, attr = event.stanza, event.stanza.attr;
 	if not attr.to then return; end
 	if is_pam_request(stanza) then return event.origin.send(st.error_reply(stanza, "auth", "forbidden")) or true; end
-	if attr.type ~= "result" and attr.type ~= "error" or not in_mix_domain(attr.from) then return; end
+	if attr.type ~= "result" and attr.type ~= "error" then return; end
+	if not in_mix_domain(attr.from) and (attr.id or ""):sub(1, 7) ~= "mixpam:" then return; end
 	return account_exists(attr.to) and divert(stanza) or nil;
 end, 10);
 module:hook("iq/self", function (event)
