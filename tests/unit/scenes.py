@@ -37,12 +37,14 @@ def comes_online(play: Play, device: str = PHONE, *features: str) -> None:
     answers_disco(play, device, query.get("id", ""), *(features or (CORE_1,)))
 
 
-def answers_disco(play: Play, device: str, id_: str, *features: str, node: str = "") -> None:
+def answers_disco(
+    play: Play, device: str, id_: str, *features: str, node: str = "", to: str = OWN
+) -> None:
     """Answer a disco#info request as a device, or as a service."""
     listed = "".join(f"<feature var='{feature}'/>" for feature in features)
     at = f" node='{node}'" if node else ""
     play.says(
-        f"<iq type='result' from='{device}' to='{OWN}' id='{id_}'>"
+        f"<iq type='result' from='{device}' to='{to}' id='{id_}'>"
         f"<query xmlns='{DISCO}'{at}>{listed}</query></iq>"
     )
 
@@ -80,12 +82,23 @@ def client_leave(
     )
 
 
+def service_question(play: Play, domain: str = MIX, user: str = ANNA) -> str:
+    """Hear a service being asked what it is, in a user's name; give the id.
+
+    The tap knows by the id that the answer is not the user's client's.
+    """
+    query = play.hears(
+        f"<iq type='get' from='{user}' to='{domain}' id='*'><query xmlns='{DISCO}'/></iq>"
+    )
+    id_ = query.get("id", "")
+    assert id_.startswith("mixpam:")
+    return id_
+
+
 def service_is_asked(play: Play, domain: str = MIX, *features: str) -> None:
     """Let a service answer what it is, and the tap learn of it."""
-    query = play.hears(
-        f"<iq type='get' from='{OWN}' to='{domain}' id='*'><query xmlns='{DISCO}'/></iq>"
-    )
-    answers_disco(play, domain, query.get("id", ""), *(features or (CORE_1,)))
+    id_ = service_question(play, domain)
+    answers_disco(play, domain, id_, *(features or (CORE_1,)), to=ANNA)
     if not features:
         play.hears(
             f"<message from='{OWN}' to='{SERVER}'><services xmlns='mixpam:tap:1'>"

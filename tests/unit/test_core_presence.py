@@ -41,6 +41,17 @@ def replayed(play: Play) -> None:
     play.says(f"<message from='{SERVER}' to='{OWN}'><replayed xmlns='mixpam:tap:1'/></message>")
 
 
+def audited(play: Play) -> None:
+    """Let the component find the coven in the roster."""
+    request = play.hears(
+        f"<iq type='get' from='{OWN}' to='{ANNA}' id='*'><query xmlns='jabber:iq:roster'/></iq>"
+    )
+    play.says(
+        f"<iq type='result' from='{ANNA}' to='{OWN}' id='{request.get('id')}'>"
+        f"<query xmlns='jabber:iq:roster'><item jid='{COVEN}' subscription='from'/></query></iq>"
+    )
+
+
 # -- devices, towards channels ---------------------------------------------------------------
 
 
@@ -178,6 +189,7 @@ def test_a_device_that_vanished_meanwhile_is_taken_back(play: Play, end: str) ->
     play.silence()
     replayed(play)
     play.hears(shown(type_="unavailable"))
+    audited(play)
     play.silence()
     assert not play.stored.shown
 
@@ -188,6 +200,7 @@ def test_a_device_that_is_still_there_is_not_shown_again(play: Play) -> None:
     tap_is_up(play, services=MIX)
     comes_online(play)
     replayed(play)
+    audited(play)
     play.silence()
 
 
@@ -204,6 +217,7 @@ def test_a_device_that_changed_meanwhile_is_shown_as_it_is(play: Play) -> None:
     )
     play.hears(shown(content=AWAY))
     replayed(play)
+    audited(play)
     play.silence()
 
 

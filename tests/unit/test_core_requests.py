@@ -29,6 +29,7 @@ from scenes import (
     refused,
     roster_is_set,
     service_is_asked,
+    service_question,
     tap_is_up,
 )
 
@@ -38,13 +39,6 @@ def play() -> Play:
     made = Play()
     tap_is_up(made)
     return made
-
-
-def is_asked(play: Play) -> str:
-    return play.hears(
-        f"<iq type='get' from='{OWN}' to='{MIX}' id='*'>"
-        f"<query xmlns='http://jabber.org/protocol/disco#info'/></iq>"
-    ).get("id", "")
 
 
 JOIN = f"<join xmlns='{CORE_1}'/>"
@@ -153,7 +147,7 @@ def test_requests_under_way_are_limited(kind: str) -> None:
     for number in range(4):
         channel = f"c{number if kind == 'different' else ''}@{MIX}"
         play.says(client_join(channel, id_=f"j{number}"))
-    is_asked(play)
+    service_question(play)
     text = "too many joins and leaves at the same time"
     play.hears(refused("resource-constraint", "wait", text, id_="j3"))
     play.silence()
@@ -206,9 +200,9 @@ def test_one_that_waited_is_refused_when_its_turn_breaks_the_limit() -> None:
 def test_a_domain_is_asked_once_whether_it_is_a_service(play: Play, feature: str) -> None:
     play.says(client_join())
     play.says(client_join(f"other@{MIX}", id_="j2"))
-    id_ = is_asked(play)
+    id_ = service_question(play)
     play.silence()
-    answers_disco(play, MIX, id_, "x", feature)
+    answers_disco(play, MIX, id_, "x", feature, to=ANNA)
     play.hears(
         f"<message from='{OWN}' to='example.org'>"
         f"<services xmlns='mixpam:tap:1'><service jid='{MIX}'/></services></message>"
@@ -226,7 +220,7 @@ def test_a_domain_that_is_no_service_is_refused_and_the_tap_hears_nothing(play: 
     play.hears(refused("item-not-found", "cancel", f"{MIX} is no MIX service"))
     play.silence()
     play.says(client_join())
-    play.says(f"<iq type='result' from='{MIX}' to='{OWN}' id='{is_asked(play)}'/>")
+    play.says(f"<iq type='result' from='{MIX}' to='{ANNA}' id='{service_question(play)}'/>")
     play.hears(refused("item-not-found", "cancel", f"{MIX} is no MIX service"))
     play.silence()
     assert not play.stored.journal
@@ -235,14 +229,14 @@ def test_a_domain_that_is_no_service_is_refused_and_the_tap_hears_nothing(play: 
 def test_the_error_of_a_domain_is_passed_on(play: Play) -> None:
     play.says(client_join())
     why = error("remote-server-not-found", "cancel", "no such host")
-    play.says(f"<iq type='error' from='{MIX}' to='{OWN}' id='{is_asked(play)}'>{why}</iq>")
+    play.says(f"<iq type='error' from='{MIX}' to='{ANNA}' id='{service_question(play)}'>{why}</iq>")
     play.hears(f"<iq type='error' from='{ANNA}' to='{PHONE}' id='j1'>{why}</iq>")
     play.silence()
 
 
 def test_a_domain_that_does_not_answer_is_told_of(play: Play) -> None:
     play.says(client_join())
-    is_asked(play)
+    service_question(play)
     play.waits(31)
     play.hears(refused("remote-server-timeout", "wait", f"{MIX} did not answer"))
     play.silence()

@@ -1,0 +1,182 @@
+"""Memberships that ended while no component was connected: found in the rosters."""
+
+import pytest
+from driver import ANNA, COVEN, OWN, PHONE, SERVER, Play, Stored
+from scenes import (
+    asked_to_join,
+    asked_to_leave,
+    channel_answers,
+    client_join,
+    comes_online,
+    error,
+    granted,
+    in_the_coven,
+    roster_is_set,
+    tap_is_up,
+)
+
+from component.core.audit import AT_ONCE, FEW
+from schemas.records import MembershipRecord
+
+MIX = "mix.example"
+
+
+def starts(users: int = 1) -> Play:
+    """Start with members from the store; the first of them is Anna."""
+    stored = Stored()
+    names = [ANNA, *(f"u{number}@{SERVER}" for number in range(1, users))]
+    for name in names:
+        stored.memberships[name, COVEN] = MembershipRecord(channel=COVEN, participant_id="123")
+    play = Play(stored)
+    tap_is_up(play, services=MIX)
+    return play
+
+
+def replayed(play: Play) -> None:
+    play.says(f"<message from='{SERVER}' to='{OWN}'><replayed xmlns='mixpam:tap:1'/></message>")
+
+
+def asked(play: Play, user: str = "*") -> tuple[str, str]:
+    """Hear a roster being asked for; give whose it is and the id."""
+    request = play.hears(
+        f"<iq type='get' from='{OWN}' to='{user}' id='*'><query xmlns='jabber:iq:roster'/></iq>"
+    )
+    return request.get("to", ""), request.get("id", "")
+
+
+def tells(play: Play, user: str, id_: str, items: str) -> None:
+    play.says(
+        f"<iq type='result' from='{user}' to='{OWN}' id='{id_}'>"
+        f"<query xmlns='jabber:iq:roster'>{items}</query></iq>"
+    )
+
+
+@pytest.mark.req("L6")
+def test_a_channel_removed_meanwhile_is_left() -> None:
+    play = starts()
+    replayed(play)
+    tells(play, *asked(play), "<item jid='ben@example.org' subscription='both'/>")
+    id_ = asked_to_leave(play)
+    assert not play.members()
+    play.says(channel_answers("", id_=id_))
+    roster_is_set(play, "remove")
+    play.silence()
+    assert not play.stored.journal
+    assert play.reported("membership-gone")
+
+
+def test_a_channel_that_is_there_stays() -> None:
+    play = starts()
+    replayed(play)
+    tells(play, *asked(play), f"<item jid='{COVEN}' subscription='none'/>")
+    play.silence()
+    assert play.members() == {COVEN: "123"}
+
+
+@pytest.mark.req("L5")
+@pytest.mark.abuse(29)
+def test_an_account_removed_meanwhile_leaves_everything() -> None:
+    play = starts()
+    replayed(play)
+    user, id_ = asked(play)
+    play.says(
+        f"<iq type='error' from='{user}' to='{OWN}' id='{id_}'>{error('item-not-found')}</iq>"
+    )
+    asked_to_leave(play)
+    assert not play.members()
+
+
+@pytest.mark.parametrize("answer", ["error", "silence", "nothing"])
+def test_a_roster_that_cannot_be_read_ends_nothing(answer: str) -> None:
+    play = starts()
+    replayed(play)
+    user, id_ = asked(play)
+    if answer == "silence":
+        play.waits(31)
+    elif answer == "nothing":
+        play.says(f"<iq type='result' from='{user}' to='{OWN}' id='{id_}'/>")
+    else:
+        why = error("internal-server-error", "wait")
+        play.says(f"<iq type='error' from='{user}' to='{OWN}' id='{id_}'>{why}</iq>")
+    play.silence()
+    assert play.members() == {COVEN: "123"}
+
+
+@pytest.mark.abuse(24)
+def test_rosters_that_are_all_empty_are_not_believed() -> None:
+    play = starts(users=60)
+    replayed(play)
+    for _ in range(FEW):
+        user, id_ = asked(play)
+        play.says(
+            f"<iq type='result' from='{user}' to='{OWN}' id='{id_}'>"
+            f"<query xmlns='jabber:iq:roster'/></iq>"
+        )
+    left = 0
+    while play.has_written and not play.reported("audit-stopped"):
+        request = play.hears("<iq type='*' from='*' to='*' id='*'>*</iq>")
+        if request.get("type") == "set":
+            left += 1
+        else:
+            tells(play, request.get("to", ""), request.get("id", ""), "")
+    assert play.reported("audit-stopped")
+    kept = sum(len(row.channels) for row in play.core.mirror.rows.values())
+    assert kept == 60 - FEW
+    assert left <= FEW
+
+
+def test_not_all_rosters_are_read_at_once_and_those_online_come_first() -> None:
+    play = starts(users=60)
+    device = f"u59@{SERVER}/x"
+    comes_online(play, device)
+    play.hears(f"<presence from='{device}' to='{COVEN}'/>")
+    replayed(play)
+    under_way = [asked(play) for _ in range(AT_ONCE)]
+    play.silence()
+    assert under_way[0][0] == f"u59@{SERVER}"
+    tells(play, *under_way[0], f"<item jid='{COVEN}'/>")
+    asked(play)
+    play.silence()
+
+
+@pytest.mark.abuse(25)
+def test_the_next_link_begins_anew() -> None:
+    play = starts(users=60)
+    replayed(play)
+    play.link_is_cut()
+    tap_is_up(play, services=MIX)
+    replayed(play)
+    for _ in range(AT_ONCE):
+        asked(play)
+    play.silence()
+
+
+@pytest.mark.req("J7", "R6")
+@pytest.mark.parametrize(("first", "second"), [("share", "not share"), ("not share", "share")])
+def test_joining_again_may_change_what_is_shared(first: str, second: str) -> None:
+    play = Play()
+    in_the_coven(play, PHONE)
+    states = {"share": "from", "not share": "none"}
+    now = "share"
+    for number, wanted in enumerate((first, second)):
+        id_ = f"again{number}"
+        play.says(client_join(id_=id_))
+        asked_to_join(play, id_=id_)
+        form = (
+            "<user-preference xmlns='urn:xmpp:mix:anon:0'><x xmlns='jabber:x:data'>"
+            f"<field var='Presence'><value>{wanted}</value></field></x></user-preference>"
+        )
+        play.says(channel_answers(granted(content=form), id_=id_))
+        heard = []
+        while play.has_written:
+            stanza = play.hears_anything()
+            heard.append((stanza.tag.partition("}")[2], stanza.get("type")))
+            if stanza.get("type") == "set":
+                (item,) = stanza.iter("{jabber:iq:roster}item")
+                assert item.get("subscription") == states[wanted]
+                play.says(f"<iq type='result' from='{ANNA}' to='{OWN}' id='{stanza.get('id')}'/>")
+        presence = [type_ for kind, type_ in heard if kind == "presence"]
+        changed = [None] if wanted == "share" else ["unavailable"]
+        assert presence == ([] if wanted == now else changed)
+        assert ("iq", "result") in heard
+        now = wanted
