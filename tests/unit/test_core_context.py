@@ -1,0 +1,75 @@
+"""The core's desk: deadlines that can be called off, and what cannot be written."""
+
+import xml.etree.ElementTree as ET
+
+import pytest
+from driver import OWN, Play
+
+from component.core.context import Context, Deadlines, Limits
+from component.core.effects import Report, Send
+from schemas import jid
+
+
+def test_deadlines_come_in_order_and_only_when_due() -> None:
+    deadlines, done = Deadlines(), []
+    for moment in (3.0, 1.0, 2.0, 1.0):
+        deadlines.at(moment, lambda moment=moment: done.append(moment))  # type: ignore[misc]
+    deadlines.run(0.5)
+    assert done == []
+    deadlines.run(2.0)
+    assert done == [1.0, 1.0, 2.0]
+    assert deadlines.next == 3.0
+
+
+def test_a_deadline_that_is_called_off_does_not_come() -> None:
+    deadlines, done = Deadlines(), []
+    first = deadlines.at(1.0, lambda: done.append(1))
+    deadlines.at(2.0, lambda: done.append(2))
+    deadlines.off(first)
+    assert deadlines.next == 2.0
+    deadlines.run(5.0)
+    assert done == [2]
+    assert deadlines.next is None
+
+
+def test_a_deadline_may_plan_and_call_off_others() -> None:
+    deadlines, done = Deadlines(), []
+    second = deadlines.at(2.0, lambda: done.append("never"))
+
+    def first() -> None:
+        deadlines.off(second)
+        deadlines.at(1.5, lambda: done.append("planned"))
+
+    deadlines.at(1.0, first)
+    deadlines.run(3.0)
+    assert done == ["planned"]
+
+
+@pytest.mark.abuse(8)
+def test_deadlines_called_off_do_not_pile_up() -> None:
+    deadlines = Deadlines()
+    deadlines.at(1.0, lambda: None)
+    for _ in range(50_000):
+        deadlines.off(deadlines.at(1_000.0, lambda: None))
+    assert len(deadlines._heap) + len(deadlines._off) < 5_000
+    assert deadlines.next == 1.0
+
+
+@pytest.mark.abuse(19)
+def test_what_cannot_be_written_is_reported_and_not_sent_in_part() -> None:
+    context = Context(jid.parse(OWN), frozenset(), Limits(), lambda: "id")
+    bad = ET.Element("{jabber:client}message")
+    bad.text = "\ufffe"
+    context.send(bad)
+    context.send(ET.Element("{jabber:client}message"))
+    report, sent = context.effects
+    assert isinstance(report, Report)
+    assert report.event == "stanza-unsendable"
+    assert sent == Send(b"<message/>")
+
+
+def test_without_anything_to_do_there_is_no_deadline() -> None:
+    play = Play()
+    assert play.core.next_deadline is None
+    play.waits(1_000)
+    play.silence()
