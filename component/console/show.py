@@ -131,9 +131,9 @@ def _table(
     if not rows:
         return
     if not console.is_terminal:
-        # For `cut` and `grep`: one line each, nothing left out.
+        # For `cut` and `grep`: one line each, nothing left out, and tabs that stay tabs.
         for row in rows:
-            console.print(Text("  " + "\t".join(row)), soft_wrap=True)
+            console.file.write("  " + "\t".join(row) + "\n")
         return
     table = Table(box=None, pad_edge=True, header_style="dim")
     for column in columns:

@@ -8,10 +8,11 @@ from harness import ns
 from harness.client import Account
 from harness.device import Device
 from harness.loopback import Block
+from harness.participants import tells
 from harness.stack import MixHost, Stack
 from harness.stanza import Stanza
 from harness.steps import leaves, memberships
-from operating import operated, tells
+from operating import operated
 
 COMMANDS = "http://jabber.org/protocol/commands"
 NODES = {

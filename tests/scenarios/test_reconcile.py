@@ -10,11 +10,12 @@ from harness import ns
 from harness.client import Account, RawClient, unregister
 from harness.fake import Script
 from harness.loopback import Block
+from harness.participants import refuses, tells
 from harness.stack import MixHost, Stack
 from harness.stanza import match
 from harness.steps import leaves, memberships
 from harness.stream import fresh
-from operating import operated, refuses, tells
+from operating import operated
 
 COMMANDS = "http://jabber.org/protocol/commands"
 

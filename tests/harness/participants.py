@@ -1,0 +1,31 @@
+"""Scripted channels that tell who is in them, or do not."""
+
+from harness import ns
+from harness.fake import Script, error, result
+from harness.stanza import Stanza
+
+
+def tells(channel: Script, *members: tuple[str, str | None], core: str = ns.CORE1) -> None:
+    """Have a channel tell its participants: pairs of id and JID, None for a hidden one."""
+    items = "".join(
+        f"<item id='{id_}'><participant xmlns='{core}'><nick>third</nick>"
+        + ("" if jid is None else f"<jid>{jid}</jid>")
+        + "</participant></item>"
+        for id_, jid in members
+    )
+
+    def answer(stanza: Stanza) -> str:
+        node = stanza.find(
+            f"{{{ns.PUBSUB}}}pubsub/{{{ns.PUBSUB}}}items[@node='{ns.NODES}participants']"
+        )
+        if node is None:
+            return error(stanza, "cancel", "feature-not-implemented")
+        inner = f"<items node='{ns.NODES}participants'>{items}</items>"
+        return result(stanza, f"<pubsub xmlns='{ns.PUBSUB}'>{inner}</pubsub>")
+
+    channel.other = answer
+
+
+def refuses(channel: Script, condition: str) -> None:
+    """Have a channel refuse whatever else it is asked."""
+    channel.other = lambda stanza: error(stanza, "auth", condition)
