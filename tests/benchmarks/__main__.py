@@ -35,16 +35,14 @@ def main() -> int:
     options = parser.parse_args()
     arguments = {k: v for k, v in vars(options).items() if k not in {"json", "benchmark"}}
     report = Report(options.benchmark, arguments, options.json)
-    status = 0
     try:
         importlib.import_module(f"benchmarks.{options.benchmark}").run(options, report)
     except Exception as error:  # noqa: BLE001 - said, shown, and the status tells
         traceback.print_exc()
-        print(f"\n{options.benchmark}: could not run: {error}", file=sys.stderr)
-        status = 1
+        report.missing(options.benchmark, error)
     if report.results:
         report.finish()
-    return status
+    return 1 if report.problems else 0
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -243,7 +244,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
-    """Run the benchmark on each server asked for. Raises what made a part impossible."""
+    """Run the benchmark on each server asked for, though another cannot run."""
     for kind in options.servers.split(","):
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_server(kind, options, report))
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_server(kind, options, report))
+        except Exception as error:  # noqa: BLE001 - said, shown, and the status tells
+            traceback.print_exc()
+            report.missing(f"path on {kind}", error)

@@ -5,6 +5,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,10 +76,17 @@ class Report:
         self._path = path
         self._conditions = conditions()
         self.results: Results = {}
+        self.problems: list[str] = []
 
     def add(self, key: str, value: float) -> None:
         """Keep a number."""
         self.results[key] = value
+
+    def missing(self, part: str, error: Exception) -> None:
+        """Say that a part could not run, and why; the exit status will tell too."""
+        problem = f"{part}: could not run: {error}"
+        self.problems.append(problem)
+        print(f"\n{problem}", file=sys.stderr, flush=True)
 
     def finish(self) -> Path:
         """Write the JSON, print the comparison; returns where the JSON is."""
@@ -93,6 +101,7 @@ class Report:
                     "arguments": self._arguments,
                     **self._conditions,
                     "load_after": os.getloadavg()[0],
+                    "problems": self.problems,
                     "results": self.results,
                 },
                 indent=1,
