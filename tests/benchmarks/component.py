@@ -154,7 +154,10 @@ def run(options: argparse.Namespace, report: Report) -> None:
                 compile_ceiling(folder)
             except EngineError as error:
                 report.missing("ceiling", error)
-                options.engines = options.engines.replace("ceiling,", "")
+                rest = [name for name in options.engines.split(",") if name != "ceiling"]
+                if not rest:
+                    return
+                options.engines = ",".join(rest)
         for devices in options.devices.split(","):
             _throughput(int(devices), options, folder, report)
         _memory("flat", options.flat, folder, report)
