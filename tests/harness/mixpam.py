@@ -25,6 +25,7 @@ class Mixpam:
             "MIXPAM_DOMAINS": server.domain,
             "MIXPAM_REDIS_URL": redis_url,
             "MIXPAM_CHANNEL_TIMEOUT": "2",
+            "MIXPAM_HTTP_HOST": server.place.ip,
             "MIXPAM_LOG_FORMAT": "json",
             "MIXPAM_LOG_LEVEL": "debug",
             **settings,
