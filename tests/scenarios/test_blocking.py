@@ -43,10 +43,6 @@ async def test_a_blocked_channel_says_nothing(stack: Stack) -> None:
     await client.expect(match("message", body="after"))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="taps: presence is judged by its own address, id#channel, and not by its channel's",
-)
 @pytest.mark.req("K1")
 async def test_nor_do_its_participants(stack: Stack) -> None:
     """Their addresses are the channel's: `id#channel@…` (XEP-0405, "Blocking")."""

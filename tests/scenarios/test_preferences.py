@@ -139,11 +139,6 @@ async def test_in_the_join(
     assert told == (1 if expected == "from" else 0)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="membership: a join that repeats one changes the roster's subscription, but "
-    "neither shows the devices to the channel nor takes them back",
-)
 @pytest.mark.req("R6")
 @pytest.mark.parametrize("wish", ["share", "not share"])
 async def test_joining_again_with_another_preference(stack: Stack, wish: str) -> None:
