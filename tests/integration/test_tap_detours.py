@@ -245,6 +245,27 @@ async def test_answers_to_the_bare_jid_go_to_the_component(tap: TapHouse, type_:
     client.none(match("iq", id="i1"))
 
 
+@pytest.mark.parametrize("type_", ["result", "error"])
+async def test_what_the_component_asked_in_a_users_name_comes_back_to_it(
+    tap: TapHouse, type_: str
+) -> None:
+    """From a domain that is on no list, too: the id says whose question it was."""
+    client = await tap.client()
+    for to, id_ in (
+        (client.bare, "mixpam:1"),
+        (client.bare, "mixpam"),
+        (client.jid, "mixpam:2"),
+    ):
+        tap.stranger.send(f"<iq from='{tap.stranger.jid}' to='{to}' type='{type_}' id='{id_}'/>")
+    await tap.link.expect(match("iq", id="mixpam:1", type=type_, from_=tap.stranger.jid))
+    await client.expect(match("iq", id="mixpam:2"))
+    await tap.stranger.fence()
+    await tap.fence(client)
+    tap.link.none(match("iq", id="mixpam"))
+    tap.link.none(match("iq", id="mixpam:2"))
+    client.none(match("iq", id="mixpam:1"))
+
+
 async def test_questions_to_the_bare_jid_are_the_servers(tap: TapHouse) -> None:
     client = await tap.client()
     answer = await tap.fake.iq(
