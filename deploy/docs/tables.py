@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Write the tables of the documentation from the code that they describe.
+
+Run `python deploy/docs/tables.py` after a change of commands, log events or the Redis
+user; a test compares. Needs what the component needs.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+HERE = Path(__file__).resolve().parent
+DEPLOY = HERE.parent
+sys.path.insert(0, str(DEPLOY.parent))
+
+from component import events  # noqa: E402 - needs the path
+from component.cli import app  # noqa: E402
+
+
+def commands() -> str:
+    """Make the table of commands, with the options of each."""
+    rows = ["| command | what it does | options |", "|---|---|---|"]
+    rows += [_row(name, command) for name, command in leaves()]
+    return "\n".join(rows) + "\n"
+
+
+def leaves() -> list[tuple[str, Any]]:
+    """Give the commands that do something, with their full names."""
+    return _leaves(typer.main.get_command(app), "mixpam")
+
+
+# Any: some versions of Typer bring a click of their own.
+def _leaves(command: Any, name: str) -> list[tuple[str, Any]]:  # noqa: ANN401
+    below = getattr(command, "commands", None)
+    if below is None:
+        return [(name, command)]
+    return [leaf for part, each in below.items() for leaf in _leaves(each, f"{name} {part}")]
+
+
+def _row(name: str, command: Any) -> str:  # noqa: ANN401 - likewise
+    what = (command.help or "").strip().split("\n\n")[0].replace("\n", " ")
+    options = [parameter.opts[0] for parameter in command.params if parameter.opts[0][0] == "-"]
+    shown = ", ".join(f"`{option}`" for option in options) or "none"
+    return f"| `{name}` | {what} | {shown} |"
+
+
+def acl() -> str:
+    """Quote the users of Redis from the file that the containers use."""
+    lines = (DEPLOY / "redis/users.acl").read_text(encoding="utf-8").splitlines()
+    quoted = "\n".join(f"      {line}" for line in lines if not line.startswith("#"))
+    return f"\n{quoted}\n\n"
+
+
+BLOCKS = {
+    ("docs/commands.md", "commands"): commands,
+    ("docs/log.md", "events"): events.table,
+    ("SECURITY.md", "acl"): acl,
+}
+"""(page, name of the block) -> what must stand there."""
+
+
+def with_block(text: str, name: str, content: str) -> str:
+    """Put the content between the marks of a block. Raises ValueError without the marks."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    before, _, rest = text.partition(begin)
+    _, mark, after = rest.partition(end)
+    if not mark:
+        raise ValueError(f"no block {name}")
+    return f"{before}{begin}{content}{end}{after}"
+
+
+def main() -> None:
+    """Bring all blocks up to date."""
+    for (page, name), make in BLOCKS.items():
+        path = DEPLOY / page
+        path.write_text(with_block(path.read_text(encoding="utf-8"), name, make()), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The operator's pages name only what exists, and all that exists."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from harness.machines import REPOSITORY
+
+from component.events import EVENTS
+from schemas.settings import PREFIX, SECRETS, Settings
+
+DEPLOY = REPOSITORY / "deploy"
+PAGES = [REPOSITORY / "README.md", *sorted(DEPLOY.rglob("*.md"))]
+FILES = [
+    *PAGES,
+    *(DEPLOY / name for name in ("docker-compose.yml", "Dockerfile", "image/health.py")),
+    *sorted((DEPLOY / "systemd").iterdir()),
+]
+COMPOSE_VARIABLES = {"MIXPAM_IMAGE", "MIXPAM_UID", "MIXPAM_GID"}
+"""Variables of the Compose file itself; the component never sees them."""
+
+
+def load_tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tables", DEPLOY / "docs/tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TABLES = load_tables()
+
+
+def text_of(paths: list[Path]) -> str:
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
+
+
+@pytest.mark.parametrize(("page", "name"), TABLES.BLOCKS)
+def test_generated_tables_are_up_to_date(page: str, name: str) -> None:
+    text = (DEPLOY / page).read_text(encoding="utf-8")
+    assert TABLES.with_block(text, name, TABLES.BLOCKS[page, name]()) == text, (
+        "run deploy/docs/tables.py"
+    )
+
+
+def settings() -> set[str]:
+    names = {PREFIX + name.upper() for name in Settings.model_fields}
+    return names | {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_every_setting_named_exists(path: Path) -> None:
+    named = set(re.findall(r"(?<![A-Z_])MIXPAM_[A-Z_]*[A-Z]", path.read_text(encoding="utf-8")))
+    # ejabberd.yml's macro and the tests' own switch are no settings of the component.
+    named -= COMPOSE_VARIABLES | {"MIXPAM_TEST_DEBUG"}
+    assert named <= settings()
+
+
+def test_every_setting_is_documented() -> None:
+    text = text_of(PAGES)
+    assert {name for name in settings() if name not in text} == set()
+
+
+def test_every_command_named_exists() -> None:
+    known = {name for name, _ in TABLES.leaves()}
+    groups = {name.rpartition(" ")[0] for name in known}
+    # Code, quoted or indented, that begins with the program or runs it by another.
+    code = re.findall(r"`([^`\n]+)`|^ {4,}(.+)$", text_of(PAGES), re.MULTILINE)
+    called = [
+        words.split()
+        for pair in code
+        for words in re.findall(
+            r"(?:^|bin/|exec component |\| )(mixpam [a-z]+(?: [a-z]+)?)", pair[0] or pair[1]
+        )
+    ]
+    named = {" ".join(words[: 3 if " ".join(words[:2]) in groups else 2]) for words in called}
+    assert {"mixpam check", "mixpam show link"} <= named, "the pattern finds nothing"
+    assert named <= known
+
+
+def test_every_option_named_exists() -> None:
+    options = {
+        option for _, command in TABLES.leaves() for each in command.params for option in each.opts
+    } | {"--help", "--version"}
+    named = set(re.findall(r"mixpam(?: [a-z]+){1,2}[^`\n|]*?(--[a-z-]+)", text_of(PAGES)))
+    assert named
+    assert named <= options
+
+
+def test_every_event_named_exists() -> None:
+    named = set(re.findall(r"events? `([a-z-]+)`", text_of(PAGES)))
+    assert {"ready", "link-down"} <= named, "the pattern finds nothing"
+    assert named <= set(EVENTS)
+
+
+@pytest.mark.parametrize("path", PAGES[1:], ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_reasons_of_a_lost_link_are_all_explained() -> None:
+    from component.link.connection import _REMEDIES  # noqa: PLC0415 - private, and only here
+
+    text = (DEPLOY / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    reasons = {
+        reason
+        for row in re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE)
+        for reason in re.findall(r"`([a-z-]+)`", row)
+    }
+    missing = set(_REMEDIES) - reasons
+    assert missing == set()
