@@ -7,7 +7,9 @@ the mirror says a user has joined can come out of here.
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 
 from component.core.departures import may_be_kick
 from component.core.mirror import Copies, Mirror, Row
@@ -72,9 +74,13 @@ def copies(targets: Copies, frame: Frame) -> list[bytes]:
         others, old = targets.only_0, 1
     else:
         return [head + target + tail for target in targets.every]
-    translated = Frame(translate(frame, _CORE[old], _CORE[1 - old]))
+    translated = translate(frame, _CORE[old], _CORE[1 - old])
+    if not translated.startswith(data[: frame.tag_end]):
+        # Written anew by way of a tree: the address is somewhere else.
+        frame = Frame(translated)
+    new_head, new_tail = translated[: frame.to_start], translated[frame.to_end :]
     return [
-        translated.readdressed(target) if target in others else head + target + tail
+        new_head + target + new_tail if target in others else head + target + tail
         for target in targets.every
     ]
 
@@ -88,9 +94,17 @@ def translate(frame: Frame, old: bytes, new: bytes) -> bytes:
     data = frame.data
     if _FORWARDED in data or _CDATA in data:
         return _translate_tree(data, old.decode(), new.decode())
-    pieces, done = [], 0
-    # Tag by tag, once through: the stanza may be a stranger's, made to be searched for long.
-    for tag in START_TAG.finditer(data, frame.tag_end):
+    pieces: list[bytes] = []
+    done = 0
+    tags: Iterable[re.Match[bytes]]
+    if data.count(old) == 1:
+        # Nearly always: one declaration, found from where it stands.
+        only = START_TAG.match(data, data.rfind(b"<", 0, data.find(old)))
+        tags = [] if only is None or only.start() == 0 else [only]
+    else:
+        # Tag by tag, once through: it may be a stranger's, made to be searched for long.
+        tags = START_TAG.finditer(data, frame.tag_end)
+    for tag in tags:
         if old not in tag[2]:
             continue
         for found in ATTRIBUTE.finditer(data, tag.start(2), tag.end(2)):
