@@ -71,6 +71,8 @@ class Stream(asyncio.Protocol):
         self._state = State.HEADER
         self._header = b""
         self._heard = True
+        self._paused = False
+        self._backlog = 0
         self._pinged = False
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
@@ -105,11 +107,15 @@ class Stream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Stop reading: the server does not keep up."""
+        self._paused = True
         if self._transport is not None:
+            self._backlog = self._transport.get_write_buffer_size()
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Read on."""
+        self._paused = False
+        self._heard = True
         if self._transport is not None:
             self._transport.resume_reading()
 
@@ -179,12 +185,22 @@ class Stream(asyncio.Protocol):
         if self._framer.closed:
             self._end(_CLOSE)
 
+    def _drains(self) -> bool:
+        """Tell whether a server that does not keep up still takes some of what waits.
+
+        While reading pauses, that is the only sign of life there can be.
+        """
+        if not self._paused or self._transport is None:
+            return False
+        before, self._backlog = self._backlog, self._transport.get_write_buffer_size()
+        return self._backlog < before
+
     def _listen_for_life(self) -> None:
         """Ask after a silent while; a link that stays silent then is half-open."""
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._keepalive, self._listen_for_life)
-        if self._heard:
-            self._heard = False
+        if self._heard or self._drains():
+            self._heard = self._pinged = False
             return
         if self._pinged or self._state is not State.UP:
             self._reason = "silent"

@@ -25,6 +25,11 @@ class Transport(asyncio.Transport):
         self.closed = False
         self.given_up = asyncio.Event()
         self.paused = False
+        self.waiting = 0
+
+    def get_write_buffer_size(self) -> int:
+        """Give how much the server has not taken yet."""
+        return self.waiting
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Note what is written."""
@@ -250,6 +255,24 @@ async def test_a_link_that_answers_lives(type_: bytes) -> None:
     assert not link.transport.aborted
     assert link.lanes.frames == []
     link.ends()
+
+
+@pytest.mark.abuse(22, 25)
+async def test_while_reading_pauses_a_server_that_takes_what_waits_lives() -> None:
+    link = Link()
+    link.is_up()
+    await silent(link)
+    link.transport.waiting = 1000
+    link.stream.pause_writing()
+    for left in (900, 500, 10):
+        link.transport.waiting = left
+        await silent(link)
+    assert link.transport.said() == b""
+    # Now it takes nothing any more.
+    await silent(link)
+    await silent(link)
+    assert link.transport.aborted
+    assert link.ends() == "silent"
 
 
 @pytest.mark.parametrize(
