@@ -102,7 +102,7 @@ _ALL = (
         "Many rosters seem to have lost their channels at once; no more is taken for left.",
         ("users",),
         "See whether the server's roster storage works; then restart the component, or run"
-        " `mixpam reconcile` if the rosters are right.",
+        " `mixpam reconcile`, which puts the channels back into the rosters.",
     ),
     Event(
         "journal-recovered",

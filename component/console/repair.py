@@ -131,10 +131,8 @@ def _show(out: Console, outcome: Outcome) -> None:
 
 
 def _line(user: str, where: str, text: str, style: str) -> Text:
-    line = Text(user, style="bold")
-    if where:
-        line.append(f"  {where}", style="default")
-    return line.append(f"  {text}", style=style)
+    middle = f"  {where}" if where else ""
+    return Text.assemble((user, "bold"), middle, (f"  {text}", style))
 
 
 def _summary(out: Console, tally: Tally, *, repair: bool) -> None:

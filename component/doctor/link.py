@@ -8,6 +8,7 @@ announced to users, and the server's list of MIX domains stays as it was.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 import xml.etree.ElementTree as ET
@@ -59,7 +60,7 @@ async def reachable(settings: Settings) -> AsyncIterator[Result]:
         yield advice.unreachable(host, port, "no answer; a firewall?")
         return
     except OSError as error:
-        yield advice.unreachable(host, port, (error.strerror or str(error)).lower())
+        yield advice.unreachable(host, port, _reason(error))
         return
     writer.close()
     yield ok("server-port", f"something listens on {host}:{port}")
@@ -109,8 +110,7 @@ class LinkCheck:
                 self._make_stream, settings.server_host, settings.server_port
             )
         except OSError as error:
-            reason = error.strerror or str(error)
-            yield advice.unreachable(settings.server_host, settings.server_port, reason)
+            yield advice.unreachable(settings.server_host, settings.server_port, _reason(error))
             return
         self._stream = stream
         try:
@@ -219,6 +219,11 @@ def archive(domain: str, *, on: bool) -> Result:
     if on:
         return ok(f"archive {domain}", f"{domain} archives channel messages")
     return advice.archive_off(domain)
+
+
+def _reason(error: OSError) -> str:
+    """Put an error into words; asyncio's own repeat the address."""
+    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 def _read_time(answer: ET.Element) -> float | None:

@@ -23,8 +23,8 @@ _WIDTH = max(len(word) for word, _ in _WORDS.values())
 def show(console: Console, result: Result) -> None:
     """Write one result, and below it what to do."""
     word, style = _WORDS[result.level]
-    line = Text(word.ljust(_WIDTH), style=style)
-    console.print(line.append(f"  {result.text}", style="default"), soft_wrap=True)
+    line = Text.assemble((word.ljust(_WIDTH), style), f"  {result.text}")
+    console.print(line, soft_wrap=True)
     indent = " " * (_WIDTH + 2)
     if result.remedy:
         console.print(Text(f"{indent}{result.remedy}"), soft_wrap=True)
