@@ -67,6 +67,9 @@ class Service:
         self._store = Store(settings, self._report, self._written)
         self._connection = Connection(settings, self, self._report)
         self._write: Callable[[bytes], None] | None = None
+        # What comes while the store is read again.
+        self._early: list[Frame] = []
+        self._catching_up: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -105,6 +108,14 @@ class Service:
         finally:
             writing.cancel()
 
+    async def _catch_up(self) -> None:
+        """Read the store again: another process has served while this one stood by."""
+        self._core.start_over()
+        await self._load()
+        self._connection.stood_by = False
+        frames, self._early = self._early, []
+        self.receive(frames)
+
     async def _load(self) -> None:
         while True:
             await self._store.wait_until_there()
@@ -138,6 +149,11 @@ class Service:
 
     def receive(self, frames: list[Frame]) -> None:
         """Deal with what one read brought: hot lane first, control lane for the rest."""
+        if self._connection.stood_by:
+            self._early += frames
+            if self._catching_up is None or self._catching_up.done():
+                self._catching_up = asyncio.create_task(self._catch_up())
+            return
         mirror, core, tally = self._core.mirror, self._core, self._tally
         out: list[bytes] = []
         now = self._loop.time()
@@ -178,6 +194,9 @@ class Service:
 
     def _lost(self) -> None:
         self._write = None
+        self._early.clear()
+        if self._catching_up is not None:
+            self._catching_up.cancel()
         self._say(self._ask_core(partial(self._core.link_lost, self._loop.time())))
         self._set_timer()
 

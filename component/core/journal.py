@@ -27,6 +27,10 @@ class Journal:
         """Take over an entry from the store."""
         self._entries[user, jid.parse(record.channel)] = record
 
+    def clear(self) -> None:
+        """Forget all entries, here only."""
+        self._entries.clear()
+
     def of_domain(self, domain: str) -> list[tuple[Jid, Jid, JournalRecord]]:
         """List the entries of a domain's users: user, channel, entry."""
         return [

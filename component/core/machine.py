@@ -102,6 +102,12 @@ class Core:
         """Take over what the channels were shown of a device; memberships come first."""
         self._presence.load(jid.parse(user), resource, digest)
 
+    def start_over(self) -> None:
+        """Forget all stored state, to take it over anew; only before a link's first stanza."""
+        self.mirror.rows.clear()
+        self.mirror.services.clear()
+        self._memberships.start_over()
+
     # -- inputs --------------------------------------------------------------------------
 
     def receive(self, frame: Frame, now: float) -> list[Effect]:

@@ -62,6 +62,10 @@ class Memberships:
         """Remember a change that was under way when the last process ended."""
         self._journal.load(user, record)
 
+    def start_over(self) -> None:
+        """Forget what the store told of changes under way."""
+        self._journal.clear()
+
     def link_lost(self) -> None:
         """Let go of everything under way; the journal knows what is left to do.
 

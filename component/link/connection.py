@@ -45,6 +45,8 @@ class Connection:
         self._report = report
         self._stream: Stream | None = None
         self._stopping = asyncio.Event()
+        # Another process has served meanwhile: what this one knows may be out of date.
+        self.stood_by = False
 
     async def run(self, lost: Callable[[], None]) -> None:
         """Be connected until `stop`; `lost` is called after each stream that was up."""
@@ -56,6 +58,7 @@ class Connection:
                 wait = FIRST_WAIT
             if self._stopping.is_set():
                 break
+            self.stood_by = self.stood_by or reason == "conflict"
             pause = STANDBY_WAIT if reason == "conflict" else wait
             pause *= random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not secrecy
             self._report(
