@@ -91,6 +91,24 @@ _ALL = (
         " MIXPAM_REDIS_PREFIX.",
     ),
     Event(
+        "change-begun",
+        "info",
+        "A user's joining or leaving of a channel begins; `request` is in all that follows.",
+        ("kind", "user", "channel", "request"),
+    ),
+    Event(
+        "change-done",
+        "info",
+        "Channel, memory and roster agree about a membership that was to change.",
+        ("kind", "user", "channel", "request"),
+    ),
+    Event(
+        "change-refused",
+        "info",
+        "A join or leave came to nothing; the client was told the condition.",
+        ("kind", "user", "channel", "request", "condition"),
+    ),
+    Event(
         "membership-gone",
         "info",
         "A channel is no longer in the user's roster; it went while no component was there.",
@@ -108,7 +126,7 @@ _ALL = (
         "journal-recovered",
         "info",
         "A join or leave that was cut off half-way is finished or undone.",
-        ("user", "channel"),
+        ("kind", "user", "channel", "request"),
     ),
     Event(
         "kicked",
@@ -120,14 +138,14 @@ _ALL = (
         "late-answer",
         "warning",
         "A channel answered after the client was told that it did not; that is undone.",
-        ("user", "channel"),
+        ("kind", "user", "channel", "request"),
         "If it happens often, raise MIXPAM_CHANNEL_TIMEOUT.",
     ),
     Event(
         "roster-refused",
         "warning",
         "The server did not let the roster follow a join or leave.",
-        ("user", "channel"),
+        ("kind", "user", "channel", "request"),
         "See the server's log; a roster may be full or its storage may fail.",
     ),
     Event(

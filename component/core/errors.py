@@ -6,8 +6,11 @@ answered with an error (RFC 6120 §8.3.1), and what must not be answered is drop
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
+
 from component.core.context import Context
 from schemas import stanza as stanzas
+from schemas.namespaces import STANZAS
 from schemas.stanza import Stanza
 
 
@@ -29,6 +32,14 @@ def bad_request(text: str) -> Refusal:
 def wait(condition: str, text: str) -> Refusal:
     """Refuse what may work later."""
     return Refusal("wait", condition, text)
+
+
+def condition_of(why: Refusal | ET.Element) -> str:
+    """Name the defined condition of a refusal of ours, or of an `<error/>` from elsewhere."""
+    if isinstance(why, Refusal):
+        return why.condition
+    names = (child.tag[1:].partition("}") for child in why)
+    return next((name for space, _, name in names if space == STANZAS and name != "text"), "")
 
 
 def answer(context: Context, stanza: Stanza, refusal: Refusal) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 from component.core import results
 from component.core.context import Context
 from component.core.effects import DropMembership, PutMembership
-from component.core.errors import Refusal, answer, wait
+from component.core.errors import Refusal, answer, condition_of, wait
 from component.core.holding import Holding
 from component.core.journal import Journal
 from component.core.mirror import Membership
@@ -81,8 +81,9 @@ class Memberships:
         for user, channel, record in self._journal.of_domain(domain):
             if self._is_busy(user, channel):
                 continue
-            self._context.report("journal-recovered", user=str(user), channel=str(channel))
             op = Op(record.kind, user, channel, record.core, record.member)
+            op.label = self._context.new_id()
+            self._context.report("journal-recovered", **op.facts())
             joined = self._context.mirror.membership(user, channel)
             if record.step == "roster" and (record.kind == "leave" or joined is not None):
                 self._start(op)
@@ -192,10 +193,8 @@ class Memberships:
                 if not busy:
                     self._journal.close(op)
                 return
-            self._context.report(
-                "late-answer", "warning", user=str(op.user), channel=str(op.channel)
-            )
-            again = Op("leave", op.user, op.channel, op.core, op.member)
+            again = Op("leave", op.user, op.channel, op.core, op.member, label=op.label)
+            self._context.report("late-answer", "warning", **op.facts())
             self._start(again)
             if op.kind == "join" and not op.member:
                 self._ask(again)
@@ -329,9 +328,7 @@ class Memberships:
 
     def _rostered(self, op: Op, refused: ET.Element | Refusal | None) -> None:
         if refused is not None:
-            self._context.report(
-                "roster-refused", "warning", user=str(op.user), channel=str(op.channel)
-            )
+            self._context.report("roster-refused", "warning", **op.facts())
             if op.kind == "join" and not op.member:
                 self._part(op.user, op.channel)
                 self._context.write(DropMembership(str(op.user), str(op.channel)))
@@ -340,6 +337,7 @@ class Memberships:
         if op.kind == "join" and op.afterwards == "forget":
             op.afterwards = ""  # the channel has taken the user in again
         self._journal.close(op)
+        self._context.report("change-done", **op.facts())
         self._respond(op)
         self._finish(op)
 
@@ -358,6 +356,7 @@ class Memberships:
 
     def _refuse(self, op: Op, why: Refusal | ET.Element, *, undo: bool = False) -> None:
         """End an operation with an error: ours, or the channel's as it came."""
+        self._context.report("change-refused", condition=condition_of(why), **op.facts())
         if op.request is not None:
             if isinstance(why, Refusal):
                 answer(self._context, op.request.stanza, why)
@@ -377,6 +376,9 @@ class Memberships:
             self._finish(op)
 
     def _start(self, op: Op) -> None:
+        if not op.label:
+            op.label = self._context.new_id()
+            self._context.report("change-begun", **op.facts())
         row = self._context.mirror.row(op.user)
         row.busy[op.key] = op
         if op.kind == "join" and not op.member:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from component.core.holding import Holding
 from component.core.requests import Request
@@ -18,7 +18,7 @@ class Op:
 
     `member` tells whether the user was a participant before; with `forced` the membership
     ends whatever the channel says. `afterwards` is what happened to the membership
-    meanwhile and has to follow.
+    meanwhile and has to follow. `label` goes through the log with it.
     """
 
     kind: Literal["join", "leave"]
@@ -30,8 +30,18 @@ class Op:
     reply: Stanza | None = None
     forced: bool = False
     afterwards: Literal["", "forget", "depart"] = ""
+    label: str = ""
     holding: Holding | None = None
     queue: list[Request] = field(default_factory=list)
+
+    def facts(self) -> dict[str, Any]:
+        """Give what every log entry about this change says."""
+        return {
+            "kind": self.kind,
+            "user": str(self.user),
+            "channel": str(self.channel),
+            "request": self.label,
+        }
 
     @property
     def key(self) -> bytes:

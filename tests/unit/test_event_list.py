@@ -11,6 +11,8 @@ from component.events import EVENTS, table
 
 PACKAGE = Path(component.__file__).parent
 REPORTERS = {"report", "_report"}
+# What `**op.facts()` stands for.
+OP_FACTS = {"kind", "user", "channel", "request"}
 OTHER_WAYS = {"exception"}  # the fault's own: it comes with a traceback
 
 
@@ -40,6 +42,8 @@ def described() -> list[tuple[str, str, str, set[str]]]:
             assert isinstance(call.args[1], ast.Constant), place
             level = call.args[1].value
         facts = {keyword.arg for keyword in call.keywords if keyword.arg not in {None, "level"}}
+        if any(ast.unparse(keyword.value) == "op.facts()" for keyword in call.keywords):
+            facts |= OP_FACTS
         found.append((place, first.value, level, facts))
     return found
 
