@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Write the tables of the documentation from the code that they describe.
 
-Run `python deploy/docs/tables.py` after a change of commands, log events or the Redis
-user; a test compares. Needs what the component needs.
+Run `python deploy/docs/tables.py` after a change of commands, log events, metrics or the
+Redis user; a test compares. Needs what the component needs.
 """
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import typer.main
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 HERE = Path(__file__).resolve().parent
 DEPLOY = HERE.parent
@@ -17,6 +20,17 @@ sys.path.insert(0, str(DEPLOY.parent))
 
 from component import events  # noqa: E402 - needs the path
 from component.cli import app  # noqa: E402
+from component.core.context import Limits  # noqa: E402
+from component.core.machine import Core  # noqa: E402
+from component.http.metrics import Metrics  # noqa: E402
+from component.http.sources import Sources  # noqa: E402
+from component.http.watch import Watch  # noqa: E402
+from component.tally import Tally, Timings  # noqa: E402
+from schemas import jid  # noqa: E402
+from schemas.settings import Settings  # noqa: E402
+
+COUNTED = ("dropped", "refused", "outgoing-refused", "capability", "presence-memory", "other")
+"""What the core counts; a metric with labels is only seen once something was counted."""
 
 
 def commands() -> str:
@@ -53,9 +67,51 @@ def acl() -> str:
     return f"\n{quoted}\n\n"
 
 
+class _NoStore:
+    """A store that has done nothing yet."""
+
+    waiting = 0
+
+    def __init__(self) -> None:
+        self.latency = Timings()
+
+    async def ping(self) -> None:
+        """Find Redis there."""
+
+
+def exported() -> list[Metric]:
+    """Read what `/metrics` writes when each thing that is counted has happened once."""
+    settings = Settings.model_validate(
+        {"component_jid": "mixpam.example.org", "secret": "unused", "domains": "example.org"}
+    )
+    core = Core(jid.parse(settings.component_jid), settings.domains, Limits(), lambda: "id")
+    watch = Watch(settings.domains)
+    watch.saw("link-up", "info", {})
+    watch.saw("link-down", "warning", {"reason": "closed"})
+    counts = Counter({(what, "reason"): 1 for what in COUNTED})
+    text = Metrics(Sources(settings, core, watch, Tally(), counts, _NoStore())).expose()
+    return list(text_string_to_metric_families(text.decode()))
+
+
+def metrics() -> str:
+    """Make the table of metrics. Raises ValueError for one without a sample: see COUNTED."""
+    rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for family in exported():
+        if not family.samples:
+            raise ValueError(f"{family.name} has no sample: its labels are not known")
+        counts = "_total" if family.type == "counter" else ""
+        labels = dict.fromkeys(name for sample in family.samples for name in sample.labels)
+        # Prometheus reads `le` itself; nobody asks by it.
+        shown = ", ".join(f"`{name}`" for name in labels if name != "le") or "none"
+        meaning = family.documentation
+        rows.append(f"| `{family.name}{counts}` | {family.type} | {shown} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
 BLOCKS = {
     ("docs/commands.md", "commands"): commands,
     ("docs/log.md", "events"): events.table,
+    ("docs/metrics.md", "metrics"): metrics,
     ("SECURITY.md", "acl"): acl,
 }
 """(page, name of the block) -> what must stand there."""

@@ -96,6 +96,39 @@ def test_every_event_named_exists() -> None:
     assert named <= set(EVENTS)
 
 
+def test_every_metric_is_documented_and_every_metric_documented_is_exported() -> None:
+    page = (DEPLOY / "docs/metrics.md").read_text(encoding="utf-8")
+    table = {
+        name: (kind, set(re.findall(r"`([a-z]+)`", labels)))
+        for name, kind, labels in re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+) \|", page, re.M)
+    }
+    # What Prometheus will see: names of samples, not of families.
+    exported = {
+        sample.name: (family.type, set(sample.labels))
+        for family in TABLES.exported()
+        for sample in family.samples
+        if not sample.name.endswith(("_bucket", "_sum", "_count"))
+    }
+    histograms = {family.name for family in TABLES.exported() if family.type == "histogram"}
+    assert len(exported) > 30, "nothing was exported"
+    assert table == exported | {name: ("histogram", set()) for name in histograms}
+
+
+METRIC_USERS = [*PAGES, DEPLOY / "prometheus/alerts.yml", DEPLOY / "grafana/mixpam.json"]
+
+
+def test_every_metric_named_exists() -> None:
+    exported = {sample.name for family in TABLES.exported() for sample in family.samples}
+    families = {family.name for family in TABLES.exported()}
+    named = set(
+        re.findall(r"(?<![a-z_])((?:mixpam|process)_[a-z_]*[a-z])\b", text_of(METRIC_USERS))
+    )
+    # Of the servers' configuration, and the ejabberd tap's tables.
+    named -= {"mixpam_tap", "mixpam_component", "mixpam_link", "mixpam_service"}
+    assert {"mixpam_loop_lag_seconds_bucket", "process_cpu_seconds_total"} <= named
+    assert named <= exported | families
+
+
 @pytest.mark.parametrize("path", PAGES[1:], ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", path.read_text(encoding="utf-8")):
