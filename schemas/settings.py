@@ -150,6 +150,12 @@ class Settings(BaseSettings):
         "in larger channels it is asked for when a device comes online.",
         examples=["1000"],
     )
+    presence_rate: Annotated[float, Field(ge=1)] = Field(
+        1000,
+        description="Presences a second, of one channel to one user, that are passed on as "
+        "they come; beyond that they wait, and only the last of each participant is sent.",
+        examples=["1000"],
+    )
     keepalive: Seconds = Field(
         20,
         description="Seconds of silence after which the link is tested; "

@@ -36,6 +36,10 @@ class Limits:
     late_window: float = 600
     # Participants whose presence is kept, for each user and channel.
     presence_memory: int = 1000
+    # Presences a second, of one channel to one user, that are passed on as they come.
+    presence_rate: float = 1000
+    # Presences that may wait because their channels exceed that rate, all users together.
+    late_presences: int = 50_000
     # Stanzas and bytes of a channel that wait for a join's end.
     held_stanzas: int = 256
     held_bytes: int = 1_048_576

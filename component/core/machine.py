@@ -132,6 +132,13 @@ class Core:
         self.mirror.tidy(stanza.sender.bare)
         return self._take()
 
+    def admits(self, row: Row, channel: bytes, frame: Frame, now: float) -> bool:
+        """Tell whether a stanza of a channel may be passed on at once; floods may not."""
+        if frame.name != b"presence" or not row.copies.every:
+            return True
+        self.context.now = now
+        return self._participants.admit(row, channel, frame)
+
     def overhear(self, row: Row, channel: bytes, frame: Frame, now: float) -> list[Effect]:
         """Look at a channel's stanza that the hot lane has just passed on."""
         self.context.now = now

@@ -236,6 +236,9 @@ class Memberships:
 
     def _part(self, user: Jid, channel: Jid) -> None:
         """Take a membership out of the mirror, and what hangs on it."""
+        row = self._context.mirror.find(user)
+        if row is not None:
+            self._participants.forget(row, str(channel).encode())
         self._context.mirror.part(user, channel)
         row = self._context.mirror.find(user)
         if row is not None:

@@ -143,11 +143,16 @@ class Waiting(Protocol):
 class ParticipantPresence:
     """The presence of a channel's participants: sender as on the wire -> stanza.
 
-    `complete` tells whether a newly come device may be served from it.
+    `complete` tells whether a newly come device may be served from it. `late` has what is
+    passed on later, because it came too fast; `allowance` (as of `since`) how many more may
+    be passed on at once.
     """
 
     complete: bool = False
     stanzas: dict[bytes, bytes] = field(default_factory=dict)
+    late: dict[bytes, bytes] = field(default_factory=dict)
+    allowance: float = 0.0
+    since: float = float("-inf")
 
 
 @dataclass(slots=True)
@@ -234,7 +239,6 @@ class Mirror:
         if row is not None:
             key = str(channel).encode()
             row.channels.pop(key, None)
-            row.participants.pop(key, None)
             self.tidy(user)
 
     def all_devices_gone(self) -> None:

@@ -27,6 +27,9 @@ REQUESTS_AT_ONCE = 20
 REQUEST_INTERVAL = 0.1
 """… and seconds until the next go."""
 
+LATE_INTERVAL = 0.1
+"""Seconds between two portions of presence that had to wait."""
+
 
 class Participants:
     """Remembers participants' presence and hands it to devices that come."""
@@ -35,6 +38,7 @@ class Participants:
         self._context = context
         self._to_ask: deque[tuple[Jid, Jid]] = deque()
         self._asking = False
+        self._late = 0
 
     def remember(self, row: Row, channel: bytes, frame: Frame) -> None:
         """Note a participant's presence that was just passed on."""
@@ -53,6 +57,53 @@ class Participants:
             memory.stanzas.clear()
             memory.complete = False
             self._context.count("presence-memory", "full")
+
+    def admit(self, row: Row, channel: bytes, frame: Frame) -> bool:
+        """Tell whether a presence may be passed on at once.
+
+        What a channel sends beyond its rate waits, and of each participant only the last:
+        a crowd that comes and goes must not fill the link that everybody shares.
+        """
+        memory = row.participants.setdefault(channel, ParticipantPresence())
+        limits, now = self._context.limits, self._context.now
+        rate = limits.presence_rate
+        memory.allowance = min(rate, memory.allowance + (now - memory.since) * rate)
+        memory.since = now
+        if memory.allowance >= 1 and not memory.late:
+            memory.allowance -= 1
+            return True
+        sender = frame.sender
+        if sender in memory.late:
+            self._context.count("presence-late", "replaced")
+        elif self._late >= limits.late_presences:
+            # Whoever comes online next asks the channel for all of it.
+            memory.complete = False
+            self._context.drop("presence-flood")
+            return False
+        else:
+            self._late += 1
+        if not memory.late:
+            self._context.after(LATE_INTERVAL, lambda: self._pass_on(row, channel))
+        memory.late[sender] = frame.data
+        return False
+
+    def _pass_on(self, row: Row, channel: bytes) -> None:
+        """Pass on some of what had to wait, oldest participants first."""
+        memory = row.participants.get(channel)
+        if memory is None:
+            return
+        some = max(1, int(self._context.limits.presence_rate * LATE_INTERVAL))
+        for sender in list(memory.late)[:some]:
+            self._late -= 1
+            self._context.effects.append(Copy(Frame(memory.late.pop(sender)), row, channel))
+        if memory.late:
+            self._context.after(LATE_INTERVAL, lambda: self._pass_on(row, channel))
+
+    def forget(self, row: Row, channel: bytes) -> None:
+        """Forget what is known of a channel's participants."""
+        memory = row.participants.pop(channel, None)
+        if memory is not None:
+            self._late -= len(memory.late)
 
     def began(self, row: Row, membership: Membership) -> None:
         """Begin with a new membership: the channel sends everything of itself."""
@@ -79,6 +130,8 @@ class Participants:
     def link_lost(self) -> None:
         """Forget whom to ask: everything begins anew with the next link."""
         self._to_ask.clear()
+        self._asking = False
+        self._late = 0
 
     def _ask_some(self) -> None:
         self._asking = False

@@ -121,7 +121,8 @@ class Play:
         if joined is None:
             self._carry_out(self.core.receive(frame, self.now))
             return
-        self._written += copies(joined[0].copies, frame)
+        if self.core.admits(*joined, frame, self.now):
+            self._written += copies(joined[0].copies, frame)
         if needs_ear(frame):
             self._carry_out(self.core.overhear(*joined, frame, self.now))
 
