@@ -54,6 +54,7 @@ class Service:
             max_pending=settings.max_pending,
             caps_cache=settings.caps_cache,
             presence_memory=settings.presence_memory,
+            presence_rate=settings.presence_rate,
         )
         self._core = Core(
             own,
@@ -70,7 +71,9 @@ class Service:
         # What comes while the store is read again.
         self._early: list[Frame] = []
         self._catching_up: asyncio.Task[None] | None = None
+        # uvloop's handle of a moment that has passed does not know when it is due.
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._loop = asyncio.get_running_loop()
         self.counts: Counter[tuple[str, str]] = Counter()
         sources = Sources(settings, self._core, self._watch, self._tally, self.counts, self._store)
@@ -164,7 +167,7 @@ class Service:
                 out += self._ask_core(partial(core.receive, frame, now))
                 continue
             row, channel = joined
-            made = copies(row.copies, frame)
+            made = copies(row.copies, frame) if core.admits(row, channel, frame, now) else []
             tally.hot[frame.name] += 1
             tally.copies += len(made)
             out += made
@@ -259,12 +262,12 @@ class Service:
         """Have the core's next deadline in the loop, and only that."""
         due = self._core.next_deadline
         if self._timer is not None:
-            if due is not None and self._timer.when() <= due:
+            if due is not None and self._timer_due <= due:
                 return
             self._timer.cancel()
             self._timer = None
         if due is not None:
-            self._timer = self._loop.call_at(due, self._tick)
+            self._timer, self._timer_due = self._loop.call_at(due, self._tick), due
 
     def _report(self, event: str, level: str = "info", **facts: object) -> None:
         self._watch.saw(event, level, facts)
