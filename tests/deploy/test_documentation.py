@@ -100,7 +100,9 @@ def test_every_metric_is_documented_and_every_metric_documented_is_exported() ->
     page = (DEPLOY / "docs/metrics.md").read_text(encoding="utf-8")
     table = {
         name: (kind, set(re.findall(r"`([a-z]+)`", labels)))
-        for name, kind, labels in re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+) \|", page, re.M)
+        for name, kind, labels in re.findall(
+            r"^\| `(\w+)` \| (\w+) \| ([^|]+) \|", page, re.MULTILINE
+        )
     }
     # What Prometheus will see: names of samples, not of families.
     exported = {
