@@ -10,7 +10,9 @@ from component.core.effects import Report, Send
 from schemas import jid
 
 
+@pytest.mark.abuse(30)
 def test_deadlines_come_in_order_and_only_when_due() -> None:
+    """The core knows only the time it is given, and it is given the loop's, not the clock's."""
     deadlines, done = Deadlines(), []
     for moment in (3.0, 1.0, 2.0, 1.0):
         deadlines.at(moment, lambda moment=moment: done.append(moment))  # type: ignore[misc]
