@@ -1,0 +1,97 @@
+"""The symptoms of deploy/docs/troubleshooting.md that no other test makes, on real servers.
+
+What `mixpam check` says of them is shown by test_doctor.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from harness.fake import is_join
+from harness.stack import Stack, client_join
+from harness.steps import session
+
+FreshStack = Callable[..., Awaitable[Stack]]
+
+
+async def link_down(stack: Stack, since: int = 0) -> dict[str, Any]:
+    """Return the next event `link-down` that the log has from line number `since` on."""
+    line = await stack.mixpam.process.line(r'"event": ?"link-down"', 20, since=since)
+    return dict(json.loads(line))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "variable"),
+    [
+        ({"MIXPAM_SERVER_PORT": "5499"}, "unreachable", "MIXPAM_SERVER_PORT"),
+        ({"MIXPAM_SECRET": "another-secret-than-the-servers"}, "not-authorized", "MIXPAM_SECRET"),
+        ({"MIXPAM_COMPONENT_JID": "other.example"}, "host-unknown", "MIXPAM_COMPONENT_JID"),
+    ],
+    ids=["port", "secret", "name"],
+)
+async def test_it_does_not_connect(
+    fresh_stack: FreshStack, changes: dict[str, str], reason: str, variable: str
+) -> None:
+    stack = await fresh_stack(component=False, **changes)
+    await stack.mixpam.process.start()
+    down = await link_down(stack)
+    if reason == "host-unknown" and stack.server.kind.software == "ejabberd":
+        # ejabberd says of a name that it does not have that its secret is wrong.
+        reason, variable = "not-authorized", "MIXPAM_SECRET"
+    assert down["reason"] == reason
+    assert variable in down["remedy"]
+
+
+async def test_the_server_ends_and_freezes(fresh_stack: FreshStack) -> None:
+    stack = await fresh_stack(MIXPAM_KEEPALIVE="1")
+    mark = stack.mixpam.mark()
+    stack.server.process.freeze()
+    try:
+        assert (await link_down(stack, mark))["reason"] == "silent"
+    finally:
+        stack.server.process.thaw()
+    mark = stack.mixpam.mark()
+    await stack.mixpam.ready(mark)
+    mark = stack.mixpam.mark()
+    await stack.server.stop()
+    assert (await link_down(stack, mark))["reason"] in {"closed", "system-shutdown"}
+
+
+async def test_a_stanza_that_is_too_large(fresh_stack: FreshStack) -> None:
+    stack = await fresh_stack(MIXPAM_MAX_STANZA_BYTES="10000")
+    client = await session(stack)
+    channel = await stack.joined(client)
+    mark = stack.mixpam.mark()
+    stack.fake.say(channel.jid, client.bare, "x" * 12_000)
+    assert (await link_down(stack, mark))["reason"] == "policy-violation"
+    # It comes back: one stanza does not lock it out.
+    await stack.mixpam.ready(mark)
+
+
+async def test_it_waits_for_redis_and_says_so(fresh_stack: FreshStack) -> None:
+    stack = await fresh_stack(component=False)
+    await stack.redis.stop()
+    await stack.mixpam.process.start()
+    for _ in range(2):
+        mark = stack.mixpam.mark()
+        line = await stack.mixpam.process.line(r'"event": ?"redis-away"', 15, since=mark)
+        assert "MIXPAM_REDIS_URL" in json.loads(line)["reason"]
+    assert stack.mixpam.events("link-up") == []
+    await stack.redis.start()
+    await stack.mixpam.ready()
+
+
+async def test_limits_of_a_user(fresh_stack: FreshStack) -> None:
+    stack = await fresh_stack(MIXPAM_MAX_CHANNELS="1", MIXPAM_MAX_PENDING="1")
+    client = await session(stack)
+    mute, other = stack.fake.channel(join=lambda _: None), stack.fake.channel()
+    client.send(client_join(client.bare, mute.jid).replace("<iq", "<iq id='first'", 1))
+    await stack.fake.expect(is_join(mute.jid))
+    answer = await client.iq(client_join(client.bare, other.jid))
+    assert answer.condition == "resource-constraint"
+    await client.expect(lambda stanza: stanza["id"] == "first")
+    await stack.join(client, other)
+    third = stack.fake.channel()
+    answer = await client.iq(client_join(client.bare, third.jid))
+    assert answer.condition == "policy-violation"
