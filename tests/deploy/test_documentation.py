@@ -148,3 +148,58 @@ def test_reasons_of_a_lost_link_are_all_explained() -> None:
     }
     missing = set(_REMEDIES) - reasons
     assert missing == set()
+
+
+def test_what_check_is_said_to_say_it_says() -> None:
+    page = (DEPLOY / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    quoted = {
+        words
+        for row in re.findall(r"^\|.*\|.*\|(.*)\|$", page, re.MULTILINE)
+        for words in re.findall(r"`([^`]+)`", row)
+        if not words.startswith("--")
+    }
+    assert {"nothing listens on", "no tap has said hello for"} <= quoted, "nothing found"
+    sources = [*(REPOSITORY / "component/doctor").glob("*.py"), REPOSITORY / "schemas/settings.py"]
+    # As one text where a literal is continued on the next line.
+    code = re.sub(r"\"\n\s+f?\"", "", text_of(sorted(sources)))
+    assert {words for words in quoted if words not in code} == set()
+
+
+def sizing_rows() -> list[list[str]]:
+    page = (DEPLOY / "docs/sizing.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row] for row in rows if row[0] != " what "]
+
+
+def test_every_number_of_sizing_is_one_that_was_printed() -> None:
+    figures = (REPOSITORY / "tests/benchmarks/README.md").read_text(encoding="utf-8")
+    figures = figures.partition("\n## Figures\n")[2]
+    date = re.search(r"\d{4}-\d\d-\d\d", figures)
+    assert date is not None
+    assert date[0] in (DEPLOY / "docs/sizing.md").read_text(encoding="utf-8")
+    numbers = r"(?<![\w:.])\d[\d,]*(?:\.\d+)?(?![\w.:])"
+    printed = set(re.findall(numbers, figures))
+    rows = sizing_rows()
+    assert len(rows) > 8, "no table was found"
+    for _, number, beside, _ in rows:
+        measured = {
+            value
+            for cell in (number, beside)
+            for value in re.findall(rf"({numbers}) (?:bytes|MiB|s|ms|us)\b", cell)
+        }
+        assert measured, number
+        assert measured <= printed, (number, beside)
+
+
+def test_every_benchmark_of_sizing_can_be_run() -> None:
+    from benchmarks.__main__ import BENCHMARKS  # noqa: PLC0415 - found below tests/ only
+
+    commands = [command for *_, command in sizing_rows() if command != "the same"]
+    assert commands
+    for command in commands:
+        called = re.fullmatch(r"`tests/benchmarks/run (\w+)((?: --\w+ \S+)*)`", command)
+        assert called is not None, command
+        assert called[1] in BENCHMARKS
+        source = (REPOSITORY / f"tests/benchmarks/{called[1]}.py").read_text(encoding="utf-8")
+        for option in re.findall(r"--\w+", called[2]):
+            assert f'"{option}"' in source, command

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from commandline import mixpam
 from harness.fake import is_join
 from harness.stack import Stack, client_join
 from harness.steps import session
@@ -49,6 +50,8 @@ async def test_the_server_ends_and_freezes(fresh_stack: FreshStack) -> None:
     stack.server.process.freeze()
     try:
         assert (await link_down(stack, mark))["reason"] == "silent"
+        done = await mixpam("check", "--json", env=stack.mixpam.settings)
+        assert "took the connection and did not answer" in done.result("handshake")["text"]
     finally:
         stack.server.process.thaw()
     mark = stack.mixpam.mark()
@@ -56,6 +59,8 @@ async def test_the_server_ends_and_freezes(fresh_stack: FreshStack) -> None:
     mark = stack.mixpam.mark()
     await stack.server.stop()
     assert (await link_down(stack, mark))["reason"] in {"closed", "system-shutdown"}
+    done = await mixpam("check", "--json", env=stack.mixpam.settings)
+    assert "nothing listens on" in done.result("server-port")["text"]
 
 
 async def test_a_stanza_that_is_too_large(fresh_stack: FreshStack) -> None:
