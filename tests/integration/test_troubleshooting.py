@@ -44,6 +44,7 @@ async def test_it_does_not_connect(
     assert variable in down["remedy"]
 
 
+@pytest.mark.slow
 async def test_the_server_ends_and_freezes(fresh_stack: FreshStack) -> None:
     stack = await fresh_stack(MIXPAM_KEEPALIVE="1")
     mark = stack.mixpam.mark()
