@@ -67,5 +67,10 @@ class Prosody(Server):
             "use_ipv6 = false\n"
             "allow_registration = true\n"
             "smacks_hibernation_time = 5\n"
-            f'test_dns_prefix = "{self.block.prefix}"\n\n'
+            f'test_dns_hosts = "{self._hosts()}"\n\n'
         )
+
+    def _hosts(self) -> str:
+        """Write the file of all instances' names, and return where the server finds it."""
+        (self.folder / "hosts").write_text(self.block.hosts(), encoding="utf-8")
+        return self.inside("hosts")

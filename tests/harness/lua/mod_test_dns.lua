@@ -1,8 +1,12 @@
--- Names of test instances: n7.test, and all below it, is address 7 of this run's
--- block. Everything else does not exist. No packet leaves for a DNS server.
+-- Names of test instances: those in the hosts file of this run. Everything else does not
+-- exist. No packet leaves for a DNS server.
 module:set_global();
 
-local prefix = module:get_option_string("test_dns_prefix");
+local addresses = {};
+for line in io.lines(module:get_option_string("test_dns_hosts")) do
+	local address, names = line:match("^(%S+)%s+(.*)$");
+	for name in names:gmatch("%S+") do addresses[name] = address; end
+end
 
 local found, adns = pcall(require, "prosody.net.adns");
 if not found then adns = require "net.adns"; end
@@ -10,9 +14,9 @@ if not found then adns = require "net.adns"; end
 local resolver = {};
 
 function resolver:lookup(callback, name, kind)
-	local number = tostring(name):match("n(%d+)%.test%.?$");
-	if kind == "A" and number and not tostring(name):match("^_") then
-		callback({ { a = prefix .. "." .. number } });
+	local address = kind == "A" and addresses[(tostring(name):gsub("%.$", ""))];
+	if address then
+		callback({ { a = address } });
 	else
 		callback({}, "NXDOMAIN");
 	end
