@@ -330,7 +330,8 @@ class Memberships:
         )
 
     def _rostered(self, op: Op, refused: ET.Element | Refusal | None) -> None:
-        if refused is not None:
+        # A forced end has no roster to follow any more: the item, or the account, is gone.
+        if refused is not None and not op.forced:
             self._context.report("roster-refused", "warning", **op.facts())
             if op.kind == "join" and not op.member:
                 self._part(op.user, op.channel)

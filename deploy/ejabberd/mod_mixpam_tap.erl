@@ -354,7 +354,9 @@ sm_receive_packet(Pkt) when is_tuple(Pkt) ->
         false -> Pkt;
         true when R /= <<>> -> copy_preference(Host, Pkt);
         true ->
-            case is_channel_stanza(Pkt) andalso ejabberd_auth:user_exists(U, Host) of
+            %% Answers are the component's even when the account has gone meanwhile.
+            case is_channel_stanza(Pkt)
+                andalso (element(1, Pkt) == iq orelse ejabberd_auth:user_exists(U, Host)) of
                 true -> divert(Host, Pkt), {stop, drop};
                 false -> Pkt
             end

@@ -160,7 +160,7 @@ module:hook("iq/bare", function (event)
 	if is_pam_request(stanza) then return event.origin.send(st.error_reply(stanza, "auth", "forbidden")) or true; end
 	if attr.type ~= "result" and attr.type ~= "error" then return; end
 	if not in_mix_domain(attr.from) and (attr.id or ""):sub(1, 7) ~= "mixpam:" then return; end
-	return account_exists(attr.to) and divert(stanza) or nil;
+	return divert(stanza); -- even when the account has gone meanwhile
 end, 10);
 module:hook("iq/self", function (event)
 	local session, request = event.origin, st.clone(event.stanza);
