@@ -110,6 +110,8 @@ class Service:
             await self._connection.run(self._lost)
         finally:
             writing.cancel()
+            # Not for long: a cancellation may get lost in a socket's time-out.
+            await asyncio.wait({writing}, timeout=1)
 
     async def _catch_up(self) -> None:
         """Read the store again: another process has served while this one stood by."""

@@ -52,6 +52,7 @@ _LOSSES = frozenset(
         "host-gone",
         "host-unknown",
         "internal-server-error",
+        "invalid-from",
         "invalid-xml",
         "not-authorized",
         "not-well-formed",

@@ -20,7 +20,10 @@ STANDBY_WAIT = 1.0
 
 _REMEDIES = {
     "not-authorized": "the secret is wrong: MIXPAM_SECRET must equal the server's"
-    " component secret (Prosody: component_secret; ejabberd: password)",
+    " component secret (Prosody: component_secret; ejabberd: password); ejabberd says so, too,"
+    " of a name it does not know: MIXPAM_COMPONENT_JID",
+    "invalid-from": "the server checks senders: switch that off for this component (Prosody:"
+    " validate_from_addresses = false; ejabberd: check_from: false)",
     "host-unknown": "the server has no component of that name: MIXPAM_COMPONENT_JID must be"
     ' one (Prosody: Component "…"; ejabberd: hosts of the ejabberd_service listener)',
     "conflict": "another process is connected as this component; standing by to take over",

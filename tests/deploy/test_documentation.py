@@ -143,7 +143,7 @@ def test_reasons_of_a_lost_link_are_all_explained() -> None:
     text = (DEPLOY / "docs/troubleshooting.md").read_text(encoding="utf-8")
     reasons = {
         reason
-        for row in re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE)
+        for row in re.findall(r"^\| (`[^|]+`)(?: \*)? \|", text, re.MULTILINE)
         for reason in re.findall(r"`([a-z-]+)`", row)
     }
     missing = set(_REMEDIES) - reasons
