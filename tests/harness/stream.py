@@ -23,67 +23,96 @@ def fresh(prefix: str = "t") -> str:
 
 
 class Slicer:
-    """Cut a stream of bytes into the texts of its first-level elements."""
+    """Cut a stream of bytes into the texts of its first-level elements.
+
+    Each time all that is not cut yet goes into a parser of its own: expat from 2.6 on,
+    and older ones that Debian has mended, may keep a whole stanza back until more comes.
+    """
 
     def __init__(self) -> None:
         self._buffer = b""
-        self._offset = 0
-        self._depth = 0
-        self._start = 0
-        self._ends: list[tuple[int, int]] = []
         self.header: dict[str, str] | None = None
         self.ended = False
-        self._expat = expat.ParserCreate()
-        # A whole stanza must not wait in the parser for the next one to come.
-        if hasattr(self._expat, "SetReparseDeferralEnabled"):
-            self._expat.SetReparseDeferralEnabled(False)
-        self._expat.StartElementHandler = self._opened
-        self._expat.EndElementHandler = self._closed
 
-    def _opened(self, _name: str, attributes: dict[str, str]) -> None:
-        if self._depth == 0:
-            self.header = attributes
-        elif self._depth == 1:
-            self._start = self._expat.CurrentByteIndex
+    def feed(self, data: bytes) -> list[str]:
+        """Take bytes, return the elements they completed."""
+        self._buffer += data
+        if self.header is None and not self._read_header():
+            return []
+        look = _Look(self._buffer)
+        self.ended = look.ended
+        done = [self._buffer[start:end].decode() for start, end in look.elements]
+        if look.elements:
+            self._buffer = self._buffer[look.elements[-1][1] :]
+        return done
+
+    def _read_header(self) -> bool:
+        """Read the stream's start tag when it is there."""
+        attributes: list[dict[str, str]] = []
+        starts: list[int] = []
+        parser = expat.ParserCreate()
+
+        def opened(_name: str, found: dict[str, str]) -> None:
+            attributes.append(found)
+            starts.append(parser.CurrentByteIndex)
+
+        parser.StartElementHandler = opened
+        parser.Parse(self._buffer)
+        if not attributes:
+            return False
+        self.header = attributes[0]
+        self._buffer = self._buffer[_tag_end(self._buffer, starts[0]) :]
+        return True
+
+
+class _Look:
+    """One look at the bytes behind a stream's header: which elements are complete."""
+
+    ROOT = b"<stream:stream>"
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._depth = 0
+        self._start = 0
+        self.elements: list[tuple[int, int]] = []
+        self.ended = False
+        self._parser = expat.ParserCreate()
+        self._parser.StartElementHandler = self._opened
+        self._parser.EndElementHandler = self._closed
+        self._parser.Parse(self.ROOT + data)
+
+    def _here(self) -> int:
+        return self._parser.CurrentByteIndex - len(self.ROOT)
+
+    def _opened(self, _name: str, _attributes: dict[str, str]) -> None:
+        if self._depth == 1:
+            self._start = self._here()
         self._depth += 1
 
     def _closed(self, _name: str) -> None:
         self._depth -= 1
         if self._depth == 1:
-            # For <a/> expat's index is already behind the element, for </a> before it.
-            end = self._tag_end(self._start)
-            if self._buffer[end - self._offset - 2 : end - self._offset] != b"/>":
-                end = self._tag_end(self._expat.CurrentByteIndex)
-            self._ends.append((self._start, end))
+            # For <a/> expat's index is at or behind the element, for </a> before its end tag.
+            end = _tag_end(self._data, self._start)
+            if self._data[end - 2 : end] != b"/>":
+                end = _tag_end(self._data, self._here())
+            self.elements.append((self._start, end))
         elif self._depth == 0:
             self.ended = True
 
-    def _tag_end(self, index: int) -> int:
-        quote = None
-        for place in range(index - self._offset, len(self._buffer)):
-            char = self._buffer[place : place + 1]
-            if quote is None and char == b">":
-                return self._offset + place + 1
-            if quote is None and char in (b"'", b'"'):
-                quote = char
-            elif char == quote:
-                quote = None
-        raise AssertionError("the tag has no end")
 
-    def feed(self, data: bytes) -> list[str]:
-        """Take bytes, return the elements they completed."""
-        self._buffer += data
-        self._expat.Parse(data)
-        done = [
-            self._buffer[start - self._offset : end - self._offset].decode()
-            for start, end in self._ends
-        ]
-        if self._ends:
-            keep = self._ends[-1][1]
-            self._buffer = self._buffer[keep - self._offset :]
-            self._offset = keep
-            self._ends.clear()
-        return done
+def _tag_end(data: bytes, start: int) -> int:
+    """Return where the tag that begins at `start` ends, quotes minded."""
+    quote = None
+    for place in range(start, len(data)):
+        char = data[place : place + 1]
+        if quote is None and char == b">":
+            return place + 1
+        if quote is None and char in (b"'", b'"'):
+            quote = char
+        elif char == quote:
+            quote = None
+    raise AssertionError("the tag has no end")
 
 
 class Stream:

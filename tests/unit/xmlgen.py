@@ -83,35 +83,44 @@ def chunked(draw: Callable[[Any], Any], stream: bytes) -> list[bytes]:
 class Slicer:
     """Cuts a stream into stanzas the honest way: expat, one byte at a time."""
 
-    def __init__(self) -> None:
-        self._parser = expat.ParserCreate()
-        if hasattr(self._parser, "SetReparseDeferralEnabled"):
-            self._parser.SetReparseDeferralEnabled(False)
-        self._parser.StartElementHandler = self._start
-        self._parser.EndElementHandler = self._end
-        self._depth = 0
-        self._begin = 0
-        self._ended = False
-
-    def _start(self, _: str, __: dict[str, str]) -> None:
-        if self._depth == 1:
-            self._begin = self._parser.CurrentByteIndex
-        self._depth += 1
-
-    def _end(self, _: str) -> None:
-        self._depth -= 1
-        self._ended = self._depth == 1
-
     def slices(self, stream: bytes) -> list[bytes]:
-        """Give the bytes of each element of the stream."""
-        self._parser.Parse(_ROOT)
-        found = []
-        for position in range(len(stream)):
-            self._parser.Parse(stream[position : position + 1])
-            if self._ended:
-                self._ended = False
-                found.append(stream[self._begin - len(_ROOT) : position + 1])
+        """Give the bytes of each element of the stream.
+
+        Each look is a parser of its own with everything up to one `>`: a parser that gets
+        more and more may keep to itself what it has read (expat from 2.6 on).
+        """
+        found: list[bytes] = []
+        begin = 0
+        for position, byte in enumerate(stream):
+            if byte == ord(">"):
+                start = self._whole_element(stream[begin : position + 1])
+                if start is not None:
+                    found.append(stream[begin + start : position + 1])
+                    begin = position + 1
         return found
+
+    @staticmethod
+    def _whole_element(data: bytes) -> int | None:
+        """Tell where the one element begins with which the data ends; None if there is none."""
+        parser = expat.ParserCreate()
+        depth, start = 0, None
+        ended = False
+
+        def opened(_: str, __: dict[str, str]) -> None:
+            nonlocal depth, start
+            if depth == 1 and start is None:
+                start = parser.CurrentByteIndex - len(_ROOT)
+            depth += 1
+
+        def closed(_: str) -> None:
+            nonlocal depth, ended
+            depth -= 1
+            ended = depth == 1
+
+        parser.StartElementHandler = opened
+        parser.EndElementHandler = closed
+        parser.Parse(_ROOT + data)
+        return start if ended else None
 
     @staticmethod
     def attributes(element: bytes) -> dict[str, str]:
