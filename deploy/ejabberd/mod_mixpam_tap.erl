@@ -17,6 +17,7 @@
          s2s_out_closed/2, process_iq/1, decode_iq_subel/1, replay/2]).
 
 -define(VERSION, <<"1.0">>).
+-define(CROWD, 50). % stanzas before the link, above which presence and events wait
 -define(TAP, <<"mixpam:tap:1">>).
 -define(ROSTER, <<"jabber:iq:roster">>).
 -define(ANNOTATE, {xmlel, <<"annotate">>, [{<<"xmlns">>, <<"urn:xmpp:mix:roster:0">>}], []}).
@@ -357,7 +358,7 @@ sm_receive_packet(Pkt) when is_tuple(Pkt) ->
             %% Answers are the component's even when the account has gone meanwhile.
             case is_channel_stanza(Pkt)
                 andalso (element(1, Pkt) == iq orelse ejabberd_auth:user_exists(U, Host)) of
-                true -> divert(Host, Pkt), {stop, drop};
+                true -> wait_for_room(Host, Pkt, 50), divert(Host, Pkt), {stop, drop};
                 false -> Pkt
             end
     end;
@@ -370,6 +371,26 @@ is_for_us(Pkt) when element(1, Pkt) == iq ->
         _ -> false
     end;
 is_for_us(_) -> false.
+
+%% This runs in the process that the stanza came by. One that brings presence and
+%% events faster than the link takes them waits, so that others' messages need not
+%% stand behind them. The link never runs dry; nobody waits longer than N ms or so.
+wait_for_room(Host, Pkt, N) when N > 0 ->
+    case xmpp:get_type(Pkt) /= groupchat andalso is_link_crowded(Host) of
+        true -> timer:sleep(1), wait_for_room(Host, Pkt, N - 1);
+        false -> ok
+    end;
+wait_for_room(_Host, _Pkt, 0) -> ok.
+
+is_link_crowded(Host) ->
+    case link_of(Host) of
+        {Pid, _} when node(Pid) == node() ->
+            case process_info(Pid, message_queue_len) of
+                {_, Length} -> Length > ?CROWD;
+                undefined -> false % it has just ended
+            end;
+        _ -> false
+    end.
 
 is_channel_stanza(Pkt) ->
     case {element(1, Pkt), xmpp:get_type(Pkt)} of
