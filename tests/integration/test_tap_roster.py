@@ -181,7 +181,7 @@ async def test_diversion_keeps_the_count_of_stanzas(tap: TapHouse) -> None:
     for _ in range(3):
         await tap.roster_set(client.bare, tap.channel())
         give_back(tap, await diverted(tap, client.jid, "set"), "push")
-    await client.fence()
+    await tap.fence(client)
     client.inbox.clear()
     await client.cut()
     await client.resume()
