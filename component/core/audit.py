@@ -19,7 +19,8 @@ from component.core.candidates import channel_like
 from component.core.context import Context
 from component.core.departures import Departures
 from component.core.membership import Memberships
-from schemas import codec, roster
+from component.core.rosters import Rosters
+from schemas import roster
 from schemas.jid import Jid
 from schemas.stanza import Stanza
 
@@ -35,8 +36,11 @@ themselves."""
 class Audit:
     """Compares memory with the rosters, once a link."""
 
-    def __init__(self, context: Context, memberships: Memberships, departures: Departures) -> None:
+    def __init__(
+        self, context: Context, rosters: Rosters, memberships: Memberships, departures: Departures
+    ) -> None:
         self._context = context
+        self._rosters = rosters
         self._memberships = memberships
         self._departures = departures
         self._to_ask: deque[Jid] = deque()
@@ -62,14 +66,9 @@ class Audit:
         self._asking = self._looked_at = self._with_losses = 0
 
     def _ask_next(self) -> None:
-        context = self._context
         user = self._to_ask.popleft()
         self._asking += 1
-        context.ask(
-            context.iq("get", context.own, user, codec.from_xso(roster.Query())),
-            context.limits.server_timeout,
-            lambda reply: self._told(user, reply),
-        )
+        self._rosters.read(user, lambda reply: self._told(user, reply))
 
     def _told(self, user: Jid, reply: Stanza | None) -> None:
         self._asking -= 1

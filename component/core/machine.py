@@ -65,7 +65,7 @@ class Core:
         )
         self._preferences = Preferences(self.context, self._rosters, self._presence)
         self._departures = Departures(self.context, self._memberships, self._preferences)
-        self._audit = Audit(self.context, self._memberships, self._departures)
+        self._audit = Audit(self.context, self._rosters, self._memberships, self._departures)
         self._traffic = Traffic(self.context)
         self._identity = Identity(
             self.context,

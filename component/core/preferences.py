@@ -53,18 +53,13 @@ class Preferences:
 
     def share(self, user: Jid, channel: Jid, *, shares: bool) -> bool:
         """Begin or stop to share presence with a channel; False if that is so already."""
-        row = self._context.mirror.find(user)
         membership = self._context.mirror.membership(user, channel)
-        if row is None or membership is None or membership.shares_presence == shares:
+        if membership is None or membership.shares_presence == shares:
             return False
         changed = replace(membership, shares_presence=shares)
         self._context.mirror.join(user, changed)
         self._context.write(PutMembership(str(user), changed.record()))
-        if shares:
-            self._presence.began(row, changed)
-        else:
-            self._presence.ended(row, changed)
-            self._presence.tidy(row)
+        self._presence.shared_anew(user, channel, membership)
         return True
 
 

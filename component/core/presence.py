@@ -83,7 +83,7 @@ class Presence:
             self._unavailable(row.jid.with_resource(resource), membership.channel, None)
 
     def shared_anew(self, user: Jid, channel: Jid, before: Membership | None) -> None:
-        """Follow a second join that changed whether presence is shared."""
+        """Follow a change of whether presence is shared; `before` is how it was."""
         row = self._context.mirror.find(user)
         now = self._context.mirror.membership(user, channel)
         if before is None or now is None or row is None:

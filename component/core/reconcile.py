@@ -27,7 +27,7 @@ from component.core.preferences import Preferences
 from component.core.presence import Presence
 from component.core.rosters import Rosters
 from component.core.services import Services
-from schemas import codec, disco, jid, participants, roster
+from schemas import disco, jid, participants, roster
 from schemas.jid import Jid
 from schemas.namespaces import MIX_NODES
 from schemas.participants import Participant, ParticipantList
@@ -109,13 +109,7 @@ class Reconcile:
             self._cancel(round_, "the server is not connected")
         else:
             self._rounds.append(round_)
-            context = self._context
-            query = codec.from_xso(roster.Query())
-            context.ask(
-                context.iq("get", context.own, user, query),
-                context.limits.server_timeout,
-                lambda reply: self._with_roster(round_, reply),
-            )
+            self._rosters.read(user, lambda reply: self._with_roster(round_, reply))
 
     def link_lost(self) -> None:
         """End all that was begun: answers will not come any more."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 
-from component.core.context import Context
+from component.core.context import Answer, Context
 from component.core.errors import Refusal, wait
 from schemas import codec, jid, roster
 from schemas.jid import Jid
@@ -54,10 +54,14 @@ class Rosters:
             else:
                 then(any(_is_item(item, channel) for item in query.iterfind(roster.ITEM_TAG)))
 
+        self.read(user, answered)
+
+    def read(self, user: Jid, answer: Answer) -> None:
+        """Ask for a user's whole roster; `answer` gets what the server says, or None."""
         context = self._context
         query = codec.from_xso(roster.Query())
         context.ask(
-            context.iq("get", context.own, user, query), context.limits.server_timeout, answered
+            context.iq("get", context.own, user, query), context.limits.server_timeout, answer
         )
 
 
