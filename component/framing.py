@@ -117,6 +117,20 @@ class Frame:
         """Give an attribute's raw value, empty if it is absent."""
         return self.attributes.get(name, b"")
 
+    def with_data(self, data: bytes) -> Frame:
+        """Give a frame of these bytes, which begin with this one's start tag."""
+        frame = Frame.__new__(Frame)
+        frame.data = data
+        frame.tag_end, frame.name = self.tag_end, self.name
+        frame.to, frame.to_start, frame.to_end = self.to, self.to_start, self.to_end
+        frame.sender, frame.type = self.sender, self.type
+        frame._attributes = self._attributes  # noqa: SLF001 - of its own class
+        return frame
+
+    def without(self, start: int, end: int) -> Frame:
+        """Give the stanza without a part that lies after its start tag."""
+        return self.with_data(self.data[:start] + self.data[end:])
+
     def readdressed(self, target: bytes) -> bytes:
         """Give the stanza with another `to`, already escaped; all else byte for byte.
 

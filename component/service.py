@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from component import __version__
 from component.core.context import Limits
 from component.core.effects import Copy, Count, Effect, Report, Send, Write
-from component.core.fanout import copies, needs_ear, route
+from component.core.fanout import needs_ear, route
 from component.core.machine import Core
 from component.core.mirror import Device, Row, copies_for
 from component.core.operator import equip
@@ -62,6 +62,7 @@ class Service:
             limits,
             lambda: secrets.token_hex(8),
             settings.contact,
+            multicast=settings.multicast,
         )
         equip(self._core, settings.admins)
         self._outgoing = Outgoing(self._core.mirror, own, frozenset(settings.domains))
@@ -159,24 +160,40 @@ class Service:
             if self._catching_up is None or self._catching_up.done():
                 self._catching_up = asyncio.create_task(self._catch_up())
             return
-        mirror, core, tally = self._core.mirror, self._core, self._tally
+        gathering = self._core.multicast.gathering
         out: list[bytes] = []
         now = self._loop.time()
         for frame in frames:
-            joined = route(mirror, frame)
-            if joined is None:
-                tally.controlled(frame.name)
-                out += self._ask_core(partial(core.receive, frame, now))
-                continue
-            row, channel = joined
-            made = copies(row.copies, frame) if core.admits(row, channel, frame, now) else []
-            tally.hot[frame.name] += 1
-            tally.copies += len(made)
-            out += made
-            if needs_ear(frame):
-                out += self._ask_core(partial(core.overhear, row, channel, frame, now))
+            if frame.to == gathering:
+                self._spread(frame, now, out)
+            else:
+                self._deal_with(frame, now, out)
         self._say(out)
         self._set_timer()
+
+    def _deal_with(self, frame: Frame, now: float, out: list[bytes]) -> None:
+        core, tally = self._core, self._tally
+        joined = route(core.mirror, frame)
+        if joined is None:
+            tally.controlled(frame.name)
+            out += self._ask_core(partial(core.receive, frame, now))
+            return
+        row, channel = joined
+        tally.hot[frame.name] += 1
+        if core.admits(row, channel, frame, now):
+            tally.copies += len(row.copies.every)
+            out += core.multicast.copies(row.copies, frame)
+        if needs_ear(frame):
+            out += self._ask_core(partial(core.overhear, row, channel, frame, now))
+
+    def _spread(self, frame: Frame, now: float, out: list[bytes]) -> None:
+        """Deal with one stanza for many users."""
+        spread = self._core.multicast.spread(self._core.mirror, frame)
+        self._tally.hot[b"message"] += 1
+        self._tally.copies += spread.deliveries
+        out += spread.written
+        for other in spread.others:
+            self._deal_with(other, now, out)
 
     def _ask_core(self, question: Callable[[], list[Effect]]) -> list[bytes]:
         """Have the core decide, and do what it wants.
@@ -234,13 +251,10 @@ class Service:
     def _copies_after_all(
         self, frame: Frame, row: Row, channel: bytes, device: Device | None
     ) -> list[bytes]:
-        if device is not None:
-            made = copies(copies_for([device]), frame)
-            self._tally.copies += len(made)
-            return made
-        made = copies(row.copies, frame)
-        self._tally.copies += len(made)
-        if needs_ear(frame):
+        targets = row.copies if device is None else copies_for([device])
+        self._tally.copies += len(targets.every)
+        made = self._core.multicast.copies(targets, frame)
+        if device is None and needs_ear(frame):
             effects = self._core.overhear(row, channel, frame, self._loop.time())
             made += self._carry_out(effects)
         return made

@@ -19,6 +19,7 @@ PUBSUB = "http://jabber.org/protocol/pubsub"
 PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event"
 FORWARD = "urn:xmpp:forward:0"
 STANZA_ID = "urn:xmpp:sid:0"
+ADDRESSES = "http://jabber.org/protocol/address"
 
 MIX_CORE = ("urn:xmpp:mix:core:0", "urn:xmpp:mix:core:1")
 MIX_PAM = ("urn:xmpp:mix:pam:0", "urn:xmpp:mix:pam:1", "urn:xmpp:mix:pam:2")

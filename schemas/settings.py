@@ -156,6 +156,12 @@ class Settings(BaseSettings):
         "they come; beyond that they wait, and only the last of each participant is sent.",
         examples=["1000"],
     )
+    multicast: bool = Field(
+        True,
+        description="Whether a message for many users and devices goes over the link once, "
+        "with a list of addresses, if the tap can do that; false is for comparison.",
+        examples=["true"],
+    )
     keepalive: Seconds = Field(
         20,
         description="Seconds of silence after which the link is tested; "
@@ -324,6 +330,7 @@ def table() -> str:
             default = "required"
         else:
             value = field.default
+            value = str(value).lower() if isinstance(value, bool) else value
             if isinstance(value, SecretStr):
                 value = value.get_secret_value()
             elif isinstance(value, tuple):

@@ -17,6 +17,7 @@ class Hello(xso.XSO):
     tap = xso.Attr("tap", default="?")
     software = xso.Attr("software", default="?")
     archive = xso.Attr("archive", type_=xso.Bool(), default=False)
+    multicast = xso.Attr("multicast", type_=xso.Bool(), default=False)
 
 
 class Replayed(xso.XSO):
@@ -69,16 +70,21 @@ class Service(xso.XSO):
 
 
 class Services(xso.XSO):
-    """The MIX domains in use: all of them (`complete`) or additions."""
+    """The MIX domains in use: all of them (`complete`) or additions.
+
+    `multicast` is where the tap may send what it has gathered.
+    """
 
     TAG = (TAP, "services")
 
     complete = xso.Attr("complete", type_=xso.Bool(), default=False)
+    multicast = xso.Attr("multicast", default=None)
     services = xso.ChildList([Service])
 
-    def __init__(self, domains: list[str], *, complete: bool) -> None:
+    def __init__(self, domains: list[str], *, complete: bool, multicast: str | None = None) -> None:
         super().__init__()
         self.complete = complete
+        self.multicast = multicast
         self.services.extend(Service(domain) for domain in domains)
 
 

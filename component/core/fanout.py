@@ -67,22 +67,34 @@ def copies(targets: Copies, frame: Frame) -> list[bytes]:
     """Address a stanza to each target, in the core namespace that target speaks."""
     data = frame.data
     head, tail = data[: frame.to_start], data[frame.to_end :]
-    # A stanza that mixes both namespaces is nobody's; the first decides.
-    if targets.only_1 and _CORE[0] in data:
-        others, old = targets.only_1, 0
-    elif targets.only_0 and _CORE[1] in data:
-        others, old = targets.only_0, 1
-    else:
+    old, others = others_of(targets, frame)
+    if not others:
         return [head + target + tail for target in targets.every]
-    translated = translate(frame, _CORE[old], _CORE[1 - old])
-    if not translated.startswith(data[: frame.tag_end]):
-        # Written anew by way of a tree: the address is somewhere else.
-        frame = Frame(translated)
-    new_head, new_tail = translated[: frame.to_start], translated[frame.to_end :]
+    other = translated(frame, old)
+    new_head, new_tail = other.data[: other.to_start], other.data[other.to_end :]
     return [
         new_head + target + new_tail if target in others else head + target + tail
         for target in targets.every
     ]
+
+
+def others_of(targets: Copies, frame: Frame) -> tuple[int, tuple[bytes, ...]]:
+    """Tell which devices do not speak the core namespace of a stanza, and which that is."""
+    # A stanza that mixes both namespaces is nobody's; the first decides.
+    if targets.only_1 and _CORE[0] in frame.data:
+        return 0, targets.only_1
+    if targets.only_0 and _CORE[1] in frame.data:
+        return 1, targets.only_0
+    return 0, ()
+
+
+def translated(frame: Frame, old: int) -> Frame:
+    """Give the stanza in the other core namespace than `old`."""
+    data = translate(frame, _CORE[old], _CORE[1 - old])
+    if data.startswith(frame.data[: frame.tag_end]):
+        return frame.with_data(data)
+    # Written anew by way of a tree: the address is somewhere else.
+    return Frame(data)
 
 
 def translate(frame: Frame, old: bytes, new: bytes) -> bytes:

@@ -22,6 +22,7 @@ from component.core.errors import Refusal, answer, bad_request
 from component.core.identity import Identity
 from component.core.membership import Memberships
 from component.core.mirror import Device, Mirror, Row
+from component.core.multicast import Multicast
 from component.core.participants import Participants
 from component.core.preferences import Preferences
 from component.core.presence import Presence
@@ -51,8 +52,11 @@ class Core:
         limits: Limits,
         new_id: Callable[[], str],
         contacts: tuple[str, ...] = (),
+        *,
+        multicast: bool = True,
     ) -> None:
         self.context = Context(own, frozenset(domains), limits, new_id)
+        self.multicast = Multicast(str(own), new_id, wanted=multicast)
         self.mirror: Mirror = self.context.mirror
         self._capability = Capability(self.context, self._device_learned)
         self._devices = Devices(self.context, self._device_seen, self._device_gone)
@@ -179,6 +183,7 @@ class Core:
         self.context.now = now
         self.context.no_more_answers()
         self.context.taps.clear()
+        self.multicast.link_lost()
         self._capability.forget_waiting()
         self._services.forget_asked()
         self._audit.link_lost()
@@ -303,7 +308,7 @@ class Core:
             self.context.report("tap-version", "error", domain=domain, version=hello.version)
             return
         self.context.taps[domain] = hello.archive
-        self._services.announce(domain)
+        self._services.announce(domain, self.multicast.begin(domain) if hello.multicast else None)
         self._memberships.recover(domain)
 
     # -- devices -------------------------------------------------------------------------

@@ -35,9 +35,14 @@ class Services:
         self._context = context
         self._asked: dict[str, list[Verdict]] = {}
 
-    def announce(self, domain: str) -> None:
-        """Give one tap the whole list: from now on it takes the users' requests."""
-        services = tap.Services(sorted(self._context.mirror.services), complete=True)
+    def announce(self, domain: str, multicast: str | None) -> None:
+        """Give one tap the whole list: from now on it takes the users' requests.
+
+        `multicast` is where it may send what it gathers, if that is wanted.
+        """
+        services = tap.Services(
+            sorted(self._context.mirror.services), complete=True, multicast=multicast
+        )
         self._tell(domain, services)
 
     def check(self, domain: str, user: Jid, verdict: Verdict) -> None:

@@ -20,6 +20,9 @@ from schemas.namespaces import COMPONENT, STREAMS
 WRITE_BUFFER = 1_048_576
 """Bytes that may wait to be written before reading pauses."""
 
+ADDRESSES_BYTES = 65_536
+"""Bytes by which the addresses may make a stanza for many users longer (tap protocol T10)."""
+
 HEADER_BYTES = 8_192
 """Bytes of the longest stream header accepted."""
 
@@ -63,11 +66,13 @@ class Stream(asyncio.Protocol):
         keepalive: float,
     ) -> None:
         self._jid = jid
+        self._gathering = f"{jid}/".encode()
         self._secret = secret
         self._peer = peer
         self._lanes = lanes
         self._keepalive = keepalive
-        self._framer = Framer(max_bytes)
+        self._max_bytes = max_bytes
+        self._framer = Framer(max_bytes + ADDRESSES_BYTES)
         self._state = State.HEADER
         self._header = b""
         self._heard = True
@@ -170,6 +175,8 @@ class Stream(asyncio.Protocol):
     def _read_frames(self, data: bytes) -> None:
         frames: list[Frame] = []
         for frame in self._framer.feed(data):
+            if len(frame.data) > self._max_bytes and not frame.to.startswith(self._gathering):
+                raise FramingError("policy-violation", "stanza too large")
             if frame.name == b"stream:error":
                 self._reason = _condition(frame.data)
             elif self._state is State.HANDSHAKE:

@@ -28,7 +28,7 @@ from component.core.effects import (
     Send,
     Write,
 )
-from component.core.fanout import copies, needs_ear, route
+from component.core.fanout import needs_ear, route
 from component.core.machine import Core
 from component.core.mirror import copies_for
 from component.core.outgoing import Outgoing
@@ -117,12 +117,21 @@ class Play:
     def says(self, xml: str) -> None:
         """Put one stanza onto the component's link, as the tap would."""
         frame = Frame(xml.encode())
+        if frame.to == self.core.multicast.gathering:
+            spread = self.core.multicast.spread(self.core.mirror, frame)
+            self._written += spread.written
+            for other in spread.others:
+                self._deal_with(other)
+        else:
+            self._deal_with(frame)
+
+    def _deal_with(self, frame: Frame) -> None:
         joined = route(self.core.mirror, frame)
         if joined is None:
             self._carry_out(self.core.receive(frame, self.now))
             return
         if self.core.admits(*joined, frame, self.now):
-            self._written += copies(joined[0].copies, frame)
+            self._written += self.core.multicast.copies(joined[0].copies, frame)
         if needs_ear(frame):
             self._carry_out(self.core.overhear(*joined, frame, self.now))
 
@@ -206,7 +215,7 @@ class Play:
                 case Copy(frame, row, channel, device):
                     if channel in row.channels:
                         targets = row.copies if device is None else copies_for([device])
-                        self._written += copies(targets, frame)
+                        self._written += self.core.multicast.copies(targets, frame)
                         if device is None and needs_ear(frame):
                             self._carry_out(self.core.overhear(row, channel, frame, self.now))
                 case Write():

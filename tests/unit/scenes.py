@@ -15,17 +15,25 @@ from driver import (
 )
 
 
-def tap_is_up(play: Play, *, archive: bool = False, services: str = "") -> None:
-    """Let the tap of the server say hello and get the list of services."""
+def tap_is_up(
+    play: Play, *, archive: bool = False, services: str = "", multicast: bool = False
+) -> str:
+    """Let the tap of the server say hello and get the list of services.
+
+    Gives the address for what the tap gathers, empty without `multicast`.
+    """
+    knows = " multicast='true'" if multicast else ""
     play.says(
         f"<message from='{SERVER}' to='{OWN}'><hello xmlns='mixpam:tap:1' version='1' tap='1.0'"
-        f" software='Server 1' archive='{str(archive).lower()}'/></message>"
+        f" software='Server 1' archive='{str(archive).lower()}'{knows}/></message>"
     )
     listed = "".join(f"<service jid='{domain}'/>" for domain in services.split())
-    play.hears(
+    gathering = " multicast='*'" if multicast else ""
+    told = play.hears(
         f"<message from='{OWN}' to='{SERVER}'>"
-        f"<services xmlns='mixpam:tap:1' complete='true'>{listed}</services></message>"
+        f"<services xmlns='mixpam:tap:1' complete='true'{gathering}>{listed}</services></message>"
     )
+    return told[0].get("multicast", "")
 
 
 def comes_online(play: Play, device: str = PHONE, *features: str) -> None:
@@ -182,9 +190,9 @@ def refused(
     )
 
 
-def in_the_coven(play: Play, *devices: str) -> None:
-    """Have Anna join the coven, with these MIX devices online."""
-    tap_is_up(play)
+def in_the_coven(play: Play, *devices: str, multicast: bool = False) -> str:
+    """Have Anna join the coven, with these MIX devices online; gives what `tap_is_up` gives."""
+    gathering = tap_is_up(play, multicast=multicast)
     for device in devices:
         comes_online(play, device)
     play.says(client_join())
@@ -196,3 +204,4 @@ def in_the_coven(play: Play, *devices: str) -> None:
     for device in devices:
         play.hears(f"<presence from='{device}' to='{COVEN}'/>")
     play.silence()
+    return gathering

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from component.framing import Frame
-from component.link.stream import HEADER_BYTES, Stream
+from component.link.stream import ADDRESSES_BYTES, HEADER_BYTES, Stream
 
 HEADER = (
     b"<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept'"
@@ -150,7 +150,8 @@ async def test_what_one_read_brings_is_dealt_with_at_once_and_in_order() -> None
         (b"</stream:stream>", "closed"),
         (b"<!-- x -->", "restricted-xml"),
         (b"<message/><!-- x -->", "invalid-xml"),
-        (b"<message>" + b"x" * 20_000, "policy-violation"),
+        (b"<message>" + b"x" * 20_000 + b"</message>", "policy-violation"),
+        (b"<message>" + b"x" * (20_000 + ADDRESSES_BYTES), "policy-violation"),
         (b"x", "not-well-formed"),
     ],
 )
@@ -307,3 +308,13 @@ async def test_the_clock_runs_by_itself() -> None:
         await link.transport.given_up.wait()
     assert PING in link.transport.said()
     link.ends()
+
+
+async def test_addresses_may_make_a_stanza_for_many_longer() -> None:
+    link = Link()
+    link.stream.data_received(HEADER + b"<handshake/>")
+    body = b"<x>" + b"x" * 20_000 + b"</x></message>"
+    link.stream.data_received(b"<message to='mixpam.example.org/secret'>" + body)
+    assert len(link.lanes.frames) == 1
+    link.stream.data_received(b"<message to='mixpam.example.org'>" + body)
+    assert link.ends() == "policy-violation"
