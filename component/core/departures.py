@@ -25,8 +25,15 @@ _PARTICIPANTS_BYTES = _PARTICIPANTS.encode()
 
 
 def may_be_kick(frame: Frame) -> bool:
-    """Tell at a glance whether a message might retract a participant."""
-    return _RETRACT_BYTES in frame.data and _PARTICIPANTS_BYTES in frame.data
+    """Tell at a glance whether a message might retract a participant.
+
+    Groupchat is what people write; events of nodes are of other types (XEP-0369 §7.1.5).
+    """
+    return (
+        frame.type != b"groupchat"
+        and _RETRACT_BYTES in frame.data
+        and _PARTICIPANTS_BYTES in frame.data
+    )
 
 
 class Departures:

@@ -18,6 +18,8 @@ from schemas import codec
 from schemas.namespaces import FORWARD, MIX_CORE
 
 _CORE = tuple(namespace.encode() for namespace in MIX_CORE)
+_CORE_STEM = _CORE[0][:-1]
+_VERSIONS = {namespace.removeprefix(_CORE_STEM): at for at, namespace in enumerate(_CORE)}
 _CDATA = b"<![CDATA["
 _FORWARDED = FORWARD.encode()
 _FORWARDED_TAG = f"{{{FORWARD}}}forwarded"
@@ -69,7 +71,7 @@ def copies(targets: Copies, frame: Frame) -> list[bytes]:
     head, tail = data[: frame.to_start], data[frame.to_end :]
     old, others = others_of(targets, frame)
     if not others:
-        return [head + target + tail for target in targets.every]
+        return [b"".join((head, target, tail)) for target in targets.every]
     other = translated(frame, old)
     new_head, new_tail = other.data[: other.to_start], other.data[other.to_end :]
     return [
@@ -80,12 +82,34 @@ def copies(targets: Copies, frame: Frame) -> list[bytes]:
 
 def others_of(targets: Copies, frame: Frame) -> tuple[int, tuple[bytes, ...]]:
     """Tell which devices do not speak the core namespace of a stanza, and which that is."""
+    if targets.only_1 or targets.only_0:
+        return others_among(targets, core_named(frame))
+    return 0, ()
+
+
+def others_among(targets: Copies, named: set[int]) -> tuple[int, tuple[bytes, ...]]:
+    """Tell the same where it is known what the stanza names."""
     # A stanza that mixes both namespaces is nobody's; the first decides.
-    if targets.only_1 and _CORE[0] in frame.data:
+    if targets.only_1 and 0 in named:
         return 0, targets.only_1
-    if targets.only_0 and _CORE[1] in frame.data:
+    if targets.only_0 and 1 in named:
         return 1, targets.only_0
     return 0, ()
+
+
+def core_named(frame: Frame) -> set[int]:
+    """Tell which core namespaces are named anywhere in a stanza; maybe only in its text."""
+    data = frame.data
+    named: set[int] = set()
+    # One search for what they share is faster than two for the whole names.
+    at = data.find(_CORE_STEM, frame.tag_end)
+    while at >= 0:
+        at += len(_CORE_STEM)
+        version = data[at : at + 1]
+        if version in _VERSIONS:
+            named.add(_VERSIONS[version])
+        at = data.find(_CORE_STEM, at)
+    return named
 
 
 def translated(frame: Frame, old: int) -> Frame:

@@ -16,7 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from component.core.departures import may_be_kick
-from component.core.fanout import channel_of, copies, others_of, translated
+from component.core.fanout import (
+    channel_of,
+    copies,
+    core_named,
+    others_among,
+    others_of,
+    translated,
+)
 from component.core.mirror import Copies, Mirror
 from component.framing import START_TAG, Frame
 from schemas.namespaces import ADDRESSES, STANZA_ID
@@ -35,6 +42,8 @@ _CLOSE = b"</addresses>"
 _TO = b"<address type='to' jid='"
 _ID = b"' id='"
 _END = b"'/>"
+# Addresses are kept in pieces until all are there; joining once is half the work.
+_PIECES = 3
 
 
 @dataclass(slots=True)
@@ -88,8 +97,13 @@ class Multicast:
             frame,
             domain,
             old,
-            [_TO + target + _END for target in targets.every if target not in others],
-            [_TO + target + _END for target in others],
+            [
+                piece
+                for target in targets.every
+                if target not in others
+                for piece in (_TO, target, _END)
+            ],
+            [piece for target in others for piece in (_TO, target, _END)],
         )
 
     def spread(self, mirror: Mirror, frame: Frame) -> Spread:
@@ -101,30 +115,35 @@ class Multicast:
         if may_be_kick(plain):
             # Each of them must be looked at.
             return Spread([], 0, [_alone(plain, user, id_) for user, id_ in users])
-        rows = mirror.rows
+        rows, named = mirror.rows, core_named(plain)
+        sender = plain.sender.partition(b"/")[0]
         same: list[bytes] = []
-        translated_: list[bytes] = []
+        apart: list[bytes] = []
         others: list[Frame] = []
         old: int | None = None
         for user, id_ in users:
             row = rows.get(user)
-            channel = None if row is None else channel_of(row, plain)
-            if row is None or channel is None or channel in row.holding:
+            if (
+                row is None
+                # Its channel is found once for all, unless the address is a participant's.
+                or (sender not in row.channels and channel_of(row, plain) is None)
+                or row.holding
+            ):
                 others.append(_alone(plain, user, id_))
                 continue
             targets = row.copies
             end = _ID + id_ + _END if id_ else _END
-            if targets.only_0 or targets.only_1:
-                which, apart = others_of(targets, plain)
-                if apart:
-                    old = which
-                    translated_ += [_TO + target + end for target in apart]
-                    same += [_TO + target + end for target in targets.every if target not in apart]
-                    continue
-            same += [_TO + target + end for target in targets.every]
+            which, unlike = others_among(targets, named)
+            if unlike:
+                old = which
+                for target in targets.every:
+                    (apart if target in unlike else same).extend((_TO, target, end))
+            else:
+                for target in targets.every:
+                    same += (_TO, target, end)
         domain = users[0][0].rpartition(b"@")[2] if users else b""
-        written = _addressed(plain, domain, old, same, translated_)
-        return Spread(written, len(same) + len(translated_), others)
+        written = _addressed(plain, domain, old, same, apart)
+        return Spread(written, (len(same) + len(apart)) // _PIECES, others)
 
 
 def _read(frame: Frame) -> tuple[list[tuple[bytes, bytes]], Frame] | None:
@@ -138,7 +157,7 @@ def _read(frame: Frame) -> tuple[list[tuple[bytes, bytes]], Frame] | None:
     if tag is None or end < 0:
         return None
     users = [
-        (jid or too, (id_ or id_too).replace(b"'", b"&apos;"))
+        (jid or too, id_ or id_too.replace(b"'", b"&apos;"))
         for jid, too, id_, id_too in _ADDRESS.findall(data, tag.end(), end)
     ]
     return users, frame.without(frame.tag_end, data.find(b">", end) + 1)
@@ -167,11 +186,11 @@ def _addressed(
     return written
 
 
-def _several(frame: Frame, domain: bytes, addresses: list[bytes]) -> list[bytes]:
+def _several(frame: Frame, domain: bytes, pieces: list[bytes]) -> list[bytes]:
     data = frame.data
     head = data[: frame.to_start] + domain + data[frame.to_end : frame.tag_end] + _OPEN
     tail = _CLOSE + data[frame.tag_end :]
     return [
-        head + b"".join(addresses[first : first + LARGEST]) + tail
-        for first in range(0, len(addresses), LARGEST)
+        b"".join((head, *pieces[first : first + LARGEST * _PIECES], tail))
+        for first in range(0, len(pieces), LARGEST * _PIECES)
     ]

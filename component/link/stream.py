@@ -226,10 +226,9 @@ _PING_ID = b"mixpam-keepalive"
 
 def _is_pong(frame: Frame) -> bool:
     """Tell the answer to our ping from a stanza that merely has its id."""
+    # Attributes are read last: of nearly every stanza nobody wants them.
     return (
-        frame.get(b"id") == _PING_ID
-        and frame.name == b"iq"
-        and frame.get(b"type") in {b"result", b"error"}
+        frame.name == b"iq" and frame.type in {b"result", b"error"} and frame.get(b"id") == _PING_ID
     )
 
 
