@@ -1,10 +1,11 @@
 -- The tap: Prosody's side of the protocol mixpam:tap:1.
 --
 -- Puts MIX traffic, roster stanzas, presence and a few events onto the link of one external component
--- (XEP-0114) and does what that sends back; it decides nothing. The rules are in ../tap-protocol.md, T1..T9
--- and C1..C5 are its numbers. Comments on hooks begin with the priority. For Prosody 0.12 and 13.
+-- (XEP-0114) and does what that sends back; it decides nothing. The rules are in ../tap-protocol.md, T1..T10
+-- and C1..C6 are its numbers. Comments on hooks begin with the priority. For Prosody 0.12 and 13.
 local TAP, ROSTER, ANNOTATE = "mixpam:tap:1", "jabber:iq:roster", "urn:xmpp:mix:roster:0";
 local SID, HINTS, PREFERENCE = "urn:xmpp:sid:0", "urn:xmpp:hints", "urn:xmpp:mix:anon:0";
+local ADDRESS = "http://jabber.org/protocol/address";
 local ROSTER_TIMEOUT = 5; -- seconds a client waits for its annotated roster
 local st, jid, filters = require "util.stanza", require "util.jid", require "util.filters";
 local usermanager, rostermanager = require "core.usermanager", require "core.rostermanager";
@@ -14,6 +15,7 @@ local component = jid.prep(module:get_option_string("mixpam_component"));
 if not component then return module:log_status("error", "mixpam_component is not set: the tap does nothing"); end
 local link; -- the component's session; nil in the state "down"
 local up = false; -- the component has sent its complete list of services
+local gathering; -- where T10 goes; nil if the component takes T1 only
 local passing; -- the stanza being delivered past our own filter
 -- C5: stored, so that channels are known after a restart before the component is back.
 local store = module:open_store("mixpam_tap");
@@ -27,9 +29,63 @@ end
 local function each_session(visit)
 	for _, session in pairs(full_sessions) do if session.host == module.host then visit(session); end end
 end
+
+-- T10: messages that differ only in `to` and the user's archive id go together. They wait until Prosody has
+-- read all there is to read at the moment, which is when its timers run, or until something else goes.
+local MOST, MOST_BYTES = 500, 64 * 1024;
+local batch; -- [n]: an <address/> as text; `bytes` of them; `first` message, without its `id` element
+local timed = false; -- a timer is on its way
+-- The attributes and the inside of a stanza, as text: every other ">" in it is escaped.
+local function halves(stanza)
+	local attributes, inside = tostring(stanza):match("^<%a+([^>]-)/?>(.*)$");
+	return attributes, inside:sub(1, -#"</>" - #stanza.name - 1);
+end
+local function flush()
+	local open = batch;
+	batch = nil;
+	if not open or not link then return; end
+	if #open == 1 then return link.send(open.id and open.first:add_direct_child(open.id) or open.first); end
+	open.first.attr.to = gathering;
+	local attributes, inside = halves(open.first);
+	link.send("<message"..attributes.."><addresses xmlns='"..ADDRESS.."'>"..table.concat(open).."</addresses>"
+		..inside.."</message>");
+end
 -- T1 to T3. Without a link it is dropped: an error might make a channel expel the user.
 local function divert(stanza)
+	flush();
 	if link then link.send(stanza); end
+	return true;
+end
+local function alike(a, b, except)
+	if a == b then return true; end
+	if type(a) ~= "table" or type(b) ~= "table" or a.name ~= b.name or #a ~= #b then return false; end
+	for key, value in pairs(a.attr) do if key ~= except and b.attr[key] ~= value then return false; end end
+	for key in pairs(b.attr) do if a.attr[key] == nil then return false; end end
+	for i = 1, #a do if not alike(a[i], b[i]) then return false; end end
+	return true;
+end
+local function address_text(to, id)
+	return "<address type='to' jid='"..st.xml_escape(to)..(id and "' id='"..st.xml_escape(id) or "").."'/>";
+end
+local function gather(stanza, origin)
+	-- Modules of this server may go on with their stanza; what came over a connection is nobody else's.
+	if not gathering or not origin.conn then return divert(stanza); end
+	local to, id = stanza.attr.to, stanza.tags[#stanza.tags];
+	if id and id == stanza[#stanza] and id.name == "stanza-id" and id.attr.xmlns == SID and id.attr.by == to then
+		table.remove(stanza); table.remove(stanza.tags); -- mod_mam puts it last, on a clone
+	else
+		id = nil;
+	end
+	local address = address_text(to, id and id.attr.id);
+	if batch and (#batch == MOST or batch.bytes + #address > MOST_BYTES or not alike(batch.first, stanza, "to")) then
+		flush();
+	end
+	if not batch then
+		batch = { first = stanza, id = id, bytes = 0 };
+		timed = timed or module:add_timer(0, function () timed = false; flush(); end);
+	end
+	table.insert(batch, address);
+	batch.bytes = batch.bytes + #address;
 	return true;
 end
 local function tell(name, attr) -- T7
@@ -123,7 +179,7 @@ module:hook("message/bare", function (event)
 		-- mod_cloud_notify pushes on this event, which mod_message, never reached, would fire.
 		module:fire_event("message/bare/groupchat", { origin = event.origin, stanza = stanza });
 	end
-	return divert(stanza);
+	return gather(stanza, event.origin);
 end, -0.25);
 
 -- T2, T6, presence towards channels
@@ -232,6 +288,37 @@ for _, name in ipairs { "message", "presence", "iq" } do
 		return true;
 	end, 10);
 end
+-- C6. 10: a message or presence to the domain itself has no other meaning from the component.
+local function deliver_to_each(event)
+	local stanza = event.stanza;
+	local list = event.origin == link and stanza.tags[1];
+	if not list or list.name ~= "addresses" or list.attr.xmlns ~= ADDRESS then return; end
+	stanza.attr.to = nil;
+	stanza:maptags(function (tag) return tag ~= list and tag or nil; end);
+	local attributes, inside = halves(stanza);
+	local text, ending = attributes..">"..inside, "</"..stanza.name..">";
+	for _, address in ipairs(list.tags) do
+		local to, id = address.attr.jid, address.attr.id;
+		local session = address.name == "address" and (full_sessions[to] or full_sessions[jid.prep(to)]);
+		local filtered = session and session.filters and session.filters["stanzas/out"];
+		if not session or session.host ~= module.host then -- gone, or not ours
+		else
+			local by = jid.bare(session.full_jid);
+			if session.rawsend and not (filtered and filtered[1]) then -- nobody asks for the tree
+				if id then id = "<stanza-id xmlns='"..SID.."' by='"..st.xml_escape(by).."' id='"..st.xml_escape(id).."'/>"; end
+				session.send("<"..stanza.name.." to='"..st.xml_escape(session.full_jid).."'"..text..(id or "")..ending);
+			else
+				stanza.attr.to = session.full_jid;
+				if id then stanza:add_direct_child(st.stanza("stanza-id", { xmlns = SID, by = by, id = id })); end
+				deliver(session, stanza);
+				if id then table.remove(stanza); table.remove(stanza.tags); end
+			end
+		end
+	end
+	return true;
+end
+module:hook("message/host", deliver_to_each, 10);
+module:hook("presence/host", deliver_to_each, 10);
 -- 10: before mod_smacks (0) stores it offline, or else sends an error.
 module:hook("delivery/failure", function (event) return event.stanza.mixpam; end, 10);
 
@@ -318,6 +405,11 @@ module:hook("message/host", function (event)
 	local list = event.origin == link and event.stanza.attr.from == component and event.stanza:get_child("services", TAP);
 	if not list then return; end
 	local complete, known = list.attr.complete == "true", {};
+	if complete then
+		flush();
+		gathering = jid.prep(list.attr.multicast);
+		if jid.bare(gathering) ~= component or not jid.resource(gathering) then gathering = nil; end
+	end
 	for domain in pairs(complete and {} or services) do known[domain] = true; end
 	for service in list:childtags("service") do known[jid.host(jid.prep(service.attr.jid)) or ""] = true; end
 	known[""] = nil;
@@ -333,8 +425,9 @@ module:hook("account-disco-info", function (event)
 	if archives() then reply:tag("feature", { var = "urn:xmpp:mix:pam:2#archive" }):up(); end
 end);
 local function link_up(session)
-	link, up = session, false;
-	tell("hello", { version = "1", tap = "1.0", software = "Prosody "..prosody.version, archive = tostring(archives()) });
+	link, up, gathering, batch = session, false, nil, nil;
+	tell("hello", { version = "1", tap = "1.1", software = "Prosody "..prosody.version, archive = tostring(archives()),
+		multicast = "true" });
 	each_session(function (s)
 		local presence = st.clone(s.presence or st.presence());
 		presence.attr.from, presence.attr.to = s.full_jid, component;
@@ -344,7 +437,7 @@ local function link_up(session)
 	tell("replayed", {});
 end
 local function link_down()
-	link, up = nil, false;
+	link, up, gathering, batch = nil, false, nil, nil;
 	each_session(function (session)
 		local entries = session.mixpam_awaited or {};
 		session.mixpam_awaited = nil;
@@ -402,12 +495,13 @@ local function attach(saved)
 	local session = service and service.connected and service.session;
 	if not session then return; end
 	if session ~= saved.link then return link_up(session); end
-	link, up = session, saved.up; -- a reload misses nothing
+	link, up, gathering = session, saved.up, saved.gathering; -- a reload misses nothing
 end
 function module.load() if not module.reloading then attach({}); end end
-function module.save() return { link = link, up = up }; end
+function module.save() return { link = link, up = up, gathering = gathering }; end
 module.restore = attach;
 function module.unload()
+	flush();
 	each_session(function (session)
 		filters.remove_filter(session, "stanzas/out", divert_roster);
 		for _, entry in ipairs(session.mixpam_awaited or {}) do -- stays there, to be known as late

@@ -131,6 +131,22 @@ class RawClient(Stream):
             f"<iq type='get'><query xmlns='{ns.ROSTER}'{version}>{inner}</query></iq>"
         )
 
+    async def block(self, jid: str) -> None:
+        """Block an address (XEP-0191)."""
+        await self.set(f"<block xmlns='{ns.BLOCKING}'><item jid='{jid}'/></block>")
+
+    async def archive_preference(self, default: str, *always: str) -> None:
+        """Say what is archived (XEP-0313): `default`, and what `always` sends in any case."""
+        jids = "".join(f"<jid>{jid}</jid>" for jid in always)
+        await self.set(
+            f"<prefs xmlns='{ns.MAM}' default='{default}'><always>{jids}</always><never/></prefs>"
+        )
+
+    async def set(self, inner: str) -> None:
+        """Make a request of type set to the own account; it must succeed."""
+        answer = await self.iq(f"<iq type='set'>{inner}</iq>")
+        assert answer["type"] == "result", answer.raw
+
     async def fence(self) -> None:
         """Make round trips to the server, and through each of `components` and back to it.
 

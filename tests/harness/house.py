@@ -70,9 +70,10 @@ class TapHouse:
         await self.connected()
         await self.services(self.fake.jid, complete=True)
 
-    async def services(self, *domains: str, complete: bool) -> None:
+    async def services(self, *domains: str, complete: bool, multicast: str = "") -> None:
         """Tell the tap MIX domains (C5) and wait until it has taken them."""
         flag = " complete='true'" if complete else ""
+        flag += f" multicast='{multicast}'" if multicast else ""
         self.link.send(
             f"<message from='{self.component}' to='{self.domain}'>"
             f"<services xmlns='{ns.TAP}'{flag}>"
@@ -103,6 +104,14 @@ class TapHouse:
         self.clients.append(client)
         if online:
             await client.online()
+        return client
+
+    async def hibernated(self) -> RawClient:
+        """Log in on a fresh account, and lose the connection of the resumable session."""
+        client = await self.client(smacks=True)
+        await client.fence()
+        await client.cut()
+        await self.link.expect(match("message", has=event("hibernated", jid=client.jid)))
         return client
 
     async def close_clients(self) -> None:

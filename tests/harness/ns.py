@@ -23,6 +23,7 @@ SID: Final = "urn:xmpp:sid:0"
 HINTS: Final = "urn:xmpp:hints"
 CARBONS: Final = "urn:xmpp:carbons:2"
 BLOCKING: Final = "urn:xmpp:blocking"
+ADDRESS: Final = "http://jabber.org/protocol/address"
 DATA: Final = "jabber:x:data"
 
 CORE0: Final = "urn:xmpp:mix:core:0"

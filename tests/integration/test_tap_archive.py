@@ -131,19 +131,11 @@ async def test_hints_are_obeyed(tap: TapHouse, hint: str) -> None:
     assert await bodies(tap, client, channel) == []
 
 
-async def _prefs(client: RawClient, default: str, inner: str = "") -> None:
-    answer = await client.iq(
-        f"<iq type='set'><prefs xmlns='{ns.MAM}' default='{default}'>"
-        f"<always>{inner}</always><never/></prefs></iq>"
-    )
-    assert answer["type"] == "result", answer.raw
-
-
 @pytest.mark.req("A3")
 async def test_the_users_preference_never_is_obeyed(tap: TapHouse) -> None:
     client = await tap.client()
     channel = await tap.joined(client.bare)
-    await _prefs(client, "never")
+    await client.archive_preference("never")
     tap.fake.send(groupchat(channel, client.bare, "not kept"))
     live = await tap.link.expect(match("message", body="not kept"))
     assert own_id(live, client.bare) is None
@@ -154,7 +146,7 @@ async def test_the_users_preference_never_is_obeyed(tap: TapHouse) -> None:
 async def test_the_users_preference_always_for_one_channel_is_obeyed(tap: TapHouse) -> None:
     client = await tap.client()
     kept, other = await tap.joined(client.bare), await tap.joined(client.bare)
-    await _prefs(client, "never", f"<jid>{kept}</jid>")
+    await client.archive_preference("never", kept)
     for channel in (kept, other):
         tap.fake.send(groupchat(channel, client.bare, "text"))
         await tap.link.expect(match("message", from_=channel))

@@ -2,7 +2,6 @@
 
 import pytest
 from harness import ns
-from harness.client import RawClient
 from harness.house import TapHouse
 from harness.stanza import canonical, match, parse
 from harness.stream import fresh
@@ -156,18 +155,11 @@ async def test_an_account_that_does_not_exist_answers_for_itself(tap: TapHouse) 
     tap.link.none(match("message", id="m1"))
 
 
-async def _block(client: RawClient, jid: str) -> None:
-    answer = await client.iq(
-        f"<iq type='set'><block xmlns='{ns.BLOCKING}'><item jid='{jid}'/></block></iq>"
-    )
-    assert answer["type"] == "result", answer.raw
-
-
 @pytest.mark.req("K1")
 async def test_what_the_user_has_blocked_is_neither_archived_nor_detoured(tap: TapHouse) -> None:
     client = await tap.client()
     channel = await tap.joined(client.bare)
-    await _block(client, channel)
+    await client.block(channel)
     tap.fake.send(
         f"<message from='{channel}' to='{client.bare}' id='m1' type='groupchat'>"
         "<body>b</body></message>"
@@ -182,7 +174,7 @@ async def test_what_the_user_has_blocked_is_neither_archived_nor_detoured(tap: T
 
 async def test_blocking_one_channel_does_not_touch_another(tap: TapHouse) -> None:
     client = await tap.client()
-    await _block(client, tap.channel())
+    await client.block(tap.channel())
     tap.fake.send(
         f"<message from='{tap.channel()}' to='{client.bare}' id='m1' type='groupchat'>"
         "<body>b</body></message>"

@@ -150,16 +150,8 @@ async def test_another_component_gets_the_ordinary_treatment(tap: TapHouse) -> N
     await client.expect(match("message", id="m1"))
 
 
-async def _hibernate(tap: TapHouse) -> RawClient:
-    client = await tap.client(smacks=True)
-    await client.fence()
-    await client.cut()
-    await tap.link.expect(match("message", has=event("hibernated", jid=client.jid)))
-    return client
-
-
 async def test_hibernation_is_told(tap: TapHouse) -> None:
-    client = await _hibernate(tap)
+    client = await tap.hibernated()
     tap.link.none(match("presence", from_=client.jid, type="unavailable"))
     await client.resume()
     told = await tap.link.expect(match("message", has=event("resumed", jid=client.jid)))
@@ -168,7 +160,7 @@ async def test_hibernation_is_told(tap: TapHouse) -> None:
 
 @pytest.mark.req("F8")
 async def test_a_hibernated_session_gets_it_at_resumption_once(tap: TapHouse) -> None:
-    client = await _hibernate(tap)
+    client = await tap.hibernated()
     channel = tap.channel()
     for body in ("1", "2"):
         tap.link.send(copy(channel, client.jid, body))
@@ -185,7 +177,7 @@ async def test_a_hibernated_session_gets_it_at_resumption_once(tap: TapHouse) ->
 @pytest.mark.slow
 @pytest.mark.req("F9")
 async def test_an_expired_session_bounces_and_stores_nothing(tap: TapHouse) -> None:
-    client = await _hibernate(tap)
+    client = await tap.hibernated()
     channel = await tap.joined(client.bare)
     for kind in ("groupchat", "chat", "normal"):
         tap.link.send(copy(channel, client.jid, f"lost {kind}", kind))
