@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 import structlog
-from redis.exceptions import RedisError
 
 from component import __version__
 from component.core.context import Limits
@@ -123,13 +122,7 @@ class Service:
         self.receive(frames)
 
     async def _load(self) -> None:
-        while True:
-            await self._store.wait_until_there()
-            try:
-                loaded = await self._store.load()
-            except (RedisError, OSError):
-                continue
-            break
+        loaded = await self._store.load()
         for user, membership in loaded.memberships:
             self._core.load_membership(user, membership)
         for user, entry in loaded.journal:

@@ -53,7 +53,7 @@ def _annotate_item(row: Row, found: re.Match[bytes]) -> bytes:
             removed = (single or double) == b"remove"
     membership = row.channels.get(channel)
     if membership is None and (not channel.isascii() or channel != channel.lower()):
-        spelling = _canonical(channel.decode())
+        spelling = _canonical(channel.decode(errors="replace"))
         membership = row.channels.get(str(spelling).encode())
     if membership is None or removed:
         return found[0]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from urllib.parse import quote, unquote
 
+from schemas import jid
+
 KINDS = frozenset({"channels", "journal", "shown"})
 """What is kept of each user."""
 
@@ -32,6 +34,15 @@ class Keys:
     def shown(self, user: str) -> str:
         """Name the hash of a user's devices that channels were shown: resource -> digest."""
         return f"{self._prefix}:{{{quote(user, safe='@')}}}:shown"
+
+    def is_ours(self, key: str, user: str) -> bool:
+        """Tell whether a key that was read is the one we would write for that user."""
+        try:
+            parsed = jid.parse(user)
+        except ValueError:
+            return False
+        written = f"{self._prefix}:{{{quote(user, safe='@')}}}:"
+        return parsed.is_bare_user and str(parsed) == user and key.startswith(written)
 
     def read(self, key: str) -> tuple[str, str] | None:
         """Give (user, one of KINDS) of a user's key; None for any other."""

@@ -80,6 +80,8 @@ class Store:
             socket_timeout=settings.redis_timeout,
             socket_connect_timeout=settings.redis_timeout,
             decode_responses=True,
+            # What is no UTF-8 must come in, to be set aside under the name it has.
+            encoding_errors="surrogateescape",
             redis_connect_func=partial(_introduce, client_name(settings)),
         )
         self._keys = Keys(settings.redis_prefix)
@@ -97,46 +99,67 @@ class Store:
 
     # -- start and end -------------------------------------------------------------------
 
-    async def wait_until_there(self) -> None:
-        """Wait for Redis, saying what is wrong, however long it takes."""
+    async def load(self) -> Loaded:
+        """Read everything, waiting for Redis however long it takes and saying what is wrong.
+
+        What does not validate is set aside, counted and reported.
+        """
         wait = FIRST_WAIT
         while True:
             try:
-                await self._redis.ping()
+                return await self._load()
             except (RedisError, OSError) as error:
                 self._report("redis-away", "error", reason=_explain(error), retry_in=round(wait, 1))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
-            else:
-                return
 
-    async def load(self) -> Loaded:
-        """Read everything; what does not validate is set aside, counted and reported.
-
-        Raises redis.RedisError if Redis goes away meanwhile.
-        """
+    async def _load(self) -> Loaded:
         loaded = Loaded()
         cursor = 0
         while True:
             cursor, names = await self._redis.scan(
                 cursor, match=self._keys.all_users, count=SCAN_COUNT
             )
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                known = [(name, read) for name in names if (read := self._keys.read(name))]
-                for name, _ in known:
-                    pipeline.hgetall(name)
-                for (name, (user, kind)), fields in zip(
-                    known, await pipeline.execute(raise_on_error=False), strict=True
-                ):
-                    await self._load_user(loaded, name, user, kind, fields)
+            await self._load_users(loaded, names)
             if not cursor:
                 break
-        fields = await self._redis.hgetall(self._keys.capabilities)
-        await self._read_records(
-            loaded, self._keys.capabilities, fields, CapabilityRecord,
-            lambda name, record: loaded.capabilities.append((name, record)),
-        )  # fmt: skip
+        capabilities = self._keys.capabilities
+        (fields,) = await self._hashes([capabilities])
+        if fields is None:
+            self._not_ours(loaded, capabilities, "not a hash")
+        else:
+            await self._read_records(
+                loaded, capabilities, fields, CapabilityRecord,
+                lambda name, record: loaded.capabilities.append((name, record)),
+            )  # fmt: skip
         return loaded
+
+    async def _hashes(self, names: list[str]) -> list[dict[str, str] | None]:
+        """Read many hashes at once; None for what is of another type."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hgetall(name)
+            answers = await pipeline.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+                raise answer
+        return [answer if isinstance(answer, dict) else None for answer in answers]
+
+    async def _load_users(self, loaded: Loaded, names: list[str]) -> None:
+        known = [(name, read) for name in names if (read := self._keys.read(name))]
+        hashes = await self._hashes([name for name, _ in known])
+        for (name, (user, kind)), fields in zip(known, hashes, strict=True):
+            if fields is None:
+                self._not_ours(loaded, name, "not a hash")
+            elif not self._keys.is_ours(name, user):
+                self._not_ours(loaded, name, "not the address of a user")
+            else:
+                await self._load_user(loaded, name, user, kind, fields)
+
+    def _not_ours(self, loaded: Loaded, key: str, reason: str) -> None:
+        """Leave a key below our prefix where it is: somebody else has put it there."""
+        loaded.set_aside += 1
+        self._report("record-unusable", "error", key=_printable(key), reason=reason)
 
     async def memberships(self, user: str) -> dict[str, MembershipRecord] | None:
         """Read what Redis has of one user's memberships; None if it does not answer.
@@ -160,13 +183,8 @@ class Store:
         await self._redis.aclose()
 
     async def _load_user(
-        self, loaded: Loaded, name: str, user: str, kind: str, fields: object
+        self, loaded: Loaded, name: str, user: str, kind: str, fields: dict[str, str]
     ) -> None:
-        if not isinstance(fields, dict):
-            # Somebody else's key below our prefix, of another type.
-            loaded.set_aside += 1
-            self._report("record-unusable", "error", key=name, reason="not a hash")
-            return
         if kind == "shown":
             loaded.shown += [(user, resource, digest) for resource, digest in fields.items()]
         elif kind == "channels":
@@ -196,9 +214,12 @@ class Store:
             except ValueError as error:
                 loaded.set_aside += 1
                 reason = "not a record" if isinstance(error, ValidationError) else str(error)
-                self._report("record-unusable", "error", key=key, field=name, reason=reason)
-                await self._redis.hset(self._keys.set_aside, f"{key} {name}", text)
-                await self._redis.hdel(key, name)
+                field_ = _printable(name)
+                self._report("record-unusable", "error", key=key, field=field_, reason=reason)
+                # Where Redis takes no more, the record stays and is met again.
+                with contextlib.suppress(ResponseError):
+                    await self._redis.hset(self._keys.set_aside, f"{key} {name}", text)
+                    await self._redis.hdel(key, name)
             else:
                 take(name, record)
 
@@ -319,6 +340,11 @@ async def _introduce(name: str, connection: Any) -> None:  # noqa: ANN401 - as a
     await connection.send_command("CLIENT", "SETNAME", name)
     with contextlib.suppress(ResponseError):
         await connection.read_response()
+
+
+def _printable(name: str) -> str:
+    """Show what is no UTF-8 as escapes."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _explain(error: Exception) -> str:

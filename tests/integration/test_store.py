@@ -1,0 +1,122 @@
+"""The store on a real Redis that holds what nobody of ours has written."""
+
+import shutil
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from harness.loopback import Block
+from harness.redis import Redis
+from redis.asyncio import Redis as Client
+
+from component.store.store import Store
+from schemas.settings import Settings
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="redis-server is missing"
+)
+
+GOOD = b'{"channel":"coven@mix.example","participant_id":"1"}'
+ANNA = "mixpam:{anna@example.org}:channels"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def redis(block: Block) -> AsyncIterator[Redis]:
+    """Run a Redis for the tests of this file."""
+    server = await Redis(block).start()
+    yield server
+    await server.stop()
+    server.remove()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(redis: Redis) -> AsyncIterator[Client]:
+    """Give an empty Redis, as bytes."""
+    async with Client.from_url(redis.url) as made:
+        await made.flushall()
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def store(redis: Redis) -> AsyncIterator[Store]:
+    """Give a store whose reports are in `store.reports`."""
+    reports: list[dict[str, Any]] = []
+    settings = Settings(
+        component_jid="mixpam.example.org",
+        domains="example.org",
+        secret="s",
+        redis_url=redis.url,
+        redis_prefix="mixpam",
+    )
+    made = Store(
+        settings,
+        lambda event, level, **facts: reports.append({"event": event, "level": level, **facts}),
+        lambda *_: None,
+    )
+    made.reports = reports  # type: ignore[attr-defined]
+    yield made
+    await made.close()
+
+
+def unusable(store: Store) -> list[dict[str, Any]]:
+    return [report for report in store.reports if report["event"] == "record-unusable"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.abuse(21)
+async def test_what_is_no_utf8_is_set_aside_under_its_name(client: Client, store: Store) -> None:
+    await client.hset(ANNA, mapping={b"coven@mix.example": GOOD, b"\xff@mix.example": b"{\xfe}"})  # type: ignore[misc]
+    loaded = await store.load()
+    assert [user for user, _ in loaded.memberships] == ["anna@example.org"]
+    assert loaded.set_aside == 1
+    (report,) = unusable(store)
+    assert report["field"] == "\\udcff@mix.example"
+    assert await client.hgetall(ANNA) == {b"coven@mix.example": GOOD}  # type: ignore[misc]
+    aside = await client.hgetall("mixpam:set-aside")  # type: ignore[misc]
+    assert aside == {ANNA.encode() + b" \xff@mix.example": b"{\xfe}"}
+
+
+NOBODYS = {
+    "no address": "mixpam:{<leave }:channels",
+    "nothing": "mixpam:{}:channels",
+    "a domain": "mixpam:{example.org}:journal",
+    "a session": "mixpam:{anna@example.org%2Fphone}:channels",
+    "another spelling": "mixpam:{Anna@example.org}:channels",
+    "another way to write it": "mixpam:{anna%40example.org}:channels",
+    "no UTF-8": b"mixpam:{\xff@example.org}:channels",
+}
+
+
+@pytest.mark.abuse(21)
+@pytest.mark.parametrize("key", NOBODYS.values(), ids=NOBODYS)
+async def test_a_key_of_nobody_is_told_of_and_left(
+    client: Client, store: Store, key: str | bytes
+) -> None:
+    await client.hset(key, "coven@mix.example", GOOD)  # type: ignore[misc, arg-type]
+    loaded = await store.load()
+    assert loaded.memberships == []
+    assert loaded.set_aside == 1
+    assert [report["reason"] for report in unusable(store)] == ["not the address of a user"]
+    assert await client.exists(key)
+
+
+@pytest.mark.abuse(21)
+@pytest.mark.parametrize("key", [ANNA, "mixpam:capabilities"])
+async def test_a_key_of_another_type_is_told_of_and_left(
+    client: Client, store: Store, key: str
+) -> None:
+    await client.set(key, "x")
+    assert (await store.load()).set_aside == 1
+    assert [report["reason"] for report in unusable(store)] == ["not a hash"]
+    assert await client.get(key) == b"x"
+
+
+@pytest.mark.abuse(21)
+async def test_where_nothing_can_be_set_aside_all_else_is_loaded(
+    client: Client, store: Store
+) -> None:
+    await client.set("mixpam:set-aside", "x")
+    await client.hset(ANNA, mapping={"a@b": "nonsense", "coven@mix.example": GOOD})  # type: ignore[misc]
+    loaded = await store.load()
+    assert (len(loaded.memberships), loaded.set_aside) == (1, 1)
+    assert await client.hget(ANNA, "a@b") == b"nonsense"  # type: ignore[misc]
