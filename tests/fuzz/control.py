@@ -1,0 +1,137 @@
+"""Sessions of stanzas: never a fault, never a word that the outgoing rule refuses.
+
+What is written must be well-formed if what came was, and what is done as bytes for speed
+(the core namespace of copies, marks in rosters) must be what a tree would have made of it.
+"""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+
+from driver import Play
+
+from component.core.annotation import annotate_tree, annotated
+from component.core.fanout import translate
+from component.core.mirror import Mirror
+from component.framing import Frame, Framer, FramingError
+from fuzz import reference, sessions
+from schemas import codec, roster
+from schemas import stanza as stanzas
+from schemas.namespaces import FORWARD, MIX_CORE
+
+_LONGEST_WAIT = 3_600.0
+
+
+def seeds() -> list[bytes]:
+    """Give whole sessions, from the tap's hello on."""
+    return list(sessions.recorded())
+
+
+class Careful(Play):
+    """A play in which the outgoing rule may refuse something once there was broken XML.
+
+    A server lets none through; if it did, that rule is the last that stands before the link.
+    """
+
+    clean = True
+
+    def _judged(self, data: bytes, reason: str | None) -> None:
+        if self.clean:
+            super()._judged(data, reason)
+
+
+def check(data: bytes) -> None:
+    """Play a session through the core."""
+    perform(Careful(), cut(data))
+
+
+def cut(data: bytes) -> Iterable[Frame]:
+    """Cut a session into stanzas, as far as it is one."""
+    try:
+        yield from Framer(len(data) + 1).feed(data)
+    except FramingError:
+        return
+
+
+def perform(play: Careful, session: Iterable[Frame]) -> None:
+    """Play a session, and see to it that all of its deadlines pass."""
+    for frame in session:
+        match frame.name:
+            case b"wait":
+                play.waits(_seconds(frame.get(b"seconds")))
+            case b"cut":
+                play.link_is_cut()
+            case b"store":
+                _store(play, frame.get(b"state"))
+            case _:
+                play.clean = play.clean and reference.is_well_formed(frame.data)
+                if play.clean:
+                    _translated(frame)
+                    _annotated(play.core.mirror, frame)
+                play.passes_on(frame)
+        for written in play.hears_all():
+            assert not play.clean or reference.is_well_formed(written), written
+    play.waits(_LONGEST_WAIT)
+
+
+def _seconds(raw: bytes) -> float:
+    try:
+        return max(0.0, min(float(raw), _LONGEST_WAIT))
+    except ValueError:
+        return 0.0
+
+
+def _store(play: Play, state: bytes) -> None:
+    if state in {b"sleeps", b"fails"}:
+        play.store = state.decode()
+    else:
+        play.store_wakes()
+
+
+def _translated(frame: Frame) -> None:
+    """Hold the translation of the core namespace to that of a tree."""
+    for old, new in (MIX_CORE, MIX_CORE[::-1]):
+        if old.encode() not in frame.data:
+            continue
+        try:
+            expected = codec.read(frame.data)
+        except codec.MalformedStanza:
+            continue
+        got = codec.read(translate(frame, old.encode(), new.encode()))
+        _translate(expected, f"{{{old}}}", f"{{{new}}}")
+        assert _facts(got) == _facts(expected), frame.data
+
+
+def _translate(element: ET.Element, old: str, new: str) -> None:
+    for child in element:
+        if child.tag != f"{{{FORWARD}}}forwarded":
+            if child.tag.startswith(old):
+                child.tag = new + child.tag.removeprefix(old)
+            _translate(child, old, new)
+
+
+def _annotated(mirror: Mirror, frame: Frame) -> None:
+    """Hold the marks in a roster to those made in a tree."""
+    data = annotated(mirror, frame)
+    if data is None:
+        return
+    stanza = stanzas.parse(frame.data)
+    if stanza.element.find(f"{roster.QUERY_TAG}/{roster.ANNOTATE_TAG}") is None:
+        return  # no tap says so
+    annotate_tree(mirror, stanza)
+    # As bytes the mark goes in front of an item's groups, in a tree behind them.
+    assert _unordered(codec.read(data)) == _unordered(stanza.element), frame.data
+
+
+def _unordered(element: ET.Element) -> tuple[object, ...]:
+    children = sorted((_unordered(child) for child in element), key=repr)
+    return (element.tag, sorted(element.items()), "".join(element.itertext()), children)
+
+
+def _facts(element: ET.Element) -> tuple[object, ...]:
+    return (
+        element.tag,
+        dict(element.attrib),
+        element.text or "",
+        element.tail or "",
+        [_facts(child) for child in element],
+    )

@@ -1,0 +1,20 @@
+"""What taps tell of: any content of a message from a tap, to a core that knows somebody."""
+
+from driver import LAPTOP, OWN, PHONE, SERVER
+from scenes import in_the_coven
+
+from component.framing import Frame
+from fuzz import control, sessions
+
+
+def seeds() -> list[bytes]:
+    """Give each event, and all of them one after the other."""
+    return [*map(str.encode, sessions.EVENTS), "".join(sessions.EVENTS).encode()]
+
+
+def check(data: bytes) -> None:
+    """Tell a core of all that stands one after the other in the bytes."""
+    play = control.Careful()
+    in_the_coven(play, PHONE, LAPTOP)
+    head = f"<message from='{SERVER}' to='{OWN}'>".encode()
+    control.perform(play, (Frame(head + event.data + b"</message>") for event in control.cut(data)))

@@ -1,0 +1,84 @@
+"""What a real XML parser says of a stream, to hold against what the component's code says."""
+
+from dataclasses import dataclass, field
+from xml.parsers import expat
+
+_OPEN = b"<r xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
+_CLOSE = b"</r>"
+_LONGEST_NAME = 255
+
+
+def is_well_formed(data: bytes) -> bool:
+    """Tell whether stanzas could stand like this in a stream, prefixes declared and all."""
+    parser = expat.ParserCreate(namespace_separator="}")
+    try:
+        parser.Parse(_OPEN + data + _CLOSE, True)
+    except expat.ExpatError:
+        return False
+    return True
+
+
+@dataclass
+class Stream:
+    """The stanzas of a stream, and whether it has anything that XMPP forbids."""
+
+    stanzas: list[bytes] = field(default_factory=list)
+    attributes: list[dict[str, str]] = field(default_factory=list)
+    forbidden: bool = False
+
+
+class _Reader:
+    """Cuts at the ends of the elements below the root."""
+
+    def __init__(self, data: bytes) -> None:
+        self.stream = Stream()
+        self._data = _OPEN + data + _CLOSE
+        self._depth = 0
+        self._start = 0
+        self._empty = False
+        parser = self._parser = expat.ParserCreate()
+        parser.StartElementHandler = self._opened
+        parser.EndElementHandler = self._closed
+        parser.CharacterDataHandler = self._text
+        parser.CommentHandler = self._forbidden
+        parser.ProcessingInstructionHandler = self._forbidden
+        parser.StartCdataSectionHandler = self._cdata
+        parser.Parse(self._data, True)
+
+    def _opened(self, name: str, attributes: dict[str, str]) -> None:
+        if self._depth == 1:
+            self._start = self._parser.CurrentByteIndex
+            self.stream.attributes.append(attributes)
+        if max(len(each.encode()) for each in (name, *attributes)) > _LONGEST_NAME:
+            self._forbidden()
+        self._depth += 1
+        self._empty = True
+
+    def _closed(self, _: str) -> None:
+        self._depth -= 1
+        if self._depth == 1:
+            end = self._parser.CurrentByteIndex
+            if not (self._empty and self._data[end - 2 : end] == b"/>"):
+                end = self._data.index(b">", end) + 1
+            self.stream.stanzas.append(self._data[self._start : end])
+        self._empty = False
+
+    def _text(self, text: str) -> None:
+        self._empty = False
+        if self._depth == 1 and text.strip(" \t\r\n"):
+            self._forbidden()
+
+    def _cdata(self) -> None:
+        if self._depth == 1:
+            self._forbidden()
+
+    def _forbidden(self, *_: object) -> None:
+        self.stream.forbidden = True
+
+
+def read(data: bytes) -> Stream | None:
+    """Read what stands between a stream's two tags; None if it is not well-formed."""
+    try:
+        return _Reader(data).stream
+    except expat.ExpatError:
+        return None
