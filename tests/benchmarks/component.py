@@ -1,7 +1,8 @@
 """The component alone over TCP, on one core, against what one could use instead.
 
-Ours: the real link, framing, routing decision and copies. Against it: C + expat without
-any decision, slixmpp's ComponentXMPP, and aioxmpp's XSOs in and out.
+Ours: the real link, framing, routing decision and copies, with a stanza for each user and
+with what the tap gathers. Against it: C + expat without any decision, slixmpp's
+ComponentXMPP, and aioxmpp's XSOs in and out.
 """
 
 import argparse
@@ -14,6 +15,9 @@ from benchmarks import traffic
 from benchmarks.feeder import Engine, EngineError, compile_ceiling, pieces, python
 from benchmarks.report import Report, median, spread, table
 
+TOGETHER = 50
+"""Users for whom one stanza comes, where the tap gathers; one such counts as that many."""
+
 SLOW = {"slixmpp": 20, "aioxmpp": 60}
 """Engines that get only so small a part of the stanzas, or they would take minutes."""
 
@@ -24,7 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", default="1,2,3", help="copies for each stanza")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
     parser.add_argument(
-        "--engines", default="ceiling,mixpam,translated,slixmpp,aioxmpp", help="what takes part"
+        "--engines",
+        default="ceiling,mixpam,translated,gathered,slixmpp,aioxmpp",
+        help="what takes part",
     )
     parser.add_argument(
         "--flat", type=int, default=500_000, help="stanzas of the memory test, 0 for none"
@@ -43,6 +49,9 @@ def _engine(name: str, devices: int, folder: Path) -> Engine:
         case "translated":
             # core:0 from the channel, core:1 at the devices: mod_mix and living clients.
             return Engine(name, python("mixpam"), devices, extra=("core1",))
+        case "gathered":
+            # One stanza for many users each way, as with a tap that can do that.
+            return Engine(name, python("mixpam"), devices, extra=("gathered",))
         case "slixmpp":
             return Engine(name, python("slix"), devices)
         case "aioxmpp":
@@ -65,6 +74,12 @@ def _check(engine: Engine) -> None:
             raise EngineError(f"{engine.name} does not copy as it should: {engine.head[:2000]!r}")
 
 
+def _traffic(name: str, count: int) -> Iterator[bytes]:
+    if name == "gathered":
+        return traffic.gathered(count, TOGETHER)
+    return traffic.stanzas(count, core=0 if name == "translated" else 1)
+
+
 def _throughput(devices: int, options: argparse.Namespace, folder: Path, report: Report) -> None:
     names = options.engines.split(",")
     engines: list[Engine] = []
@@ -73,10 +88,7 @@ def _throughput(devices: int, options: argparse.Namespace, folder: Path, report:
             # One by one: those that run are to be stopped if the next does not.
             engines.append(_engine(name, devices, folder))  # noqa: PERF401
         counts = {name: options.stanzas // SLOW.get(name, 1) for name in names}
-        feeds = {
-            name: pieces(traffic.stanzas(counts[name], core=0 if name == "translated" else 1))
-            for name in names
-        }
+        feeds = {name: pieces(_traffic(name, counts[name])) for name in names}
         rates: dict[str, list[float]] = {name: [] for name in names}
         costs: dict[str, list[float]] = {name: [] for name in names}
         for engine in engines:  # warm

@@ -16,6 +16,7 @@ from benchmarks import traffic
 from benchmarks.processes import cpu_seconds, resident_bytes
 
 _END = b"</message>"
+_ADDRESS = b"<address type='to'"
 _PIECE = 262_144
 _HEAD = 65_536
 """Bytes of an engine's output that are kept, to see whether it does what it should."""
@@ -40,6 +41,8 @@ class Engine:
     ) -> None:
         self.name = name
         self.devices = devices
+        # What stands once for each copy in what the engine writes.
+        self._mark = _ADDRESS if "gathered" in extra else _END
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]
         self._child = subprocess.Popen(
@@ -78,8 +81,8 @@ class Engine:
                 data = self._link.recv(1 << 20)
             except OSError:
                 data = b""
-            count = (rest + data).count(_END)
-            rest = data[-len(_END) + 1 :] if len(data) >= len(_END) else (rest + data)[-9:]
+            count = (rest + data).count(self._mark)
+            rest = (rest + data)[1 - len(self._mark) :] if data else b""
             if len(self.head) < _HEAD:
                 self.head += data
             with self._changed:

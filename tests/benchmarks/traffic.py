@@ -9,6 +9,8 @@ CHANNELS_PER_USER = 10
 SIZE = 602
 DOMAIN = "example.org"
 COMPONENT = "mixpam.example.org"
+GATHERING = f"{COMPONENT}/bench"
+ADDRESSES = "http://jabber.org/protocol/address"
 HEADER = (
     "<?xml version='1.0'?><stream:stream xmlns='{content}' version='1.0' id='bench'"
     " xmlns:stream='http://etherx.jabber.org/streams' from='{component}'>"
@@ -52,6 +54,24 @@ def message(
         text[: text.rfind("&")] + "x" * (len(text) - text.rfind("&")) if "&" in text[-5:] else text
     )
     return f"{head}<body>{text}{extra}{tail}".encode()
+
+
+def gathered(count: int, each: int, *, users: int = USERS) -> Iterator[bytes]:
+    """Give what a tap that gathers makes of `count` messages: stanzas for `each` users."""
+    members: dict[int, list[str]] = {}
+    for number in range(users):
+        for where in channels_of(number):
+            members.setdefault(where, []).append(user(number))
+    for number in range(0, count, each):
+        where = number // each % len(members)
+        whom = members[where]
+        first = number % len(whom)
+        some = (whom[first:] + whom)[: min(each, count - number)]
+        data = message(GATHERING, channel(where), number)
+        start = data.index(b">") + 1
+        listed = "".join(f"<address type='to' jid='{who}' id='{number:016d}'/>" for who in some)
+        addresses = f"<addresses xmlns='{ADDRESSES}'>{listed}</addresses>"
+        yield data[:start] + addresses.encode() + data[start:]
 
 
 def stanzas(count: int, *, core: int = 1, users: int = USERS, seed: int = 1) -> Iterator[bytes]:

@@ -65,10 +65,14 @@ def settings(port: int = 5347) -> Settings:
     )
 
 
-async def _main(port: int, devices: int, speaks: Speaks) -> None:
+async def _main(port: int, devices: int, speaks: Speaks, *, gathers: bool) -> None:
     configured = settings(port)
     service = Service(configured)
     populate(service._core.mirror, traffic.USERS, devices, speaks=speaks)
+    if gathers:
+        # Known to the feeder, which plays the tap.
+        service._core.multicast.begin(traffic.DOMAIN)
+        service._core.multicast.gathering = traffic.GATHERING.encode()
     print("ready", flush=True)
     loop = asyncio.get_running_loop()
     _, stream = await loop.create_connection(
@@ -87,5 +91,6 @@ async def _main(port: int, devices: int, speaks: Speaks) -> None:
 
 
 if __name__ == "__main__":
-    only_1 = sys.argv[3:] == ["core1"]
-    uvloop.run(_main(int(sys.argv[1]), int(sys.argv[2]), Speaks.CORE_1 if only_1 else Speaks.MIX))
+    speaks = Speaks.CORE_1 if "core1" in sys.argv[3:] else Speaks.MIX
+    gathers = "gathered" in sys.argv[3:]
+    uvloop.run(_main(int(sys.argv[1]), int(sys.argv[2]), speaks, gathers=gathers))
