@@ -40,8 +40,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run tests against real servers in one event loop, which the servers' pipes share."""
+    """Run tests against real servers in one event loop, which the servers' pipes share.
+
+    Where tests are spread over processes, those of one server stay together.
+    """
     for item in items:
+        kind = getattr(getattr(item, "callspec", None), "params", {}).get("server_kind")
+        if kind is not None:
+            item.add_marker(pytest.mark.xdist_group(kind))
         if any(f"/tests/{folder}/" in str(item.path) for folder in REAL_SERVER_FOLDERS):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
             # Sockets and transports that a test cuts on purpose complain when collected.

@@ -7,10 +7,12 @@ clause X4. With ``--conformance-json FILE`` the results are written there.
 import json
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 RESULTS = pytest.StashKey[list[dict[str, str]]]()
+_HANDED_OVER = "mixpam_conformance"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,6 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the record."""
     config.stash[RESULTS] = []
+    if config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.register(Collector())
 
 
 def clauses(item: pytest.Item) -> list[str]:
@@ -73,7 +77,22 @@ def pytest_runtest_makereport(
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the record."""
+    """Write the record, or hand it to the process that collects those of all workers."""
+    results = session.config.stash[RESULTS]
+    handed_over: dict[str, object] | None = getattr(session.config, "workeroutput", None)
     path = session.config.getoption("--conformance-json")
-    if path:
-        Path(path).write_text(json.dumps(session.config.stash[RESULTS], indent=1), "utf-8")
+    if handed_over is not None:
+        handed_over[_HANDED_OVER] = results
+    elif path:
+        # Each worker deselects for itself, so the same note comes more than once.
+        unique = {json.dumps(result, sort_keys=True): result for result in results}
+        Path(path).write_text(json.dumps(list(unique.values()), indent=1), "utf-8")
+
+
+class Collector:
+    """Takes the records of the worker processes, if tests are spread over several."""
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Add a worker's record to ours."""
+        output = getattr(node, "workeroutput", {})
+        node.config.stash[RESULTS].extend(output.get(_HANDED_OVER, []))
