@@ -1,6 +1,6 @@
 %%% The tap of mixpam for ejabberd 23.01 and later: it puts what a MIX-PAM server
 %%% must see (XEP-0405) onto one XEP-0114 link, and does what the component sends
-%%% back. No policy; the contract is tap-protocol.md, and T1..T9 and C1..C5 below
+%%% back. No policy; the contract is tap-protocol.md, and T1..T10 and C1..C6 below
 %%% are its rows. Stanzas are touched through xmpp:* alone, so that one source,
 %%% and one .beam, serves all versions without header files. The "link" is the
 %%% process of the component's connection.
@@ -14,10 +14,17 @@
          c2s_self_presence/1, c2s_terminated/2, c2s_session_pending/1, c2s_session_resumed/1,
          roster_process_item/2, roster_in_subscription/2, roster_out_subscription/1,
          disco_sm_features/5, remove_user/2, s2s_out_auth_result/2, s2s_in_auth_result/3,
-         s2s_out_closed/2, process_iq/1, decode_iq_subel/1, replay/2]).
+         s2s_out_closed/2, process_iq/1, decode_iq_subel/1, replay/2, gatherer/2]).
 
--define(VERSION, <<"1.0">>).
+-define(VERSION, <<"1.1">>).
 -define(CROWD, 50). % stanzas before the link, above which presence and events wait
+-define(FLOOD, 100000). % messages before a link that takes none, above which it is closed
+-define(SILENCE, 2). % ms without a message, after which nobody waits for more
+-define(PATIENCE, 5). % ms that the first message waits for others at most
+-define(ADDRESSES, 500).
+-define(ADDRESSES_BYTES, 65536).
+-define(ADDRESS, <<"http://jabber.org/protocol/address">>).
+-define(SID, <<"urn:xmpp:sid:0">>).
 -define(TAP, <<"mixpam:tap:1">>).
 -define(ROSTER, <<"jabber:iq:roster">>).
 -define(ANNOTATE, {xmlel, <<"annotate">>, [{<<"xmlns">>, <<"urn:xmpp:mix:roster:0">>}], []}).
@@ -58,6 +65,7 @@ stop(Host) ->
     Shared = gen_mod:is_loaded_elsewhere(Host, ?MODULE),
     [ejabberd_hooks:delete(Hook, At, ?MODULE, Hook, Prio)
      || {Hook, At, Prio} <- hooks(Host), At /= global orelse not Shared],
+    forget_gatherer(Host),
     mnesia:dirty_delete(mixpam_link, Host).
 
 reload(Host, NewOpts, _OldOpts) ->
@@ -139,7 +147,9 @@ hello(Host) ->
     event(Host, <<"hello">>,
           [{<<"version">>, <<"1">>}, {<<"tap">>, ?VERSION},
            {<<"software">>, iolist_to_binary(["ejabberd ", ejabberd_option:version()])},
-           {<<"archive">>, atom_to_binary(archives(Host), utf8)}]).
+           {<<"archive">>, atom_to_binary(archives(Host), utf8)},
+           %% A strict ejabberd would drop the ids from the addresses of C6.
+           {<<"multicast">>, atom_to_binary(not ejabberd_option:validate_stream(), utf8)}]).
 
 archives(Host) ->
     gen_mod:is_loaded(Host, mod_mam)
@@ -171,6 +181,7 @@ connect(Hosts, Pid) ->
         {atomic, conflict} -> conflict;
         {atomic, ok} ->
             lists:foreach(fun(Host) ->
+                              forget_gatherer(Host),
                               send(Pid, hello(Host)),
                               mnesia:dirty_write({mixpam_link, Host, Pid, connected}),
                               spawn(?MODULE, replay, [Host, Pid])
@@ -181,7 +192,7 @@ alive(Pid) when node(Pid) == node() -> is_process_alive(Pid);
 alive(Pid) -> lists:member(node(Pid), ejabberd_cluster:get_nodes()).
 
 component_disconnected(_Component, _Reason) ->
-    [mnesia:dirty_delete(mixpam_link, Host)
+    [begin forget_gatherer(Host), mnesia:dirty_delete(mixpam_link, Host) end
      || {_, Host, _, _} <- ets:match_object(mixpam_link, {'_', '_', self(), '_'})].
 
 %% T6, T7: every session writes its own state to the link and then says so, hence
@@ -234,11 +245,12 @@ component_send_packet(Acc) -> Acc.
 
 %% C1 goes to the session's process by a message of our own: router, archive,
 %% carbons and offline storage never see it. C4 is T1 again.
-from_component(<<>>, <<>>, Host, Pkt) when element(1, Pkt) == message ->
-    case [El || El <- xmpp:get_els(Pkt), xmpp:get_ns(El) == ?TAP,
-                xmpp:get_name(El) == <<"services">>] of
-        [Services] -> services(Host, Services);
-        [] -> route
+from_component(<<>>, <<>>, Host, Pkt) when element(1, Pkt) == message;
+                                           element(1, Pkt) == presence ->
+    case [{xmpp:get_name(El), xmpp:get_ns(El)} || El <- lists:sublist(xmpp:get_els(Pkt), 1)] of
+        [{<<"addresses">>, ?ADDRESS}] -> deliver_to_all(Host, Pkt);
+        [{<<"services">>, ?TAP}] -> services(Host, hd(xmpp:get_els(Pkt)));
+        _ -> route
     end;
 from_component(U, <<>>, Host, Pkt) when U /= <<>>, element(1, Pkt) == iq ->
     case {xmpp:get_type(Pkt), xmpp:get_els(Pkt), jid:tolower(xmpp:get_from(Pkt))} of
@@ -252,6 +264,27 @@ from_component(U, <<>>, Host, Pkt) when U /= <<>>, element(1, Pkt) == iq ->
 from_component(U, R, Host, Pkt) when U /= <<>>, R /= <<>> ->
     deliver_to(U, Host, R, xmpp:put_meta(Pkt, mixpam, true));
 from_component(_, _, _, _) -> route.
+
+%% C6
+deliver_to_all(Host, Pkt) ->
+    [{xmlel, _, _, Addresses} | Els] = xmpp:get_els(Pkt),
+    Copy = xmpp:put_meta(xmpp:set_els(Pkt, Els), mixpam, true),
+    [case parsed(attr(<<"jid">>, Attrs)) of
+         {JID, {U, Host, R}} when U /= <<>>, R /= <<>> ->
+             deliver_to(U, Host, R, with_id(xmpp:set_to(Copy, JID), attr(<<"id">>, Attrs)));
+         _ -> done
+     end || {xmlel, <<"address">>, Attrs, _} <- Addresses],
+    done.
+
+parsed(Text) ->
+    try JID = jid:decode(Text), {JID, jid:tolower(JID)} catch _:_ -> error end.
+
+with_id(Pkt, <<>>) -> Pkt;
+with_id(Pkt, Id) ->
+    By = jid:encode(jid:remove_resource(xmpp:get_to(Pkt))),
+    xmpp:set_els(Pkt, xmpp:get_els(Pkt) ++
+                 [{xmlel, <<"stanza-id">>,
+                   [{<<"xmlns">>, ?SID}, {<<"by">>, By}, {<<"id">>, Id}], []}]).
 
 deliver_to(U, Host, R, Pkt) ->
     case ejabberd_sm:get_session_pid(U, Host, R) of
@@ -270,6 +303,7 @@ services(Host, {xmlel, _, Attrs, Els}) ->
             Known = mnesia:dirty_match_object({mixpam_service, {Host, '_'}, '_'}),
             [mnesia:dirty_delete(mixpam_service, {Host, D})
              || {_, {_, D}, _} <- Known, not lists:member(D, New)],
+            set_gatherer(Host, attr(<<"multicast">>, Attrs)),
             mnesia:dirty_write({mixpam_link, Host, self(), up});
         _ -> ok
     end,
@@ -383,13 +417,13 @@ wait_for_room(Host, Pkt, N) when N > 0 ->
 wait_for_room(_Host, _Pkt, 0) -> ok.
 
 is_link_crowded(Host) ->
-    case link_of(Host) of
-        {Pid, _} when node(Pid) == node() ->
-            case process_info(Pid, message_queue_len) of
-                {_, Length} -> Length > ?CROWD;
-                undefined -> false % it has just ended
-            end;
-        _ -> false
+    Pid = case {gatherer_of(Host), link_of(Host)} of
+              {none, {Link, _}} -> Link;
+              {Gatherer, _} -> Gatherer
+          end,
+    case is_pid(Pid) andalso node(Pid) == node() andalso process_info(Pid, message_queue_len) of
+        {_, Length} -> Length > ?CROWD;
+        _ -> false % there is none, or it has just ended
     end.
 
 is_channel_stanza(Pkt) ->
@@ -416,8 +450,10 @@ is_mix_child(El) ->
 divert(Host, Pkt) ->
     case lists:any(fun(From) -> is_blocked(Host, xmpp:set_from(Pkt, From)) end, addresses(Pkt)) of
         true -> ok;
-        false when element(1, Pkt) == message -> to_link(Host, archive(Host, without_id(Pkt)));
-        false -> to_link(Host, Pkt)
+        false when element(1, Pkt) == message ->
+            Own = without_id(Pkt),
+            to_gatherer(Host, Own, archive(Host, Own));
+        false -> to_gatherer(Host, Pkt, <<>>)
     end.
 
 is_blocked(Host, Pkt) ->
@@ -434,37 +470,153 @@ addresses(Pkt) ->
         _ -> [From]
     end.
 
-%% mod_mam takes no groupchat, but honours preferences and hints for a chat
-%% message; store_mam_message below turns it back before it is written.
+%% mod_mam takes no groupchat, but honours preferences and hints for a chat message;
+%% store_mam_message below turns it back before it is written. The archive's id, or <<>>.
 archive(Host, Pkt) ->
-    To = jid:tolower(xmpp:get_to(Pkt)),
-    case xmpp:get_type(Pkt) == groupchat andalso gen_mod:is_loaded(Host, mod_mam)
-        andalso in_roster(To, bare(xmpp:get_from(Pkt))) of
+    case xmpp:get_type(Pkt) == groupchat andalso gen_mod:is_loaded(Host, mod_mam) of
         true ->
             Chat = xmpp:put_meta(xmpp:set_type(Pkt, chat), mixpam_groupchat, true),
-            {_, Stored} = mod_mam:offline_message({bounce, Chat}),
-            Els = [El || El <- xmpp:get_els(Stored), xmpp:get_ns(El) /= <<"urn:xmpp:mam:tmp">>],
-            xmpp:set_type(xmpp:set_els(Stored, Els), groupchat);
-        false -> Pkt
+            case mod_mam:offline_message({bounce, Chat}) of
+                {archived, Stored} -> integer_to_binary(xmpp:get_meta(Stored, stanza_id));
+                _ -> <<>>
+            end;
+        false -> <<>>
     end.
 
 without_id(Pkt) ->
     By = bare(xmpp:get_to(Pkt)),
-    xmpp:set_els(Pkt, [El || El <- xmpp:get_els(Pkt), not is_id(xmpp:encode(El), By)]).
+    xmpp:set_els(Pkt, [El || El <- xmpp:get_els(Pkt), not is_id(El, By)]).
 
 is_id({xmlel, <<"stanza-id">>, Attrs, _}, By) ->
-    try bare(jid:decode(attr(<<"by">>, Attrs))) == By catch _:_ -> false end;
+    case parsed(attr(<<"by">>, Attrs)) of
+        {_, LJID} -> jid:remove_resource(LJID) == By;
+        error -> false
+    end;
+is_id(El, By) when element(1, El) == stanza_id -> is_id(xmpp:encode(El), By);
 is_id(_, _) -> false.
 
-store_mam_message(Pkt, _User, _Host, _Peer, _Nick, _Type, _Dir) -> groupchat_again(Pkt).
-store_mam_message(Pkt, _User, _Host, _Peer, _Nick, _Type, _Dir, _InMuc) -> groupchat_again(Pkt).
+store_mam_message(Pkt, User, Host, Peer, _Nick, _Type, _Dir) ->
+    to_be_stored(Pkt, User, Host, Peer).
+store_mam_message(Pkt, User, Host, Peer, _Nick, _Type, _Dir, _InMuc) ->
+    to_be_stored(Pkt, User, Host, Peer).
 
-groupchat_again(Pkt) when is_tuple(Pkt) ->
+%% Of channels that are in the user's roster only; asked here, where preferences have spoken.
+to_be_stored(Pkt, User, Host, Peer) when is_tuple(Pkt) ->
     case xmpp:get_meta(Pkt, mixpam_groupchat, false) of
-        true -> xmpp:set_type(Pkt, groupchat);
+        true ->
+            case in_roster({User, Host, <<>>}, bare(Peer)) of
+                true -> xmpp:set_type(Pkt, groupchat);
+                false -> {stop, drop}
+            end;
         false -> Pkt
     end;
-groupchat_again(Acc) -> Acc.
+to_be_stored(Acc, _User, _Host, _Peer) -> Acc.
+
+%%% The gatherer: T10
+
+%% A process beside the link, through which T1, T2 and T3 go if the component takes T10.
+%% Its row is {mixpam_link, {gatherer, Host}, Pid, Address}.
+gatherer_of(Host) ->
+    case ets:lookup(mixpam_link, {gatherer, Host}) of
+        [{_, _, Pid, _}] -> Pid;
+        [] -> none
+    end.
+
+to_gatherer(Host, Pkt, Id) ->
+    case gatherer_of(Host) of
+        none -> to_link(Host, with_id(Pkt, Id));
+        Pid -> ejabberd_cluster:send(Pid, {gather, self(), Pkt, Id})
+    end.
+
+%% Runs in the link's process.
+set_gatherer(Host, Address) ->
+    Component = component(Host),
+    case {ets:lookup(mixpam_link, {gatherer, Host}), parsed(Address)} of
+        {[{_, _, _, Address}], _} -> ok;
+        {_, {JID, {<<>>, Component, R}}} when R /= <<>> ->
+            forget_gatherer(Host),
+            Pid = spawn(?MODULE, gatherer, [self(), JID]),
+            mnesia:dirty_write({mixpam_link, {gatherer, Host}, Pid, Address});
+        _ -> forget_gatherer(Host)
+    end.
+
+forget_gatherer(Host) ->
+    Pid = gatherer_of(Host),
+    mnesia:dirty_delete(mixpam_link, {gatherer, Host}),
+    Pid /= none andalso ejabberd_cluster:send(Pid, stop).
+
+gatherer(Link, Address) ->
+    erlang:monitor(process, Link),
+    gather(Link, Address, #{}, infinity).
+
+%% One open batch for each process that stanzas come by, as what comes by another
+%% is of another channel. `Until` is when the oldest must go.
+gather(Link, Address, Open, Until) ->
+    receive
+        {gather, From, Pkt, Id} ->
+            Open1 = add(Link, Address, From, Pkt, Id, Open),
+            Now = erlang:monotonic_time(millisecond),
+            if map_size(Open1) == 0 -> gather(Link, Address, Open1, infinity);
+               Until == infinity -> gather(Link, Address, Open1, Now + ?PATIENCE);
+               Now < Until -> gather(Link, Address, Open1, Until);
+               true -> flush(Link, Address, Open1), gather(Link, Address, #{}, infinity)
+            end;
+        stop -> flush(Link, Address, Open);
+        {'DOWN', _, process, Link, _} -> ok
+    after case Until of infinity -> infinity; _ -> ?SILENCE end ->
+        flush(Link, Address, Open),
+        gather(Link, Address, #{}, infinity)
+    end.
+
+%% A batch is {What is common, Number, Bytes, [{To, Id}]}, the last one first.
+add(Link, Address, From, Pkt, Id, Open) when element(1, Pkt) == message ->
+    To = xmpp:get_to(Pkt),
+    Common = xmpp:set_meta(xmpp:set_to(Pkt, undefined), #{}),
+    {U, Host, _} = jid:tolower(To),
+    Size = byte_size(U) + byte_size(Host) + byte_size(Id) + 40,
+    case Open of
+        #{From := {Common, N, Bytes, Tos}} when N < ?ADDRESSES, Bytes + Size < ?ADDRESSES_BYTES ->
+            Open#{From := {Common, N + 1, Bytes + Size, [{To, Id} | Tos]}};
+        #{From := Batch} ->
+            push(Link, Address, Batch),
+            Open#{From := {Common, 1, Size, [{To, Id}]}};
+        #{} ->
+            Open#{From => {Common, 1, Size, [{To, Id}]}}
+    end;
+add(Link, Address, From, Pkt, _Id, Open) ->
+    flush(Link, Address, maps:with([From], Open)),
+    send_when_free(Link, Pkt),
+    maps:remove(From, Open).
+
+flush(Link, Address, Open) ->
+    lists:foreach(fun(Batch) -> push(Link, Address, Batch) end, maps:values(Open)).
+
+push(Link, _Address, {Common, 1, _, [{To, Id}]}) ->
+    send_when_free(Link, with_id(xmpp:set_to(Common, To), Id));
+push(Link, Address, {Common, _, _, Tos}) ->
+    List = [{xmlel, <<"address">>,
+             [{<<"type">>, <<"to">>}, {<<"jid">>, jid:encode(To)}
+              | [{<<"id">>, Id} || Id /= <<>>]], []} || {To, Id} <- lists:reverse(Tos)],
+    Addresses = {xmlel, <<"addresses">>, [{<<"xmlns">>, ?ADDRESS}], List},
+    send_when_free(Link, xmpp:set_els(xmpp:set_to(Common, Address),
+                                      [Addresses | xmpp:get_els(Common)])).
+
+%% What the link does not take in time waits here as it came, many to one stanza, and no
+%% longer than ejabberd would let it wait before the link.
+send_when_free(Link, Pkt) ->
+    case process_info(Link, message_queue_len) of
+        {_, Length} when Length > ?CROWD ->
+            case process_info(self(), message_queue_len) of
+                {_, Waiting} when Waiting > ?FLOOD ->
+                    logger:warning("mod_mixpam_tap: the component is too slow, its link is closed"),
+                    ejabberd_service:close(Link),
+                    receive {'DOWN', _, process, Link, _} -> exit(normal) end;
+                _ ->
+                    timer:sleep(1),
+                    send_when_free(Link, Pkt)
+            end;
+        _ -> send(Link, Pkt)
+    end.
 
 %% T9
 copy_preference(Host, Pkt) when element(1, Pkt) == iq ->
