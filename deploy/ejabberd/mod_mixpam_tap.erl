@@ -547,26 +547,38 @@ forget_gatherer(Host) ->
 
 gatherer(Link, Address) ->
     erlang:monitor(process, Link),
-    gather(Link, Address, #{}, infinity).
+    gather(Link, Address, #{}, infinity, infinity).
 
-%% One open batch for each process that stanzas come by, as what comes by another
-%% is of another channel. `Until` is when the oldest must go.
-gather(Link, Address, Open, Until) ->
+%% The first of several goes at once, and the others when the process they come by is at
+%% rest, or silent for a moment, or at `Until`, as none must wait for long. One batch is
+%% open for each such process, because what comes by another is of another channel.
+gather(Link, Address, Open, Until, Wait) ->
     receive
         {gather, From, Pkt, Id} ->
             Open1 = add(Link, Address, From, Pkt, Id, Open),
             Now = erlang:monotonic_time(millisecond),
-            if map_size(Open1) == 0 -> gather(Link, Address, Open1, infinity);
-               Until == infinity -> gather(Link, Address, Open1, Now + ?PATIENCE);
-               Now < Until -> gather(Link, Address, Open1, Until);
-               true -> flush(Link, Address, Open1), gather(Link, Address, #{}, infinity)
+            if map_size(Open1) == 0 -> gather(Link, Address, Open1, infinity, infinity);
+               Until == infinity -> gather(Link, Address, Open1, Now + ?PATIENCE, 0);
+               Now < Until -> gather(Link, Address, Open1, Until, 0);
+               true -> gather(Link, Address, flush(Link, Address, Open1), infinity, infinity)
             end;
         stop -> flush(Link, Address, Open);
         {'DOWN', _, process, Link, _} -> ok
-    after case Until of infinity -> infinity; _ -> ?SILENCE end ->
-        flush(Link, Address, Open),
-        gather(Link, Address, #{}, infinity)
+    after Wait ->
+        case Wait > 0 orelse lists:all(fun is_at_rest/1, maps:keys(Open)) of
+            true -> gather(Link, Address, flush(Link, Address, Open), infinity, infinity);
+            false -> gather(Link, Address, Open, Until, ?SILENCE)
+        end
     end.
+
+%% Back in the loop of its behaviour, with nothing more to do; elsewhere it may wait for
+%% the archive.
+is_at_rest(Pid) when node(Pid) == node() ->
+    case process_info(Pid, [message_queue_len, current_function]) of
+        [{_, 0}, {_, {Module, _, _}}] -> Module == gen_server orelse Module == p1_server;
+        Other -> Other == undefined
+    end;
+is_at_rest(_) -> false.
 
 %% A batch is {What is common, Number, Bytes, [{To, Id}]}, the last one first.
 add(Link, Address, From, Pkt, Id, Open) when element(1, Pkt) == message ->
@@ -577,11 +589,10 @@ add(Link, Address, From, Pkt, Id, Open) when element(1, Pkt) == message ->
     case Open of
         #{From := {Common, N, Bytes, Tos}} when N < ?ADDRESSES, Bytes + Size < ?ADDRESSES_BYTES ->
             Open#{From := {Common, N + 1, Bytes + Size, [{To, Id} | Tos]}};
-        #{From := Batch} ->
-            push(Link, Address, Batch),
-            Open#{From := {Common, 1, Size, [{To, Id}]}};
         #{} ->
-            Open#{From => {Common, 1, Size, [{To, Id}]}}
+            flush(Link, Address, maps:with([From], Open)),
+            push(Link, Address, {Common, 1, Size, [{To, Id}]}),
+            Open#{From => {Common, 0, 0, []}}
     end;
 add(Link, Address, From, Pkt, _Id, Open) ->
     flush(Link, Address, maps:with([From], Open)),
@@ -589,8 +600,10 @@ add(Link, Address, From, Pkt, _Id, Open) ->
     maps:remove(From, Open).
 
 flush(Link, Address, Open) ->
-    lists:foreach(fun(Batch) -> push(Link, Address, Batch) end, maps:values(Open)).
+    lists:foreach(fun(Batch) -> push(Link, Address, Batch) end, maps:values(Open)),
+    #{}.
 
+push(_Link, _Address, {_, 0, _, []}) -> ok;
 push(Link, _Address, {Common, 1, _, [{To, Id}]}) ->
     send_when_free(Link, with_id(xmpp:set_to(Common, To), Id));
 push(Link, Address, {Common, _, _, Tos}) ->

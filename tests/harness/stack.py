@@ -1,5 +1,6 @@
 """Everything together: Redis, a server with the tap, the component, channel services."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from harness import ns
@@ -144,6 +145,8 @@ class Stack:
     async def settle(self, *devices: Device | RawClient) -> None:
         """Make round trips channel - server - component - devices: nothing is on its way."""
         await self.fake.fence()
+        # What the tap gathers may wait a few milliseconds; a ping to the component does not.
+        await asyncio.sleep(0.02)
         await self.fake.iq(
             f"<iq type='get' from='{self.fake.jid}' to='{self.component}'>"
             f"<ping xmlns='{ns.PING}'/></iq>"
