@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.machines import REPOSITORY
+from harness.machines import REPOSITORY, cache
 
 from schemas.settings import PREFIX, load
 
 FILE = REPOSITORY / "deploy/docker-compose.yml"
 
 
+#: Debian 13's Compose, in the root that ``tests/run`` makes; it runs on Debian 12, too.
+OF_DEBIAN_13 = cache() / "trixie/usr/libexec/docker/cli-plugins/docker-compose"
+
+
 def compose() -> list[str] | None:
     """Return the command that is Compose here: of version 2, or none."""
-    for command in (["docker", "compose"], ["docker-compose"]):
+    for command in (["docker", "compose"], ["docker-compose"], [str(OF_DEBIAN_13)]):
         if shutil.which(command[0]) is None:
             continue
         said = subprocess.run(
@@ -30,7 +34,9 @@ def compose() -> list[str] | None:
 
 
 COMPOSE = compose()
-needs_compose = pytest.mark.skipif(COMPOSE is None, reason="Docker Compose 2 is not installed")
+needs_compose = pytest.mark.skipif(
+    COMPOSE is None, reason="Docker Compose 2 is missing: a whole ./tests/run installs it"
+)
 
 
 def config(profile: str) -> dict[str, Any]:
