@@ -144,11 +144,12 @@ class Service:
     def up(self, write: Callable[[bytes], None]) -> None:
         """Begin with a new link."""
         self._write = write
-        self._report("link-up")
+        self._connection.opened()
 
     def receive(self, frames: list[Frame]) -> None:
         """Deal with what one read brought: hot lane first, control lane for the rest."""
         if self._connection.stood_by:
+            self._connection.heard()
             self._early += frames
             if self._catching_up is None or self._catching_up.done():
                 self._catching_up = asyncio.create_task(self._catch_up())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from component.doctor import advice
-from component.doctor.result import Level, Result, ok
+from component.doctor.result import Result, in_words, ok
 from component.framing import START_TAG, Framer, FramingError
 from schemas import codec, disco
 from schemas.jid import Jid
@@ -31,6 +31,10 @@ class LoginFailed(Exception):  # noqa: N818 - a fact, named as one
     """The login did not work; the text says at which step."""
 
 
+class Insecure(Exception):  # noqa: N818 - likewise
+    """There is no connection that a password may go over; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """Whom to log in as, and where."""
@@ -43,21 +47,20 @@ class Login:
 
 async def features(login: Login) -> Result:
     """Check that the user's account shows the feature by which clients find MIX-PAM."""
-    check = f"discovery {login.user.domain}"
+    domain = login.user.domain
     try:
         async with asyncio.timeout(PATIENCE):
             seen = await _Session(login).account_features()
-    except (OSError, TimeoutError, LoginFailed, FramingError, codec.MalformedStanza) as error:
-        return Result(
-            check,
-            Level.WARNING,
-            f"could not log in as {login.user}: {error or type(error).__name__}",
-            "Correct --user, the password, --client-host or --client-port.",
-        )
+    except Insecure as error:
+        return advice.no_trust(domain, login.host, str(error))
+    except (OSError, TimeoutError) as error:
+        return advice.clients_unreachable(domain, login.host, login.port, in_words(error))
+    except (LoginFailed, FramingError, codec.MalformedStanza) as error:
+        return advice.login_failed(domain, str(login.user), str(error) or type(error).__name__)
     if MIX_PAM[2] not in seen:
-        return advice.features_missing(login.user.domain, MIX_PAM[2])
+        return advice.features_missing(domain, MIX_PAM[2])
     archived = ", with archive" if f"{MIX_PAM[2]}#archive" in seen else ", without archive"
-    return ok(check, f"{login.user} sees {MIX_PAM[2]} on the own account{archived}")
+    return ok(f"discovery {domain}", f"{login.user} sees {MIX_PAM[2]} on the own account{archived}")
 
 
 class _Session:
@@ -90,12 +93,19 @@ class _Session:
         if tls is not None and not (loopback and tls.find(f"{{{_TLS}}}required") is None):
             self._writer.write(f"<starttls xmlns='{_TLS}'/>".encode())
             if (await self._next()).tag != f"{{{_TLS}}}proceed":
-                raise LoginFailed("the server offers TLS and refuses it")
-            await self._writer.start_tls(_tls(login.host), server_hostname=login.user.domain)
+                raise Insecure("it offers TLS and refuses it")
+            try:
+                await self._writer.start_tls(_tls(login.host), server_hostname=login.user.domain)
+            except ssl.SSLCertVerificationError as error:
+                why = f"its certificate is not trusted here: {error.verify_message}"
+                raise Insecure(why) from None
+            except OSError as error:
+                why = f"TLS came to nothing, has it a certificate? ({in_words(error)})"
+                raise Insecure(why) from None
             offered = await self._open()
             secure = True
         if not (secure or loopback):
-            raise LoginFailed("the server offers no TLS, and the password shall not go open")
+            raise Insecure("it offers no TLS, and the password shall not go open")
         mechanisms = {each.text for each in offered.iter(f"{{{_SASL}}}mechanism")}
         if "PLAIN" not in mechanisms:
             raise LoginFailed("the server does not offer SASL PLAIN")

@@ -128,3 +128,40 @@ def features_missing(domain: str, expected: str) -> Result:
         prosody='modules_enabled = { "disco" }',
         ejabberd="modules:\n  mod_disco: {}",
     )
+
+
+def login_failed(domain: str, user: str, why: str) -> Result:
+    """Say that a user's login did not work."""
+    return Result(
+        f"discovery {domain}",
+        Level.WARNING,
+        f"could not log in as {user}: {why}",
+        "Correct --user or the password; if they are right, see the server's log.",
+    )
+
+
+def clients_unreachable(domain: str, host: str, port: int, why: str) -> Result:
+    """Say that no client can connect there."""
+    return Result(
+        f"discovery {domain}",
+        Level.WARNING,
+        f"nothing takes clients of {domain} on {host}:{port} ({why})",
+        "Correct --client-host or --client-port, or have the server listen for clients there.",
+        prosody=f"c2s_ports = {{ {port} }}",
+        ejabberd=f"listen: [{{port: {port}, module: ejabberd_c2s, …}}]",
+    )
+
+
+def no_trust(domain: str, host: str, why: str) -> Result:
+    """Say that the server's TLS is not one to send a password over."""
+    return Result(
+        f"discovery {domain}",
+        Level.WARNING,
+        f"the server on {host} cannot be trusted with a password: {why}",
+        f"Give the server a certificate for {domain} that clients accept: they will refuse this"
+        " one, too. If your own authority signed it, make that known to this machine"
+        " (update-ca-certificates). On the server's own machine, --client-host 127.0.0.1"
+        " needs no certificate.",
+        prosody=f"prosodyctl --root cert import {domain} /etc/letsencrypt/live",
+        ejabberd='certfiles: ["/etc/ejabberd/certs/*.pem"]',
+    )

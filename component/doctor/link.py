@@ -8,7 +8,6 @@ announced to users, and the server's list of MIX domains stays as it was.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 import xml.etree.ElementTree as ET
@@ -19,8 +18,9 @@ from typing import Any
 from component.core.machine import PROTOCOL_VERSION
 from component.doctor import advice
 from component.doctor.redis import clock
-from component.doctor.result import Level, Result, ok, skipped
+from component.doctor.result import Level, Result, in_words, ok, skipped
 from component.framing import Frame
+from component.link.connection import connect
 from component.link.stream import Stream
 from schemas import codec, tap
 from schemas import stanza as stanzas
@@ -60,7 +60,7 @@ async def reachable(settings: Settings) -> AsyncIterator[Result]:
         yield advice.unreachable(host, port, "no answer; a firewall?")
         return
     except OSError as error:
-        yield advice.unreachable(host, port, _reason(error))
+        yield advice.unreachable(host, port, in_words(error))
         return
     writer.close()
     yield ok("server-port", f"something listens on {host}:{port}")
@@ -104,13 +104,10 @@ class LinkCheck:
     async def results(self) -> AsyncIterator[Result]:
         """Give the results, one by one."""
         settings = self._settings
-        loop = asyncio.get_running_loop()
         try:
-            _, stream = await loop.create_connection(
-                self._make_stream, settings.server_host, settings.server_port
-            )
+            stream = await connect(settings, self._probe)
         except OSError as error:
-            yield advice.unreachable(settings.server_host, settings.server_port, _reason(error))
+            yield advice.unreachable(settings.server_host, settings.server_port, in_words(error))
             return
         self._stream = stream
         try:
@@ -131,17 +128,6 @@ class LinkCheck:
         finally:
             stream.close()
             await asyncio.wait({stream.ended}, timeout=PATIENCE)
-
-    def _make_stream(self) -> Stream:
-        settings = self._settings
-        return Stream(
-            settings.component_jid,
-            settings.secret.get_secret_value(),
-            settings.domains[0],
-            self._probe,
-            max_bytes=settings.max_stanza_bytes,
-            keepalive=settings.keepalive,
-        )
 
     async def _until(self, fulfilled: Callable[[], bool]) -> bool:
         """Wait until something is so; False if time is up or the stream ended before."""
@@ -219,11 +205,6 @@ def archive(domain: str, *, on: bool) -> Result:
     if on:
         return ok(f"archive {domain}", f"{domain} archives channel messages")
     return advice.archive_off(domain)
-
-
-def _reason(error: OSError) -> str:
-    """Put an error into words; asyncio's own repeat the address."""
-    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 def _read_time(answer: ET.Element) -> float | None:

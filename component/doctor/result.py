@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -54,3 +56,15 @@ def ok(check: str, text: str) -> Result:
 def skipped(check: str, text: str, remedy: str = "") -> Result:
     """Make a result for what could not be looked at."""
     return Result(check, Level.SKIPPED, text, remedy)
+
+
+def in_words(error: OSError) -> str:
+    """Say why a connection came to nothing; asyncio's own words repeat the address."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason or str(error)
+    if isinstance(error, TimeoutError) and not error.errno:
+        return "no answer"
+    # The name service counts downwards, and has words of its own.
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return error.strerror or str(error)

@@ -17,6 +17,7 @@ from schemas.settings import Settings
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
 STANDBY_WAIT = 1.0
+PROBATION = 2.0
 
 _REMEDIES = {
     "not-authorized": "the secret is wrong: MIXPAM_SECRET must equal the server's"
@@ -36,6 +37,23 @@ _REMEDIES = {
 }
 
 
+async def connect(settings: Settings, lanes: Lanes) -> Stream:
+    """Begin a stream to the server. Raises OSError if nothing takes the connection."""
+    _, stream = await asyncio.get_running_loop().create_connection(
+        lambda: Stream(
+            settings.component_jid,
+            settings.secret.get_secret_value(),
+            settings.domains[0],
+            lanes,
+            max_bytes=settings.max_stanza_bytes,
+            keepalive=settings.keepalive,
+        ),
+        settings.server_host,
+        settings.server_port,
+    )
+    return stream
+
+
 class Connection:
     """One process's place at the server.
 
@@ -50,12 +68,16 @@ class Connection:
         self._stopping = asyncio.Event()
         # Another process has served meanwhile: what this one knows may be out of date.
         self.stood_by = False
+        # It has been reported that another process serves, and not yet that this one does.
+        self._standing_by = False
+        self._probation: asyncio.TimerHandle | None = None
 
     async def run(self, lost: Callable[[], None]) -> None:
         """Be connected until `stop`; `lost` is called after each stream that was up."""
         wait = FIRST_WAIT
         while not self._stopping.is_set():
             reason, was_up = await self._one_stream()
+            self._end_probation()
             if was_up:
                 lost()
                 wait = FIRST_WAIT
@@ -64,16 +86,44 @@ class Connection:
             self.stood_by = self.stood_by or reason == "conflict"
             pause = STANDBY_WAIT if reason == "conflict" else wait
             pause *= random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not secrecy
-            self._report(
-                "link-down",
-                "warning",
-                server=f"{self._settings.server_host}:{self._settings.server_port}",
-                reason=reason,
-                remedy=_REMEDIES.get(reason, "see the server's log"),
-                retry_in=round(pause, 1),
-            )
+            if not (reason == "conflict" and self._standing_by):
+                self._standing_by = reason == "conflict"
+                self._report(
+                    "link-down",
+                    "warning",
+                    server=f"{self._settings.server_host}:{self._settings.server_port}",
+                    reason=reason,
+                    remedy=_REMEDIES.get(reason, "see the server's log"),
+                    retry_in=round(pause, 1),
+                )
             wait = min(wait * 2, LONGEST_WAIT)
             await self._pause(pause)
+
+    def opened(self) -> None:
+        """Take note that the server has let this process in.
+
+        ejabberd does so with a standby, too, and then says that it is one too many. So a
+        process that has stood by waits for more, or for a while without a conflict.
+        """
+        if self.stood_by:
+            self._probation = asyncio.get_running_loop().call_later(PROBATION, self._let_in)
+        else:
+            self._let_in()
+
+    def heard(self) -> None:
+        """Take note that stanzas come: the place is ours."""
+        if self._probation is not None:
+            self._let_in()
+
+    def _let_in(self) -> None:
+        self._end_probation()
+        self._standing_by = False
+        self._report("link-up")
+
+    def _end_probation(self) -> None:
+        if self._probation is not None:
+            self._probation.cancel()
+            self._probation = None
 
     def stop(self) -> None:
         """End the stream and do not come back."""
@@ -82,13 +132,9 @@ class Connection:
             self._stream.close()
 
     async def _one_stream(self) -> tuple[str, bool]:
-        settings = self._settings
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(settings.keepalive):
-                _, stream = await loop.create_connection(
-                    self._make_stream, settings.server_host, settings.server_port
-                )
+            async with asyncio.timeout(self._settings.keepalive):
+                stream = await connect(self._settings, self._lanes)
         except (OSError, TimeoutError):
             return "unreachable", False
         self._stream = stream
@@ -97,17 +143,6 @@ class Connection:
         reason = await stream.ended
         self._stream = None
         return reason, stream.was_up
-
-    def _make_stream(self) -> Stream:
-        settings = self._settings
-        return Stream(
-            settings.component_jid,
-            settings.secret.get_secret_value(),
-            settings.domains[0],
-            self._lanes,
-            max_bytes=settings.max_stanza_bytes,
-            keepalive=settings.keepalive,
-        )
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,18 @@ Change = Callable[[str], str]
 
 @contextlib.asynccontextmanager
 async def server_with(
-    kind: str, block: Block, logs: Any, prosody: Change, ejabberd: Change
+    kind: str,
+    block: Block,
+    logs: Any,
+    prosody: Change,
+    ejabberd: Change,
+    *,
+    files: Mapping[str, bytes] | None = None,
 ) -> AsyncIterator[Server]:
-    """Run a server whose configuration was changed. Fails if a change changes nothing."""
+    """Run a server whose configuration was changed. Fails if a change changes nothing.
+
+    `files` are put beside the configuration, which reaches them as ``@folder@/name``.
+    """
     server = make_server(kind, block)
     is_prosody = server.kind.software == "prosody"
     file = server.folder / ("prosody.cfg.lua" if is_prosody else "ejabberd.yml")
@@ -92,7 +101,9 @@ async def server_with(
 
     def write_changed() -> None:
         write()
-        _change(file, change)
+        for name, data in (files or {}).items():
+            (server.folder / name).write_bytes(data)
+        _change(file, lambda text: change(text).replace("@folder@/", server.inside("") + "/"))
 
     server.write = write_changed  # type: ignore[method-assign]
     logs.add(server.folder)

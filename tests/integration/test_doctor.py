@@ -1,8 +1,10 @@
 """`mixpam check` on real servers: each symptom is made by breaking that very thing."""
 
+import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import pytest_asyncio
 from commandline import Change, as_it_is, environment, instead, mixpam, server_with, without
 from harness import ns
-from harness.client import register
+from harness.client import Account, register
 from harness.component import SECRET
 from harness.loopback import Block, answering
 from harness.mixpam import Mixpam
@@ -227,6 +229,82 @@ async def test_what_a_client_sees(server: Server, redis: Redis, tmp_path: Path) 
         assert "wrong user name or password" in done.result(check)["text"]
     finally:
         await component.stop()
+
+
+def elsewhere(server: Server) -> str:
+    """Spell the server's address so that it does not look like this very machine's."""
+    return hex(int(ip_address(server.place.ip)))
+
+
+def as_user(account: Account, folder: Path, host: str, port: int = 5222) -> list[str]:
+    """Return a command that looks at what an account's clients see."""
+    password = folder / "password"
+    password.write_text(account.password, encoding="utf-8")
+    return [
+        "check", "--json", "--user", account.jid, "--password-file", str(password),
+        "--client-host", host, "--client-port", str(port),
+    ]  # fmt: skip
+
+
+async def test_clients_that_cannot_connect(server: Server, redis: Redis, tmp_path: Path) -> None:
+    account, env = await register(server.place), environment(server, redis)
+    check = f"discovery {server.domain}"
+    done = await mixpam(*as_user(account, tmp_path, server.place.ip, 5498), env=env)
+    assert "connection refused" in done.result(check)["text"]
+    assert "--client-port" in done.result(check)["remedy"]
+    done = await mixpam(*as_user(account, tmp_path, "no-such-host.invalid"), env=env)
+    assert "--client-host" in done.result(check)["remedy"]
+    # A server without a certificate: the password stays here.
+    done = await mixpam(*as_user(account, tmp_path, elsewhere(server)), env=env)
+    why = {
+        "prosody": "TLS came to nothing, has it a certificate?",
+        "ejabberd": "it offers no TLS, and the password shall not go open",
+    }[server.kind.software]
+    assert f"cannot be trusted with a password: {why}" in done.result(check)["text"]
+    assert f"a certificate for {server.domain}" in done.result(check)["remedy"]
+
+
+async def test_a_certificate_that_nobody_trusts(
+    server_kind: str, block: Block, logs: Any, redis: Redis, tmp_path: Path
+) -> None:
+    await openssl(
+        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+        "-subj", "/CN=example.org", "-days", "2",
+        "-keyout", str(tmp_path / "own.key"), "-out", str(tmp_path / "own.crt"),
+    )  # fmt: skip
+    async with server_with(
+        server_kind, block, logs,
+        lambda text: 'ssl = { key = "@folder@/own.key"; certificate = "@folder@/own.crt" };\n'
+        + text,
+        lambda text: 'certfiles: ["@folder@/own.*"]\n'
+        + text.replace("module: ejabberd_c2s\n", "module: ejabberd_c2s\n    starttls: true\n"),
+        files={name: (tmp_path / name).read_bytes() for name in ("own.key", "own.crt")},
+    ) as server:  # fmt: skip
+        account, env = await register(server.place), environment(server, redis)
+        check = f"discovery {server.domain}"
+        done = await mixpam(*as_user(account, tmp_path, elsewhere(server)), env=env)
+        result = done.result(check)
+        assert result["level"] == "warning"
+        assert "not trusted here: self-signed certificate" in result["text"]
+        assert "update-ca-certificates" in result["remedy"]
+        assert f"import {server.domain}" in result["prosody"]
+        assert "certfiles" in result["ejabberd"]
+        # Authorities are one thing, names another.
+        env["SSL_CERT_FILE"] = str(tmp_path / "own.crt")
+        done = await mixpam(*as_user(account, tmp_path, elsewhere(server)), env=env)
+        assert "not valid for" in done.result(check)["text"]
+        # On the server's own machine nobody is in between.
+        done = await mixpam(*as_user(account, tmp_path, server.place.ip), env=env)
+        assert ns.PAM2 in done.result(check)["text"]
+
+
+async def openssl(*argv: str) -> None:
+    """Run openssl."""
+    child = await asyncio.create_subprocess_exec(
+        "openssl", *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    out, _ = await child.communicate()
+    assert child.returncode == 0, out.decode()
 
 
 # -- a component that is running -------------------------------------------------------------
