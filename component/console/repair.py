@@ -82,6 +82,8 @@ def run(
     be repaired, differs; 3: there is no component. JSON is one object a line.
     """
     tally = Tally()
+    # Where both are on a screen, lines have to go above the bar.
+    lines = err if out.is_terminal and err.is_terminal else out
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -98,9 +100,9 @@ def run(
                 tally.add(outcome)
                 progress.advance(task)
                 if as_json:
-                    out.print(Text(json.dumps(outcome, ensure_ascii=False)), soft_wrap=True)
+                    lines.print(Text(json.dumps(outcome, ensure_ascii=False)), soft_wrap=True)
                 else:
-                    _show(out, outcome)
+                    _show(lines, outcome)
                 if not err.is_terminal and tally.users % EVERY == 0:
                     err.print(Text(f"{tally.users} of {len(users)} users"))
     except NotRunning as error:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pty
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -74,6 +75,54 @@ async def mixpam(*argv: str, env: dict[str, str], stdin: str = "") -> Finished:
         raise
     assert child.returncode is not None
     return Finished(child.returncode, out.decode(), err.decode())
+
+
+async def on_terminal(
+    *argv: str, env: dict[str, str], output: Path | None = None
+) -> tuple[int, str]:
+    """Run a command on a terminal of its own; return its exit code and what was shown there.
+
+    With `output`, its standard output goes into that file.
+    """
+    ours, its = pty.openpty()
+    os.set_blocking(ours, False)
+    loop, seen, over = asyncio.get_running_loop(), bytearray(), asyncio.Event()
+
+    def read() -> None:
+        try:
+            data = os.read(ours, 65_536)
+        except OSError:  # the other end is closed
+            data = b""
+        seen.extend(data)
+        if not data:
+            loop.remove_reader(ours)
+            over.set()
+
+    out = its if output is None else os.open(output, os.O_WRONLY | os.O_CREAT)
+    try:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "component", *argv,
+            env={
+                "PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(REPOSITORY),
+                "TERM": "xterm", "COLUMNS": "80", "LANG": "C.UTF-8", **env,
+            },
+            stdin=its, stdout=out, stderr=its,
+        )  # fmt: skip
+    finally:
+        for each in {its, out}:
+            os.close(each)
+    loop.add_reader(ours, read)
+    try:
+        async with asyncio.timeout(45):
+            code = await child.wait()
+            await over.wait()
+    except TimeoutError:
+        child.kill()
+        loop.remove_reader(ours)
+        raise
+    finally:
+        os.close(ours)
+    return code, seen.decode()
 
 
 Change = Callable[[str], str]

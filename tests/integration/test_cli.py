@@ -1,12 +1,16 @@
 """The command line beside a running component: show, reconcile, rebuild, and who may."""
 
+import asyncio
+import json
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
-from commandline import environment, mixpam
+from commandline import environment, mixpam, on_terminal
 from harness.loopback import Block
 from harness.participants import refuses, tells
 from harness.stack import MixHost, Stack
@@ -16,6 +20,9 @@ from component.http.control import HEADER, control_key
 from schemas.settings import load
 
 NOT_RUNNING = 3
+
+STYLE = re.compile(r"\x1b\[[0-9;]*m")
+BAR = re.compile(r"users [━╸╺ ]+ *(?P<done>\d+)/(?P<total>\d+) (?P<left>[-:\d]+)")
 
 
 class House:
@@ -196,6 +203,73 @@ async def test_rebuild(house: House, whom: str) -> None:
     for channel, user in zip(channels, users, strict=True):
         said = stack.fake.say(channel.jid, user.bare, "again")
         await user.expect(lambda stanza, id_=said: stanza["id"] == id_)
+
+
+async def crowd(stack: Stack, size: int, delay: float) -> list[str]:
+    """Return users who are in a channel each, which takes `delay` seconds to answer."""
+    users = []
+    for _ in range(size):
+        user = await session(stack)
+        channel = await stack.joined(user)
+        tells(channel, (channel.pid, user.bare))
+        channel.other = late(stack, channel.other, delay)
+        users.append(user.bare)
+    return users
+
+
+def late(stack: Stack, answer: Any, delay: float) -> Any:
+    """Return a script that answers as another does, but later."""
+    later = asyncio.get_running_loop().call_later
+    return lambda stanza: later(delay, stack.fake.send, answer(stanza)) and None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["rebuild", "reconcile"])
+async def test_a_terminal_shows_how_far_it_is(house: House, command: str) -> None:
+    users = await crowd(house.stack, 24, 0.7)
+    argv = [command, *users] if command == "rebuild" else [command]
+    code, seen = await on_terminal(*argv, env=house.env)
+    frames = [STYLE.sub("", frame) for frame in re.split(r"\r|\x1b\[2K", seen)]
+    shown = [match for frame in frames if (match := BAR.search(frame))]
+    total = {match["total"] for match in shown}
+    assert len(total) == 1, seen
+    assert int(total.pop()) >= len(users)
+    # It moves, and after a while it knows how long it will take.
+    counts = [int(match["done"]) for match in shown]
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 2
+    assert any(re.fullmatch(r"\d:\d\d:\d\d", match["left"]) for match in shown), seen
+    # The bar goes when all is done, the cursor is there again, and the result stays.
+    assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l")
+    last = STYLE.sub("", seen[seen.rindex("\x1b[?25h") :])
+    assert BAR.search(last) is None
+    assert f"{max(counts)} users: " in last
+    assert code == 0, seen
+
+
+async def test_what_was_found_stays_apart_from_progress(house: House, tmp_path: Path) -> None:
+    stack, output = house.stack, tmp_path / "found.json"
+    user = await session(stack)
+    channel = await stack.joined(user)
+    tells(channel, ("another", user.bare))
+    argv = ["reconcile", "--dry-run", "--user", user.bare]
+    code, seen = await on_terminal(*argv, "--json", env=house.env, output=output)
+    assert code == 1
+    assert json.loads(output.read_text(encoding="utf-8"))["user"] == user.bare
+    assert user.bare not in seen
+    # Both on one terminal: a line of its own, and none of the bar in it.
+    code, seen = await on_terminal(*argv, env=house.env)
+    plain = re.split(r"\r\n|\r|\n|\x1b\[2K", STYLE.sub("", seen))
+    wanted = f"{user.bare}  {channel.jid}  to do: correct the participant id"
+    assert [line.strip() for line in plain if user.bare in line] == [wanted]
+
+
+async def test_elsewhere_there_are_plain_lines(house: House) -> None:
+    nobody = [f"nobody{number}@{house.stack.domain}" for number in range(120)]
+    done = await mixpam("rebuild", "-", env=house.env, stdin="\n".join(nobody))
+    assert done.err == "50 of 120 users\n100 of 120 users\n"
+    assert done.out.splitlines()[-1].startswith("120 users: 0 memberships agree")
+    assert "\x1b" not in done.out
 
 
 async def test_rebuild_needs_to_know_whom(house: House) -> None:
