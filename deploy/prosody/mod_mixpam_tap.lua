@@ -98,12 +98,16 @@ local function push_marked(queue, stanza)
 	queue.push, stanza.mixpam = nil, true;
 	return queue:push(stanza);
 end
-local function deliver(session, stanza)
+local function past_filter(session, stanza, act, ...)
 	local queue, outer = session.outgoing_stanza_queue, passing;
 	if queue then queue.push = push_marked; end
-	passing = stanza; session.send(stanza); passing = outer;
+	passing = stanza;
+	local result = act(...);
+	passing = outer;
 	if queue then queue.push = nil; end
+	return result;
 end
+local function deliver(session, stanza) past_filter(session, stanza, session.send, stanza); end
 
 -- T4, T5: what kind of IQ from the component this would be the awaited one for.
 local function answers(stanza)
@@ -288,7 +292,20 @@ for _, name in ipairs { "message", "presence", "iq" } do
 		return true;
 	end, 10);
 end
--- C6. 10: a message or presence to the domain itself has no other meaning from the component.
+-- C6: written as text once. Filters, mod_smacks for one, get a stanza for each session, with common children as
+-- everywhere in Prosody; only what they change is written anew.
+local function send_copy(session, stanza, before, after)
+	local list = session.filters and session.filters["stanzas/out"];
+	local text = before.." to='"..st.xml_escape(session.full_jid).."'"..after;
+	if session.rawsend and not (list and list[1]) then return session.send(text); end
+	local copy = st.clone(stanza, true);
+	for _, child in ipairs(stanza) do copy:add_direct_child(child); end
+	copy.attr.to = session.full_jid;
+	if not session.rawsend then return deliver(session, copy); end -- BOSH wants no text
+	local out = past_filter(session, copy, session.filter, "stanzas/out", copy);
+	if out then session.send(out == copy and alike(out, stanza, "to") and text or tostring(out)); end
+end
+-- 10: a message or presence to the domain itself has no other meaning from the component.
 local function deliver_to_each(event)
 	local stanza = event.stanza;
 	local list = event.origin == link and stanza.tags[1];
@@ -296,23 +313,20 @@ local function deliver_to_each(event)
 	stanza.attr.to = nil;
 	stanza:maptags(function (tag) return tag ~= list and tag or nil; end);
 	local attributes, inside = halves(stanza);
-	local text, ending = attributes..">"..inside, "</"..stanza.name..">";
+	local before, ending = "<"..stanza.name..attributes, "</"..stanza.name..">";
+	local own, own_text; -- the archive id of one user after the other
 	for _, address in ipairs(list.tags) do
 		local to, id = address.attr.jid, address.attr.id;
 		local session = address.name == "address" and (full_sessions[to] or full_sessions[jid.prep(to)]);
-		local filtered = session and session.filters and session.filters["stanzas/out"];
-		if not session or session.host ~= module.host then -- gone, or not ours
-		else
-			local by = jid.bare(session.full_jid);
-			if session.rawsend and not (filtered and filtered[1]) then -- nobody asks for the tree
-				if id then id = "<stanza-id xmlns='"..SID.."' by='"..st.xml_escape(by).."' id='"..st.xml_escape(id).."'/>"; end
-				session.send("<"..stanza.name.." to='"..st.xml_escape(session.full_jid).."'"..text..(id or "")..ending);
-			else
-				stanza.attr.to = session.full_jid;
-				if id then stanza:add_direct_child(st.stanza("stanza-id", { xmlns = SID, by = by, id = id })); end
-				deliver(session, stanza);
-				if id then table.remove(stanza); table.remove(stanza.tags); end
+		if session and session.host == module.host then -- who is gone, is left out
+			local by = session.username.."@"..session.host;
+			if id and not (own and own.attr.id == id and own.attr.by == by) then
+				own = st.stanza("stanza-id", { xmlns = SID, by = by, id = id });
+				own_text = tostring(own);
 			end
+			if id then stanza:add_direct_child(own); end
+			send_copy(session, stanza, before, ">"..inside..(id and own_text or "")..ending);
+			if id then table.remove(stanza); table.remove(stanza.tags); end
 		end
 	end
 	return true;

@@ -2,7 +2,8 @@
 
 On ejabberd the channel is real mod_mix and the other side is ejabberd's own mod_mix_pam;
 on Prosody, which has no MIX, a component sends each device its copy directly: no tap, no
-decision, the least a server can be asked to do.
+decision, the least a server can be asked to do. With archiving the other side is the server
+alone, archiving and delivering chat messages of the same size to the same users.
 """
 
 import argparse
@@ -18,10 +19,18 @@ from harness import caps, ns
 from harness.loopback import Block
 from harness.machines import KINDS
 
-from benchmarks.load.device import Device, create_channel, fresh_names, join, login, register
+from benchmarks.load.device import (
+    Device,
+    create_channel,
+    fresh_names,
+    join,
+    login,
+    newest_archived,
+    register,
+)
 from benchmarks.load.service import Service
-from benchmarks.load.tally import Tally
-from benchmarks.processes import cpu_seconds
+from benchmarks.load.tally import LostError, Tally
+from benchmarks.processes import cpu_seconds, family_bytes
 from benchmarks.report import Report, median, percentile, spread, table
 from benchmarks.sites import QuietEjabberd, Site
 
@@ -36,19 +45,21 @@ _AT_ONCE = 40
 
 @dataclass
 class Round:
-    """One measurement of one side; `cpu` is seconds per 1,000 deliveries."""
+    """One measurement of one side; `cpu` is seconds per 1,000 deliveries, `memory` the server's."""
 
     rate: float
     latencies: list[float]
     cpu: dict[str, float]
     generator_share: float
+    memory: int
 
 
 @dataclass
 class Side:
-    """One way to bring a channel's message to the devices."""
+    """One way to bring a channel's message to the devices; `role` says which."""
 
     name: str
+    role: str
     site: Site
     tally: Tally | None = None
     service: Service | None = None
@@ -74,6 +85,7 @@ class Side:
                 [1000 * each for each in alone.latencies],
                 cpu,
                 own / phase.seconds,
+                family_bytes(pids["server"]),
             )
         )
 
@@ -106,7 +118,7 @@ async def _prepare(side: Side, users: int, per_user: int, features: tuple[str, .
     await _each([lambda n=n, k=k: come(n, k) for n, k in rest])  # type: ignore[misc]
     side.devices = devices
     one_each = {device.bare: device for device in devices}
-    if side.name in {"native", "mixpam"} and isinstance(side.site.server, QuietEjabberd):
+    if side.role in {"native", "mixpam"} and isinstance(side.site.server, QuietEjabberd):
         channel = await create_channel(devices[0], side.site.server.mix, f"room{names[0]}")
         await _each([lambda d=d: join(d, channel) for d in one_each.values()])  # type: ignore[misc]
         speaker = devices[0]
@@ -115,10 +127,12 @@ async def _prepare(side: Side, users: int, per_user: int, features: tuple[str, .
         service = await Service(side.site.server).connect()
         channel = service.channel()
         targets = [device.jid for device in devices]
-        if side.name != "direct":
+        if side.role not in {"direct", "alone"}:
             await _each([lambda d=d: join(d, channel) for d in one_each.values()])  # type: ignore[misc]
+        if side.role != "direct":
             targets = list(one_each)
-        side.tally = Tally(devices, service.speaker(channel, targets))
+        kind = "chat" if side.role == "alone" else "groupchat"
+        side.tally = Tally(devices, service.speaker(channel, targets, kind))
         side.service = service
     await side.tally.prime()
 
@@ -127,6 +141,17 @@ def _say(device: Device, channel: str, body: str) -> None:
     device.wire.write(
         f"<message to='{channel}' type='groupchat' id='s'><body>{body}</body></message>"
     )
+
+
+async def _check_archive(side: Side, features: tuple[str, ...]) -> None:
+    """See that a user's archive ends with the last message. Raises LostError if not."""
+    assert side.tally is not None
+    name = side.devices[-1].bare.partition("@")[0]
+    reader = await login(side.site.server.place, name, "reader", features)
+    newest = await newest_archived(reader)
+    reader.wire.close()
+    if side.tally.newest not in newest:
+        raise LostError(f"{side.name}: {side.tally.newest!r} is not in the archive: {newest}")
 
 
 async def _clear(side: Side) -> None:
@@ -139,29 +164,41 @@ async def _clear(side: Side) -> None:
 
 
 SIDES = {
-    "ejabberd": {"native": True, "mixpam": False, "link": False, "direct": True},
-    "prosody": {"direct": True, "mixpam": False},
+    "ejabberd": {"native": True, "mixpam": False, "link": False, "direct": True, "alone": True},
+    "prosody": {"direct": True, "mixpam": False, "alone": True},
 }
-"""Side -> whether it runs on the server without tap; the first is what others are held to."""
+"""Side -> whether it runs on the server without tap."""
+
+_USUAL = {
+    ("ejabberd", False): ["native", "mixpam"],
+    ("ejabberd", True): ["alone", "link"],
+    ("prosody", False): ["direct", "mixpam"],
+    ("prosody", True): ["alone", "mixpam"],
+}
+"""What runs if nobody says, with and without archiving; the others are held to the first."""
 
 
 async def _server(kind: str, options: argparse.Namespace, report: Report) -> None:
     software = KINDS[kind].software
-    names = options.sides.split(",") if options.sides else []
-    chosen = [n for n in SIDES[software] if n in names] or [
-        n for n in SIDES[software] if n not in {"link", "direct"} or software == "prosody"
-    ]
+    wanted = options.sides.split(",") if options.sides else []
+    roles = [n for n in wanted if n in SIDES[software]] or _USUAL[software, options.archive]
+    thresholds = options.gc.split(",") if options.gc and software == "prosody" else [None]
+    chosen = [(role, gc) for gc in thresholds for role in roles]
     block = Block()
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(block.close)
-        sites: dict[bool, Site] = {}
-        for native in {SIDES[software][name] for name in chosen}:
-            sites[native] = Site(kind, block, native=native)
-            stack.push_async_callback(sites[native].stop)
-            await sites[native].start()
+        sites: dict[tuple[bool, str | None], Site] = {}
+        for native, gc in dict.fromkeys((SIDES[software][role], gc) for role, gc in chosen):
+            site = Site(kind, block, native=native, archive=options.archive, gc=gc)
+            sites[native, gc] = site
+            stack.push_async_callback(site.stop)
+            await site.start()
         for shape in options.shapes.split(","):
             users, _, per_user = shape.partition("x")
-            sides = [Side(name, sites[SIDES[software][name]]) for name in chosen]
+            sides = [
+                Side(f"{role} gc {gc}" if gc else role, role, sites[SIDES[software][role], gc])
+                for role, gc in chosen
+            ]
             print(f"{kind} {shape}: preparing", flush=True)
             for side in sides:
                 await _prepare(side, int(users), int(per_user), FEATURES[options.features])
@@ -173,6 +210,8 @@ async def _server(kind: str, options: argparse.Namespace, report: Report) -> Non
                 print(f"  round {number + 1}: {rates}", flush=True)
             _show(kind, shape, sides, report)
             for side in sides:
+                if options.archive:
+                    await _check_archive(side, FEATURES[options.features])
                 await _clear(side)
 
 
@@ -192,7 +231,9 @@ def _show(kind: str, shape: str, sides: list[Side], report: Report) -> None:
         p50, p99 = percentile(latencies, 0.5), percentile(latencies, 0.99)
         rate = median([r.rate for r in side.rounds])
         share = median([r.generator_share for r in side.rounds])
+        memory = max(r.memory for r in side.rounds) / 2**20
         key = f"path/{kind}/{shape}/{side.name}"
+        report.add(f"{key}/server_mib", memory)
         report.add(f"{key}/rate_ratio", median(ratios))
         report.add(f"{key}/cpu_ratio", median(work))
         report.add(f"{key}/rate", rate)
@@ -205,18 +246,19 @@ def _show(kind: str, shape: str, sides: list[Side], report: Report) -> None:
                 side.name, f"{rate:,.0f}", f"{median(ratios):.2f}", spread(ratios),
                 f"{median(work):.2f}", spread(work), f"{p50:.1f}", f"{p99:.1f}",
                 *[f"{cpu[name]:.3f}" for name in ("server", "component", "redis", "generator")],
-                f"{share * 100:.0f} %",
+                f"{share * 100:.0f} %", f"{memory:.0f}",
             ]
         )  # fmt: skip
     table(
         f"{kind}, {shape} (users x devices)",
         ["side", "deliveries/s", "ratio", "range", "CPU ratio", "range", "p50 ms", "p99 ms",
-         "server", "component", "redis", "generator", "gen. core"],
+         "server", "component", "redis", "generator", "gen. core", "MiB"],
         rows,
     )  # fmt: skip
     print(
         "  (ratio: of the first side's deliveries/s in the same round; CPU ratio: first side's CPU"
-        " per\n  delivery by this one's; server..generator: CPU seconds per 1,000 deliveries)",
+        " per\n  delivery by this one's; server..generator: CPU seconds per 1,000 deliveries;"
+        " MiB: the\n  server's resident memory at most)",
         flush=True,
     )
 
@@ -235,7 +277,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sides",
         help="ejabberd: native,mixpam,link (channel on a component link),direct (a component "
-        "to each device); prosody: direct,mixpam. Default: native,mixpam and direct,mixpam",
+        "to each device); prosody: direct,mixpam; both: alone (the server's own chat messages to "
+        "the same users). Default: native,mixpam and direct,mixpam; with --archive alone,link "
+        "and alone,mixpam. The first is what the others are held to",
+    )
+    parser.add_argument(
+        "--archive", action="store_true", help="servers archive every message for every user"
+    )
+    parser.add_argument(
+        "--gc", metavar="N,N", help="Prosody: each side at each gc threshold (its default is 105)"
     )
     parser.add_argument("--features", choices=list(FEATURES), default="core1", help="devices speak")
     parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds")

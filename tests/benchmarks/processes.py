@@ -22,6 +22,11 @@ def resident_bytes(pid: int) -> int:
     return 0
 
 
+def family_bytes(pid: int) -> int:
+    """Return the resident memory of a process and its living descendants."""
+    return sum(resident_bytes(each) for each in family(pid))
+
+
 def cpu_seconds(pid: int) -> float:
     """Return user and system time of a process and its living descendants, in seconds.
 

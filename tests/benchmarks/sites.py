@@ -1,6 +1,6 @@
 """The servers of the `path` benchmark: the shipped examples, changed only where they must be.
 
-Both sides of a comparison have the same modules, no archive, and differ in nothing but
+Both sides of a comparison have the same modules, archive or not, and differ in nothing but
 what is compared.
 """
 
@@ -22,9 +22,10 @@ _NO_ARCHIVE = Path(__file__).with_name("mod_bench_no_archive.erl")
 class QuietEjabberd(Ejabberd):
     """ejabberd with the tap, or with its own mod_mix_pam in the tap's place."""
 
-    def __init__(self, kind: str, block: Block, *, native: bool) -> None:
+    def __init__(self, kind: str, block: Block, *, native: bool, archive: bool) -> None:
         super().__init__(KINDS[kind], block)
         self.native = native
+        self.archive = archive
 
     async def start(self) -> Server:
         """Compile what keeps the archive out, and start."""
@@ -39,10 +40,10 @@ class QuietEjabberd(Ejabberd):
         return await super().start()
 
     def _with_tap(self) -> str:
-        changes = {
-            "default: always": "default: never",
-            "modules:\n": "modules:\n  mod_bench_no_archive: {}\n",
-        }
+        changes = {}
+        if not self.archive:
+            changes["default: always"] = "default: never"
+            changes["modules:\n"] = "modules:\n  mod_bench_no_archive: {}\n"
         if self.native:
             tap = f"  mod_mixpam_tap:\n    component: {self.component}\n"
             changes[tap] = "  mod_mix_pam: {}\n"
@@ -50,17 +51,23 @@ class QuietEjabberd(Ejabberd):
 
 
 class QuietProsody(Prosody):
-    """Prosody with the tap, or as it is without."""
+    """Prosody with the tap, or as it is without; `gc` is its collector's threshold."""
 
-    def __init__(self, kind: str, block: Block, *, native: bool) -> None:
+    def __init__(
+        self, kind: str, block: Block, *, native: bool, archive: bool, gc: str | None = None
+    ) -> None:
         super().__init__(KINDS[kind], block)
         self.native = native
+        self.archive = archive
+        self.gc = gc
 
     def write(self) -> None:
-        """Write the configuration without archive."""
+        """Write the configuration."""
         super().write()
         path = self.folder / "prosody.cfg.lua"
-        changes = {'"mam"; ': ""}
+        changes = {} if self.archive else {'"mam"; ': ""}
+        if self.gc is not None:
+            changes["gc = { threshold = 150 }"] = f"gc = {{ threshold = {self.gc} }}"
         if self.native:
             changes['\t"mixpam_tap";\n'] = ""
         path.write_text(replaced(path.read_text(encoding="utf-8"), changes), encoding="utf-8")
@@ -69,9 +76,14 @@ class QuietProsody(Prosody):
 class Site:
     """A server, and unless it is native Redis and the component."""
 
-    def __init__(self, kind: str, block: Block, *, native: bool) -> None:
-        make = QuietEjabberd if KINDS[kind].software == "ejabberd" else QuietProsody
-        self.server: QuietEjabberd | QuietProsody = make(kind, block, native=native)
+    def __init__(
+        self, kind: str, block: Block, *, native: bool, archive: bool = False, gc: str | None = None
+    ) -> None:
+        self.server: QuietEjabberd | QuietProsody = (
+            QuietEjabberd(kind, block, native=native, archive=archive)
+            if KINDS[kind].software == "ejabberd"
+            else QuietProsody(kind, block, native=native, archive=archive, gc=gc)
+        )
         self.native = native
         self.redis = Redis(block)
         self.mixpam = Mixpam(

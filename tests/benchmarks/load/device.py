@@ -88,6 +88,16 @@ async def fence(device: Device) -> None:
     )
 
 
+async def newest_archived(device: Device) -> str:
+    """Return what the account's archive (XEP-0313) has as its newest entry, as it came."""
+    match = await device.wire.ask(
+        f"<iq type='set' id='newest'><query xmlns='{ns.MAM}'>"
+        "<set xmlns='http://jabber.org/protocol/rsm'><max>1</max><before/></set></query></iq>",
+        rb"(.*)<iq[^>]*id=['\"]newest['\"]",
+    )
+    return match[1].decode()
+
+
 async def create_channel(device: Device, service: str, name: str) -> str:
     """Make a channel on mod_mix and return its address."""
     await _set(device, service, f"<create xmlns='{ns.CORE1}' channel='{name}'/>")

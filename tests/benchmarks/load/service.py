@@ -41,13 +41,15 @@ class Service:
         """Return the address of a channel."""
         return f"room{next(_numbers)}@{self.jid}"
 
-    def speaker(self, channel: str, targets: list[str]) -> Callable[[str], None]:
-        """Return what sends a body to each target, as `channel` does."""
+    def speaker(
+        self, channel: str, targets: list[str], kind: str = "groupchat"
+    ) -> Callable[[str], None]:
+        """Return what sends a body to each target, as `channel` does or, by chat, anybody."""
         heads = [f"<message to='{target}' from='{channel}/p1'" for target in targets]
 
         def say(body: str) -> None:
             assert self._wire is not None
-            tail = _tail(body)
+            tail = _tail(body, kind)
             self._wire.write("".join([head + tail for head in heads]))
 
         return say
@@ -86,10 +88,10 @@ def _answer(request: bytes) -> str:
     return ""
 
 
-def _tail(body: str) -> str:
+def _tail(body: str, kind: str) -> str:
     """Return the rest of the message, the size of what mod_mix sends."""
     return (
-        f" type='groupchat' id='1700000000000001'><body>{body}</body>"
+        f" type='{kind}' id='1700000000000001'><body>{body}</body>"
         f"<mix xmlns='{ns.CORE1}'><nick>someone</nick><jid>someone@example.org</jid></mix>"
         "</message>"
     )

@@ -107,6 +107,11 @@ class Tally:
         self._sent[token] = time.perf_counter()
         self._publish(f"b{self._number} {PADDING}")
 
+    @property
+    def newest(self) -> str:
+        """Return how the last message begins."""
+        return f">b{self._number} "
+
     async def prime(self) -> None:
         """Send messages until one has reached every device: all is ready.
 
