@@ -54,6 +54,8 @@ class Service:
             caps_cache=settings.caps_cache,
             presence_memory=settings.presence_memory,
             presence_rate=settings.presence_rate,
+            # One that is dead is given up after two.
+            link_timeout=3 * settings.keepalive,
         )
         self._core = Core(
             own,

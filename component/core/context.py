@@ -47,6 +47,8 @@ class Limits:
     archive_timeout: float = 5
     # A user's service, or the server itself, answers within this.
     server_timeout: float = 30
+    # A link that still is there after this has carried what was written to it before.
+    link_timeout: float = 60
 
 
 _FEW_CALLED_OFF = 1_000

@@ -15,6 +15,7 @@ from typing import Literal
 from component.core.machine import Core
 from component.core.mirror import Device, Membership, Row, Speaks
 from component.core.operation import Op
+from component.core.presence import GONE
 from schemas.jid import Jid
 
 Evidence = Literal["hash", "no-hash", "open", "silent", "unverified"]
@@ -262,7 +263,7 @@ def _device(core: Core, row: Row, device: Device) -> DeviceView:
         tuple(number for number, bit in versions if speaks & bit),
         bool(speaks & Speaks.PSA),
         device.hibernated,
-        device.resource in row.shown,
+        row.shown.get(device.resource, GONE) != GONE,
     )
 
 

@@ -27,6 +27,9 @@ _DELAY = "{urn:xmpp:delay}delay"
 UNKNOWN = ""
 """The digest of a device that was shown in a way that is not known for sure."""
 
+GONE = "gone"
+"""The digest of a device whose end was told, until it is certain that the server has it."""
+
 
 class Presence:
     """Shows devices to channels."""
@@ -59,11 +62,16 @@ class Presence:
         `unavailable` is the presence it left with, if it sent one.
         """
         resource = device.resource or ""
-        if row.shown.pop(resource, None) is None:
+        if row.shown.get(resource, GONE) == GONE:
             return
+        # Not forgotten yet: should the link break now, the end is told again on the next.
+        row.shown[resource] = GONE
         for membership in _sharing(row):
             self._unavailable(device, membership.channel, unavailable)
-        self._context.write(DropShown(str(row.jid), resource))
+        self._context.write(PutShown(str(row.jid), resource, UNKNOWN))
+        self._context.after(
+            self._context.limits.link_timeout, lambda: self._forget(row.jid, resource)
+        )
 
     def began(self, row: Row, membership: Membership) -> None:
         """Show all MIX devices to a channel with which presence is shared from now on."""
@@ -79,8 +87,9 @@ class Presence:
 
     def ended(self, row: Row, membership: Membership) -> None:
         """Take the devices back from a channel with which presence is no longer shared."""
-        for resource in row.shown:
-            self._unavailable(row.jid.with_resource(resource), membership.channel, None)
+        for resource, digest in row.shown.items():
+            if digest != GONE:
+                self._unavailable(row.jid.with_resource(resource), membership.channel, None)
 
     def shared_anew(self, user: Jid, channel: Jid, before: Membership | None) -> None:
         """Follow a change of whether presence is shared; `before` is how it was."""
@@ -130,6 +139,13 @@ class Presence:
                     self.hide(row, row.jid.with_resource(resource))
 
     # -- inside ---------------------------------------------------------------------------
+
+    def _forget(self, user: Jid, resource: str) -> None:
+        """Forget a device that has not come back since its end was told."""
+        row = self._context.mirror.find(user)
+        if row is not None and row.shown.get(resource) == GONE:
+            del row.shown[resource]
+            self._context.write(DropShown(str(user), resource))
 
     def _record(self, row: Row, device: Device, digest: str) -> None:
         """Remember that a device is shown, and show it.

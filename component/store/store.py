@@ -18,7 +18,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as NoConnection
 
 from component.core.effects import (
     Change,
@@ -82,6 +85,8 @@ class Store:
             decode_responses=True,
             # What is no UTF-8 must come in, to be set aside under the name it has.
             encoding_errors="surrogateescape",
+            # Redis may have been restarted since the last write; all of ours may be repeated.
+            retry=Retry(NoBackoff(), 1, supported_errors=(NoConnection,)),
             redis_connect_func=partial(_introduce, client_name(settings)),
         )
         self._keys = Keys(settings.redis_prefix)

@@ -140,6 +140,13 @@ class Process:
         if self._pump is not None:
             await self._pump
 
+    async def ended(self) -> None:
+        """Wait for the end of a child that somebody has killed."""
+        if self._child is not None:
+            await self._child.wait()
+        if self._pump is not None:
+            await self._pump
+
     def freeze(self) -> None:
         """Stop the child's clock (SIGSTOP): alive, but silent."""
         os.kill(self.pid, signal.SIGSTOP)

@@ -38,6 +38,18 @@ async def test_redis_goes_and_comes_back(breakable: Stack) -> None:
     }
 
 
+@pytest.mark.abuse(22)
+async def test_a_restart_of_redis_that_nobody_saw(breakable: Stack) -> None:
+    """The first join afterwards finds a dead connection, and opens another."""
+    stack = breakable
+    client = await stack.raw(await stack.user())
+    channel = await stack.joined(client)
+    await stack.redis.stop(kill=True)
+    await stack.redis.start()
+    other = await stack.joined(client)
+    assert await memberships(client) == {channel.jid: channel.pid, other.jid: other.pid}
+
+
 @pytest.mark.slow
 @pytest.mark.abuse(25)
 async def test_the_server_is_restarted(fresh_stack: FreshStack) -> None:

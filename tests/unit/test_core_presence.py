@@ -63,8 +63,39 @@ def test_a_channel_sees_each_change_and_the_end(play: Play) -> None:
     play.silence()
     play.says(broadcast(type_="unavailable", content="<status>bye</status>"))
     play.hears(shown(type_="unavailable", content="<status>bye</status>"))
+    forgotten(play)
+
+
+def forgotten(play: Play) -> None:
+    """Let so much time pass that what was told of devices has surely arrived."""
+    assert set(play.stored.shown.values()) == {""}
+    play.silence()
+    play.waits(60)
     play.silence()
     assert not play.stored.shown
+
+
+@pytest.mark.req("P6")
+def test_the_end_of_a_device_that_was_lost_on_the_link_is_told_again(play: Play) -> None:
+    play.says(broadcast(type_="unavailable"))
+    play.hears(shown(type_="unavailable"))
+    play.link_is_cut()
+    tap_is_up(play, services=MIX)
+    replayed(play)
+    play.hears(shown(type_="unavailable"))
+    audited(play)
+    forgotten(play)
+
+
+@pytest.mark.req("P1")
+def test_a_device_that_comes_back_at_once_is_remembered(play: Play) -> None:
+    play.says(broadcast(type_="unavailable"))
+    play.hears(shown(type_="unavailable"))
+    comes_online(play)
+    play.hears(shown())
+    play.waits(60)
+    play.silence()
+    assert (ANNA, "phone") in play.stored.shown
 
 
 @pytest.mark.req("P1")
@@ -190,8 +221,7 @@ def test_a_device_that_vanished_meanwhile_is_taken_back(play: Play, end: str) ->
     replayed(play)
     play.hears(shown(type_="unavailable"))
     audited(play)
-    play.silence()
-    assert not play.stored.shown
+    forgotten(play)
 
 
 @pytest.mark.req("P6")
@@ -242,6 +272,7 @@ def test_a_device_that_went_before_that_is_not_shown(play: Play) -> None:
     play.hears(shown(LAPTOP, type_="unavailable"))
     play.store_wakes()
     play.silence()
+    play.waits(60)
     assert (ANNA, "laptop") not in play.stored.shown
 
 
