@@ -123,6 +123,15 @@ _ALL = (
         " `mixpam reconcile`, which puts the channels back into the rosters.",
     ),
     Event(
+        "roll-call-stopped",
+        "error",
+        "Channels say of many users at once that they are no participants; nobody else is taken"
+        " for kicked.",
+        ("participants",),
+        "See whether a channel service has lost its memory. `mixpam reconcile` follows what the"
+        " channels say.",
+    ),
+    Event(
         "journal-recovered",
         "info",
         "A join or leave that was cut off half-way is finished or undone.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from schemas import jid
@@ -52,10 +53,15 @@ class ParticipantList:
         return any(each.jid is None for each in self.participants)
 
 
-def request() -> ET.Element:
-    """Build the request for all participants."""
+def request(ids: Iterable[str] = ()) -> ET.Element:
+    """Build the request for all participants, or for those with the `ids` (XEP-0060 §6.5.8).
+
+    Some services, as ejabberd's, answer with all in either case.
+    """
     pubsub = ET.Element(_PUBSUB_TAG)
-    ET.SubElement(pubsub, _ITEMS_TAG, {"node": NODE})
+    items = ET.SubElement(pubsub, _ITEMS_TAG, {"node": NODE})
+    for id_ in ids:
+        ET.SubElement(items, _ITEM_TAG, {"id": id_})
     return pubsub
 
 

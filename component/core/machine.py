@@ -28,6 +28,7 @@ from component.core.preferences import Preferences
 from component.core.presence import Presence
 from component.core.reconcile import Reconcile
 from component.core.requests import read
+from component.core.rollcall import RollCall
 from component.core.rosters import Rosters
 from component.core.services import Services
 from component.core.traffic import Traffic
@@ -70,6 +71,7 @@ class Core:
         self._preferences = Preferences(self.context, self._rosters, self._presence)
         self._departures = Departures(self.context, self._memberships, self._preferences)
         self._audit = Audit(self.context, self._rosters, self._memberships, self._departures)
+        self._roll_call = RollCall(self.context, self._memberships)
         self._traffic = Traffic(self.context)
         self._identity = Identity(
             self.context,
@@ -187,6 +189,7 @@ class Core:
         self._capability.forget_waiting()
         self._services.forget_asked()
         self._audit.link_lost()
+        self._roll_call.link_lost()
         self._participants.link_lost()
         self._presence.link_lost()
         self._memberships.link_lost()
@@ -289,6 +292,7 @@ class Core:
         elif isinstance(event, tap.Replayed):
             self._presence.correct(sender.domain)
             self._audit.begin(sender.domain)
+            self._roll_call.begin(sender.domain)
             self.context.report("ready", domain=sender.domain)
         elif isinstance(event, tap.UserRemoved):
             self._departures.account_removed(_own_user(sender.domain, event.jid))

@@ -10,6 +10,9 @@ from sharing import gone, here, shown
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
+LINK_TIMEOUT = 3.5
+"""Seconds after which a link is certain to be there, with MIXPAM_KEEPALIVE at its least."""
+
 
 @pytest.mark.req("P6")
 async def test_devices_that_vanished_meanwhile_are_taken_back(breakable: Stack) -> None:
@@ -50,8 +53,13 @@ async def test_devices_that_vanished_meanwhile_are_taken_back(breakable: Stack) 
 
 
 @pytest.mark.req("P6")
-async def test_everybody_gone_while_the_component_was_down(breakable: Stack) -> None:
+async def test_everybody_gone_while_the_component_was_down(
+    breakable: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stack = breakable
+    environment = stack.mixpam.process.env
+    assert environment is not None
+    monkeypatch.setitem(environment, "MIXPAM_KEEPALIVE", "1")
     client = await stack.raw(await stack.user())
     await client.mix_online()
     channel = await stack.joined(client)
@@ -60,7 +68,9 @@ async def test_everybody_gone_while_the_component_was_down(breakable: Stack) -> 
     await client.close()
     await stack.mixpam.start()
     await stack.fake.expect(gone(client.jid, channel.jid), 10)
-    # And only once: the next start has nothing left to correct.
+    # And only once: a link that held so long has carried it, and the next start has
+    # nothing left to correct.
+    await asyncio.sleep(LINK_TIMEOUT)
     await stack.settle()
     await stack.mixpam.stop()
     stack.fake.inbox.clear()

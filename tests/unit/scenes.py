@@ -205,3 +205,16 @@ def in_the_coven(play: Play, *devices: str, multicast: bool = False) -> str:
         play.hears(f"<presence from='{device}' to='{COVEN}'/>")
     play.silence()
     return gathering
+
+
+
+
+def roll_is_called(play: Play, *ids: str, by: str = ANNA) -> str:
+    """Hear the coven being asked for participants; give the id of the question."""
+    items = "".join(f"<item id='{id_}'/>" for id_ in ids)
+    request = play.hears(
+        f"<iq type='get' from='{by}' to='{COVEN}' id='*'>"
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub'>"
+        f"<items node='urn:xmpp:mix:nodes:participants'>{items}</items></pubsub></iq>"
+    )
+    return request.get("id", "")

@@ -11,6 +11,7 @@ from scenes import (
     error,
     granted,
     in_the_coven,
+    roll_is_called,
     roster_is_set,
     tap_is_up,
 )
@@ -93,6 +94,7 @@ def test_a_roster_that_cannot_be_read_ends_nothing(answer: str) -> None:
     user, id_ = asked(play)
     if answer == "silence":
         play.waits(31)
+        roll_is_called(play, "123")
     elif answer == "nothing":
         play.says(f"<iq type='result' from='{user}' to='{OWN}' id='{id_}'/>")
     else:

@@ -1,0 +1,171 @@
+"""Asks the channels whether their participants still are some.
+
+A kick that a channel sent while no component was there, or that was on its way when a link
+broke, is never sent again. So some time after every new link each channel that users are
+in is asked for their participant ids, in the name of one of them. Who is missing was
+kicked. A channel that refuses may hide its participants, or have kicked the one who asks:
+then others ask, and at last that user takes the nick that is the user's already, which
+changes nothing and which a channel refuses only to strangers. Where no question is
+answered nothing is done.
+
+A channel service that has lost its memory says of everybody that they are gone. When that
+seems so, nobody is taken for kicked and the operator is told.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from component.core import results
+from component.core.audit import FEW, LARGE_SHARE
+from component.core.context import Context
+from component.core.membership import Memberships
+from component.core.mirror import Membership
+from schemas import codec, mix, participants
+from schemas.jid import Jid
+from schemas.stanza import Stanza
+
+DELAY = 1.0
+"""Seconds after the replay: rosters, and what was cut off, come first."""
+
+AT_ONCE = 20
+"""Questions that are open at the same time."""
+
+TOGETHER = 50
+"""Participants who are asked for in one question."""
+
+
+ASKERS = 3
+"""Participants in whose names a channel is asked that refuses."""
+
+
+@dataclass(slots=True)
+class _Question:
+    """Whether some users, with the ids they were given, are in a channel.
+
+    `refused` is how many of them have asked in vain.
+    """
+
+    channel: Jid
+    members: list[tuple[Jid, str]]
+    refused: int = 0
+
+
+class RollCall:
+    """Compares memory with the channels, once a link."""
+
+    def __init__(self, context: Context, memberships: Memberships) -> None:
+        self._context = context
+        self._memberships = memberships
+        self._link = 0
+        self._to_ask: deque[_Question] = deque()
+        self._asking: list[_Question] = []
+        # Channels whose answer may have been what broke a link, by its size.
+        self._avoided: set[Jid] = set()
+        self._looked_at = 0
+        self._missing = 0
+
+    def begin(self, domain: str) -> None:
+        """Look at all members of a domain, in a moment."""
+        link = self._link
+        self._context.after(DELAY, lambda: self._begin(domain) if link == self._link else None)
+
+    def link_lost(self) -> None:
+        """Forget whom to ask: the next link begins anew."""
+        self._link += 1
+        self._avoided.update(question.channel for question in self._asking)
+        self._to_ask.clear()
+        self._asking.clear()
+        self._looked_at = self._missing = 0
+
+    def _begin(self, domain: str) -> None:
+        members: dict[Jid, list[tuple[Jid, str]]] = {}
+        for row in self._context.mirror.rows.values():
+            if row.jid.domain == domain:
+                for each in row.channels.values():
+                    members.setdefault(each.channel, []).append((row.jid, each.participant_id))
+        for channel, those in members.items():
+            if channel not in self._avoided:
+                for start in range(0, len(those), TOGETHER):
+                    question = _Question(channel, those[start : start + TOGETHER])
+                    self._to_ask.append(question)
+        self._ask_more()
+
+    def _ask_more(self) -> None:
+        while self._to_ask and len(self._asking) < AT_ONCE:
+            question = self._to_ask.popleft()
+            question.members = [
+                (user, id_)
+                for user, id_ in question.members
+                if self._member(user, question.channel, id_) is not None
+            ]
+            if question.members:
+                self._asking.append(question)
+                self._ask(question)
+
+    def _member(self, user: Jid, channel: Jid, id_: str) -> Membership | None:
+        """Give a membership that is as it was, and not about to change."""
+        row = self._context.mirror.find(user)
+        key = str(channel).encode()
+        found = None if row is None or key in row.busy else row.channels.get(key)
+        return found if found is not None and found.participant_id == id_ else None
+
+    def _ask(self, question: _Question) -> None:
+        context, asker = self._context, question.members[question.refused][0]
+        request = participants.request(id_ for _, id_ in question.members)
+        context.ask(
+            context.iq("get", asker, question.channel, request),
+            context.limits.channel_timeout,
+            lambda reply: self._told(question, reply),
+        )
+
+    def _told(self, question: _Question, reply: Stanza | None) -> None:
+        told = None if reply is None else participants.read(reply.element)
+        if reply is not None and reply.type == "result" and told is not None and told.complete:
+            missing = [each for each in question.members if told.by_id(each[1]) is None]
+            self._end(question, len(question.members), missing)
+        elif reply is None or not results.has_condition(reply, "forbidden"):
+            self._end(question, 0, [])
+        else:
+            question.refused += 1
+            if question.refused < min(ASKERS, len(question.members)):
+                self._ask(question)
+            else:
+                self._ask_by_nick(question)
+
+    def _ask_by_nick(self, question: _Question) -> None:
+        context, (asker, id_) = self._context, question.members[0]
+        membership = self._member(asker, question.channel, id_)
+        if membership is None or membership.nick is None:
+            self._end(question, 0, [])
+            return
+        request = codec.from_xso(mix.SET_NICK[membership.core](membership.nick))
+        context.ask(
+            context.iq("set", asker, question.channel, request),
+            context.limits.channel_timeout,
+            lambda reply: self._renamed(question, reply),
+        )
+
+    def _renamed(self, question: _Question, reply: Stanza | None) -> None:
+        if reply is None or not results.has_condition(reply, "forbidden"):
+            self._end(question, 0, [])  # it hides its participants from this one, and all
+            return
+        asker, *others = question.members
+        if others:
+            self._to_ask.append(_Question(question.channel, others))
+        self._end(question, 1, [asker])
+
+    def _end(self, question: _Question, looked_at: int, missing: list[tuple[Jid, str]]) -> None:
+        self._asking.remove(question)
+        self._looked_at += looked_at
+        self._missing += len(missing)
+        if missing and self._missing > max(FEW, self._looked_at * LARGE_SHARE):
+            self._context.report("roll-call-stopped", "error", participants=self._missing)
+            self._to_ask.clear()
+            return
+        for user, id_ in missing:
+            if self._member(user, question.channel, id_) is not None:
+                self._context.report("kicked", user=str(user), channel=str(question.channel))
+                self._memberships.forget(user, question.channel)
+        self._ask_more()

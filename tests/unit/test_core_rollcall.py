@@ -1,0 +1,193 @@
+"""Kicks that nobody heard: found out by asking the channels."""
+
+import pytest
+from driver import ANNA, COVEN, OWN, SERVER, Play, Stored
+from scenes import roll_is_called, roster_is_set, tap_is_up
+
+from component.core.audit import FEW
+from component.core.rollcall import DELAY, TOGETHER
+from schemas.namespaces import PUBSUB
+from schemas.records import MembershipRecord
+
+NODE = "urn:xmpp:mix:nodes:participants"
+BEN = f"ben@{SERVER}"
+
+
+def starts(*users: str, nick: str | None = "third") -> Play:
+    """Start with members of the coven from the store, and let their rosters agree."""
+    stored = Stored()
+    for number, name in enumerate(users):
+        stored.memberships[name, COVEN] = MembershipRecord(
+            channel=COVEN, participant_id=f"p{number}", nick=nick
+        )
+    play = Play(stored)
+    begins(play, len(users))
+    return play
+
+
+def begins(play: Play, users: int, wait: float = DELAY) -> None:
+    tap_is_up(play, services="mix.example")
+    play.says(f"<message from='{SERVER}' to='{OWN}'><replayed xmlns='mixpam:tap:1'/></message>")
+    for _ in range(users):
+        request = play.hears(
+            f"<iq type='get' from='{OWN}' to='*' id='*'><query xmlns='jabber:iq:roster'/></iq>"
+        )
+        play.says(
+            f"<iq type='result' from='{request.get('to')}' to='{OWN}' id='{request.get('id')}'>"
+            f"<query xmlns='jabber:iq:roster'><item jid='{COVEN}'/></query></iq>"
+        )
+    play.silence()
+    play.waits(wait)
+
+
+def tells(play: Play, id_: str, *ids: str, to: str = ANNA) -> None:
+    items = "".join(
+        f"<item id='{each}'><participant xmlns='urn:xmpp:mix:core:1'/></item>" for each in ids
+    )
+    play.says(
+        f"<iq type='result' from='{COVEN}' to='{to}' id='{id_}'><pubsub xmlns='{PUBSUB}'>"
+        f"<items node='{NODE}'>{items}</items></pubsub></iq>"
+    )
+
+
+def refuses(play: Play, id_: str, condition: str = "forbidden", *, to: str = ANNA) -> None:
+    play.says(
+        f"<iq type='error' from='{COVEN}' to='{to}' id='{id_}'><error type='auth'>"
+        f"<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
+    )
+
+
+def renamed(play: Play, *, by: str = ANNA) -> str:
+    """Hear a user taking the nick that the user has; give the id of the question."""
+    request = play.hears(
+        f"<iq type='set' from='{by}' to='{COVEN}' id='*'>"
+        "<setnick xmlns='urn:xmpp:mix:core:1'><nick>third</nick></setnick></iq>"
+    )
+    return request.get("id", "")
+
+
+@pytest.mark.req("L4")
+def test_who_is_missing_was_kicked() -> None:
+    play = starts(ANNA, BEN)
+    tells(play, roll_is_called(play, "p0", "p1"), "p0", "someone-else")
+    roster_is_set(play, "remove", user=BEN)
+    play.silence()
+    assert play.reported("kicked")
+    assert play.members() == {COVEN: "p0"}
+    assert play.members(BEN) == {}
+    assert not play.stored.journal
+
+
+def test_who_is_there_stays() -> None:
+    play = starts(ANNA)
+    tells(play, roll_is_called(play, "p0"), "p0")
+    play.silence()
+    assert play.members() == {COVEN: "p0"}
+
+
+@pytest.mark.req("L4")
+def test_a_kicked_one_may_not_ask() -> None:
+    play = starts(ANNA, BEN)
+    refuses(play, roll_is_called(play, "p0", "p1"))
+    tells(play, roll_is_called(play, "p0", "p1", by=BEN), "p1", to=BEN)
+    roster_is_set(play, "remove")
+    play.silence()
+    assert play.members() == {}
+    assert play.members(BEN) == {COVEN: "p1"}
+
+
+@pytest.mark.req("L4")
+def test_where_nobody_may_ask_each_takes_the_nick_again() -> None:
+    play = starts(ANNA, BEN)
+    refuses(play, roll_is_called(play, "p0", "p1"))
+    refuses(play, roll_is_called(play, "p0", "p1", by=BEN), to=BEN)
+    refuses(play, renamed(play))
+    refuses(play, roll_is_called(play, "p1", by=BEN), to=BEN)
+    roster_is_set(play, "remove")
+    play.says(f"<iq type='result' from='{COVEN}' to='{BEN}' id='{renamed(play, by=BEN)}'/>")
+    play.silence()
+    assert play.members() == {}
+    assert play.members(BEN) == {COVEN: "p1"}
+
+
+def test_a_channel_may_hide_who_is_in_it() -> None:
+    play = starts(ANNA, BEN)
+    refuses(play, roll_is_called(play, "p0", "p1"))
+    refuses(play, roll_is_called(play, "p0", "p1", by=BEN), to=BEN)
+    play.says(f"<iq type='result' from='{COVEN}' to='{ANNA}' id='{renamed(play)}'/>")
+    play.silence()
+    assert play.members() == {COVEN: "p0"}
+    assert play.members(BEN) == {COVEN: "p1"}
+
+
+@pytest.mark.parametrize(
+    "answer", ["item-not-found", "feature-not-implemented", "empty", "part", "silence"]
+)
+def test_what_tells_nothing_changes_nothing(answer: str) -> None:
+    play = starts(ANNA)
+    id_ = roll_is_called(play, "p0")
+    if answer == "empty":
+        play.says(f"<iq type='result' from='{COVEN}' to='{ANNA}' id='{id_}'/>")
+    elif answer == "part":
+        rsm = "<set xmlns='http://jabber.org/protocol/rsm'/>"
+        play.says(
+            f"<iq type='result' from='{COVEN}' to='{ANNA}' id='{id_}'><pubsub xmlns='{PUBSUB}'>"
+            f"<items node='{NODE}'/>{rsm}</pubsub></iq>"
+        )
+    elif answer == "silence":
+        play.waits(60)
+    else:
+        refuses(play, id_, answer)
+    play.silence()
+    assert play.members() == {COVEN: "p0"}
+
+
+def test_without_a_nick_a_refusal_tells_nothing() -> None:
+    play = starts(ANNA, nick=None)
+    refuses(play, roll_is_called(play, "p0"))
+    play.silence()
+    assert play.members() == {COVEN: "p0"}
+
+
+def test_many_are_asked_for_together() -> None:
+    users = [f"u{number}@{SERVER}" for number in range(TOGETHER + 1)]
+    play = starts(*users)
+    ids = [f"p{number}" for number in range(TOGETHER + 1)]
+    first = roll_is_called(play, *ids[:TOGETHER], by=users[0])
+    second = roll_is_called(play, ids[-1], by=users[-1])
+    tells(play, first, *ids, to=users[0])
+    tells(play, second, ids[-1], to=users[-1])
+    play.silence()
+    assert all(play.members(user) for user in users)
+
+
+@pytest.mark.abuse(25)
+def test_a_service_without_a_memory_is_not_believed() -> None:
+    users = [f"u{number}@{SERVER}" for number in range(FEW + 1)]
+    play = starts(*users)
+    tells(
+        play,
+        roll_is_called(play, *(f"p{number}" for number in range(FEW + 1)), by=users[0]),
+        to=users[0],
+    )
+    play.silence()
+    assert all(play.members(user) for user in users)
+    assert play.reported("roll-call-stopped")
+
+
+def test_a_channel_that_may_have_broken_the_link_is_not_asked_again() -> None:
+    play = starts(ANNA)
+    roll_is_called(play, "p0")
+    play.link_is_cut()
+    begins(play, 1)
+    play.silence()
+    assert play.members() == {COVEN: "p0"}
+
+
+def test_a_link_that_breaks_at_once_asks_nothing() -> None:
+    play = starts(ANNA)
+    tells(play, roll_is_called(play, "p0"), "p0")
+    begins(play, 1, wait=0)
+    play.link_is_cut()
+    play.waits(10 * DELAY)
+    play.silence()
