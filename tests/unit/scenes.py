@@ -207,8 +207,6 @@ def in_the_coven(play: Play, *devices: str, multicast: bool = False) -> str:
     return gathering
 
 
-
-
 def roll_is_called(play: Play, *ids: str, by: str = ANNA) -> str:
     """Hear the coven being asked for participants; give the id of the question."""
     items = "".join(f"<item id='{id_}'/>" for id_ in ids)

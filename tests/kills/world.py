@@ -1,0 +1,269 @@
+"""The system that is struck: a stack with proxies on the component's wires.
+
+`strike` kills or cuts, at once; `mend` does what an operator's service manager and users'
+clients do afterwards by themselves, and nothing more.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from harness import caps, ns
+from harness.client import Account, RawClient, register
+from harness.loopback import Block, answering
+from harness.stack import Stack
+from harness.stanza import Stanza
+from harness.stream import fresh
+from redis.asyncio import Redis as Client
+
+from kills.steps import Steps
+from kills.venue import Venue
+from kills.wire import Commands, Pieces, Stanzas, Wire
+
+SETTLED: Final = 4.0
+"""Seconds after which ejabberd has on disk what it has confirmed: Mnesia hands its log to
+the file after two, and dets (the archive) what it keeps in memory after three."""
+
+EXPECTED_ERRORS: Final = frozenset({"redis-away"})
+
+
+class Watched(RawClient):
+    """A session whose incoming stanzas are steps."""
+
+    def __init__(self, account: Account, resource: str, steps: Steps) -> None:
+        super().__init__(account, resource)
+        self._steps = steps
+
+    def arrived(self, stanza: Stanza) -> None:
+        """Count a stanza, and take it."""
+        self._steps.note("device<", stanza.raw)
+        super().arrived(stanza)
+
+    async def fence(self) -> None:
+        """Make round trips as `RawClient` does, which are no steps."""
+        for target in (self.account.domain, *self.components, self.account.domain):
+            await self.iq(ping(target))
+
+
+def ping(target: str, sender: str = "") -> str:
+    """Return a ping that does not count as a step."""
+    origin = f" from='{sender}'" if sender else ""
+    head = f"<iq type='get' id='{fresh('fence-')}'{origin} to='{target}'>"
+    return f"{head}<ping xmlns='{ns.PING}'/></iq>"
+
+
+class World:
+    """One stack that lives through many blows, and the users who are always there."""
+
+    def __init__(self, kind: str, block: Block) -> None:
+        self.kind = kind
+        self.steps = Steps()
+        place = block.place()
+        self.stack = Stack(
+            kind,
+            block,
+            MIXPAM_SERVER_HOST=place.ip,
+            MIXPAM_REDIS_URL=f"redis://{place.ip}:6379/0",
+        )
+        stack = self.stack
+        self.link = Wire(
+            "link",
+            self.steps,
+            place,
+            stack.server.place,
+            stack.server.component_port(stack.component),
+            there=Stanzas,
+            back=Stanzas,
+        )
+        self.memory = Wire(
+            "redis", self.steps, place, stack.redis.place, 6379, there=Commands, back=Pieces
+        )
+        self.venue = Venue(stack.server.link(stack.server.fake), self.steps)
+        stack.fake = self.venue
+        self.redis = Client.from_url(stack.redis.url, decode_responses=True)
+        self.devices: list[Watched] = []
+        self.faults: list[dict[str, Any]] = []
+        self._mark = 0
+        self._last_change = 0.0
+        self._spare: list[Account] = []
+
+    @property
+    def forgetful(self) -> bool:
+        """Tell whether the server may lose at kill -9 what it has just confirmed."""
+        return self.kind.startswith("ejabberd")
+
+    @property
+    def folders(self) -> list[Path]:
+        """Return the folders with data and logs."""
+        return list(self.stack.folders)
+
+    async def start(self) -> "World":
+        """Start everything."""
+        await self.link.start()
+        await self.memory.start()
+        await self.stack.start()
+        return self
+
+    async def stop(self) -> None:
+        """Stop everything."""
+        for device in self.devices:
+            await device.cut()
+        await self.redis.aclose()
+        await self.stack.stop()
+        await self.link.stop()
+        await self.memory.stop()
+
+    # -- users ---------------------------------------------------------------------------
+
+    async def account(self) -> Account:
+        """Return an account that nobody has used; made some while ago, so that it stays."""
+        if len(self._spare) < 2:
+            self._spare += [await register(self.stack.server.place) for _ in range(8)]
+            self.touched()
+        return self._spare.pop(0)
+
+    async def device(self, account: Account, *, mix: bool = True) -> Watched:
+        """Log a device in and bring it online."""
+        device = Watched(account, fresh("dev"), self.steps)
+        await device.login()
+        device.components = [self.stack.component]
+        self.devices.append(device)
+        await self.online(device, mix=mix)
+        return device
+
+    async def online(self, device: Watched, *, mix: bool = True) -> None:
+        """Do what a client does when it is logged in: fetch the roster, send presence."""
+        await device.roster(annotate=mix)
+        await device.mix_online(caps.MIX if mix else caps.PLAIN)
+
+    async def drop(self, device: Watched) -> None:
+        """Log a device out for good."""
+        self.devices.remove(device)
+        await device.close()
+
+    async def back_online(self) -> None:
+        """Have every client whose connection broke log in again, if its account is there."""
+        for device in list(self.devices):
+            if device.connected:
+                continue
+            await device.cut()
+            if await self._can_log_in(device.account):
+                await device.login()
+                await self.online(device, mix=device.features == caps.MIX)
+            else:
+                self.devices.remove(device)
+
+    async def _can_log_in(self, account: Account) -> bool:
+        """Tell whether the server still has an account."""
+        client = RawClient(account, fresh("check"))
+        try:
+            await client.login()
+        except AssertionError:
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                await client.cut()
+        return True
+
+    # -- blows ---------------------------------------------------------------------------
+
+    def touched(self) -> None:
+        """Note that the server has just been given something to keep."""
+        self._last_change = time.monotonic()
+
+    async def settled(self) -> None:
+        """Wait until a server that is to be killed has on disk what was before."""
+        if self.forgetful:
+            await asyncio.sleep(max(0.0, self._last_change + SETTLED - time.monotonic()))
+
+    def strike(self, blow: str) -> None:
+        """Kill or cut, now."""
+        stack = self.stack
+        self._mark = stack.mixpam.mark()
+        if blow == "link":
+            self.link.sever(reset=True)
+            return
+        process = {
+            "component": stack.mixpam.process,
+            "redis": stack.redis.process,
+            "server": stack.server.process,
+        }[blow]
+        os.kill(process.pid, signal.SIGKILL)
+        if blow != "redis":
+            self.link.sever()
+        if blow != "server":
+            self.memory.sever()
+        if blow == "server":
+            self.link.shut()
+
+    async def mend(self, blow: str) -> None:
+        """Restart what was killed; return when the component serves the domain again."""
+        stack = self.stack
+        if blow == "component":
+            self._note_faults()
+            await stack.mixpam.process.ended()
+            await stack.mixpam.start()
+        elif blow == "redis":
+            await stack.redis.process.ended()
+            await stack.redis.start()
+            await self.redis.connection_pool.disconnect()
+        else:
+            if blow == "server":
+                await self._restart_server()
+            await stack.mixpam.ready(since=self._mark)
+
+    async def _restart_server(self) -> None:
+        stack = self.stack
+        await stack.server.process.ended()
+        await stack.server.process.start()
+        for port in stack.server.ports():
+            await answering(stack.server.place.ip, port)
+        await self.venue.cut()
+        await self.venue.connect()
+        # The channel service stands for one elsewhere, which was there all the time.
+        self.link.reopen()
+
+    def _note_faults(self) -> None:
+        self.faults += [
+            record
+            for record in self.stack.mixpam.events()
+            if record.get("level") == "error" and record.get("event") not in EXPECTED_ERRORS
+        ]
+
+    def take_faults(self) -> list[dict[str, Any]]:
+        """Return the errors in the component's logs since the last call."""
+        self._note_faults()
+        found, self.faults = self.faults, []
+        # Each is told once.
+        self.stack.mixpam.process.lines[:] = []
+        return found
+
+    # -- looking -------------------------------------------------------------------------
+
+    async def stored(self, kind: str) -> dict[str, dict[str, str]]:
+        """Return what Redis has of all users: user -> field -> text."""
+        found = {}
+        async for key in self.redis.scan_iter(match=f"mixpam:{{*}}:{kind}"):
+            fields = await self.redis.hgetall(key)
+            if fields:
+                found[key.partition("{")[2].partition("}")[0]] = fields
+        return found
+
+    async def settle(self) -> None:
+        """Make round trips through everything that is there."""
+        for target in (self.stack.domain, self.stack.component, self.stack.domain):
+            await self.venue.iq(ping(target, self.venue.jid))
+        for device in self.devices:
+            if device.connected:
+                await device.fence()
+
+    async def channels_in_roster(self, client: RawClient) -> set[str]:
+        """Return the channels that a user's roster has."""
+        answer = await client.roster()
+        items = answer.all(f"{{{ns.ROSTER}}}query/{{{ns.ROSTER}}}item")
+        jids = {item.get("jid", "") for item in items}
+        return {jid for jid in jids if jid.endswith(f"@{self.venue.jid}")}
