@@ -16,10 +16,10 @@ LARGEST_MB=150
 PYTHON=3.12.3
 PYTHON_SHA256=56bfef1fdfc1221ce6720e43a661e3eb41785dd914ce99698d8c7896af4bdaa1
 
-image_tool() {
-    as_root env BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs \
-        buildah --root "$IMAGES/storage" --runroot "$IMAGES/run" "$@"
-}
+BUILDAH=(env BUILDAH_ISOLATION=chroot buildah --storage-driver vfs
+    --root "$IMAGES/storage" --runroot "$IMAGES/run")
+
+image_tool() { as_root "${BUILDAH[@]}" "$@"; }
 
 need_image_packages() {
     local missing=()
@@ -62,22 +62,71 @@ stand_in_root() {
         make -j "$(nproc)"
         make install
         ldconfig
-        cd / && rm -rf /build'
+        rm -rf /build /usr/local/lib/python3.12/test'
     as_root mv "$root.new" "$root"
 }
 
-# Have the Dockerfile's base in the storage; prints its id.
-base_image() {
+# Have the Dockerfile's base in the storage.
+need_base() {
     local name container
-    name=$(sed -n 's/^ARG BASE=//p' "$DOCKERFILE")
-    image_tool inspect --type image --format '{{.FromImageID}}' "docker.io/library/$name" \
-        2> /dev/null && return
-    if ! timeout 120 buildah --version > /dev/null 2>&1; then die 'buildah does not run'; fi
-    if ! image_tool pull --quiet "docker.io/library/$name" >&2 2> /dev/null; then
-        stand_in_root >&2
-        container=$(image_tool from scratch)
-        image_tool add --quiet "$container" "$IMAGES/base" / >&2
-        image_tool commit --quiet --rm "$container" "docker.io/library/$name" >&2
+    name=docker.io/library/$(sed -n 's/^ARG BASE=//p' "$DOCKERFILE")
+    image_tool inspect --type image "$name" > /dev/null 2>&1 && return
+    say "fetching $name"
+    as_root timeout -k 5 300 "${BUILDAH[@]}" pull --quiet --retry 0 "$name" > /dev/null 2>&1 \
+        && return
+    say 'it cannot be had from here'
+    stand_in_root
+    container=$(image_tool from scratch)
+    image_tool add --quiet "$container" "$IMAGES/base" / > /dev/null
+    image_tool commit --quiet --rm "$container" "$name" > /dev/null
+    as_root rm -rf "$IMAGES/base"
+}
+
+# What pip has to know inside to reach the index this machine uses.
+pip_configuration() {
+    local key value
+    printf '[global]\ncert = /etc/pip-certificates.crt\n'
+    for key in index-url proxy; do
+        if value=$("$VENV/bin/python" -m pip config get "global.$key" 2> /dev/null); then
+            echo "$key = $value"
+        fi
+    done
+}
+
+# A name that changes with what the image is built from.
+image_name() {
+    local sum
+    sum=$(tar -C "$HERE" --sort=name --mtime=@0 --owner=0 --group=0 --mode=u+rw,go+r \
+        --exclude=__pycache__ -cf - .dockerignore deploy/Dockerfile deploy/image component schemas \
+        | sha256sum | cut -c1-16)
+    echo "localhost/mixpam-test:$sum"
+}
+
+# Have the image, and a container of it: its name is in CONTAINER.
+need_image() {
+    local image old size
+    mkdir -p "$IMAGES"
+    image=$(image_name)
+    if image_tool inspect --type image "$image" > /dev/null 2>&1; then
+        say "$image is built already"
+    else
+        need_base
+        pip_configuration > "$IMAGES/pip.conf"
+        watched "building $image" image_tool bud -f "$DOCKERFILE" -t "$image" \
+            --volume "$IMAGES/pip.conf:/etc/pip.conf:ro" \
+            --volume /etc/ssl/certs/ca-certificates.crt:/etc/pip-certificates.crt:ro "$HERE"
+        for old in $(image_tool images --format '{{.Name}}:{{.Tag}}' \
+            | grep '^localhost/mixpam-test:' | grep -v -F "$image"); do
+            image_tool rmi "$old" > /dev/null
+        done
     fi
-    image_tool inspect --type image --format '{{.FromImageID}}' "docker.io/library/$name"
+    CONTAINER=$(image_tool from --name "mixpam-test-$$" "$image")
+    size=$(as_root du -s --apparent-size --block-size=1000000 "$(image_tool mount "$CONTAINER")" \
+        | cut -f1)
+    say "$image: $size MB unpacked; at most $LARGEST_MB is allowed"
+    [ "$size" -lt "$LARGEST_MB" ] || die 'the image is too large'
+}
+
+drop_container() {
+    [ -z "${CONTAINER:-}" ] || image_tool rm "$CONTAINER" > /dev/null
 }

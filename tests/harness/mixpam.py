@@ -6,13 +6,14 @@ import sys
 from typing import Any
 
 from harness.component import SECRET
+from harness.container import CONTAINER, Contained
 from harness.machines import REPOSITORY, temporary
 from harness.process import Process
 from harness.server import Server
 
 
 class Mixpam:
-    """One ``python -m component run`` process, configured by environment alone."""
+    """One ``mixpam run`` process, from the tree or the image, configured by environment alone."""
 
     def __init__(self, server: Server, redis_url: str, **settings: str) -> None:
         self.server = server
@@ -30,18 +31,18 @@ class Mixpam:
             "MIXPAM_LOG_LEVEL": "debug",
             **settings,
         }
-        self.process = Process(
-            "mixpam",
-            [sys.executable, "-m", "component", "run"],
-            self.folder / "component.log",
-            env={
-                "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-                "PYTHONPATH": str(REPOSITORY),
-                "PYTHONUNBUFFERED": "1",
-                **self.settings,
-            },
-            cwd=self.folder,
-        )
+        env = {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONUNBUFFERED": "1",
+            **self.settings,
+        }
+        log = self.folder / "component.log"
+        if CONTAINER:
+            self.process: Process = Contained(["mixpam", "run"], log, env)
+        else:
+            argv = [sys.executable, "-m", "component", "run"]
+            self.process = Process("mixpam", argv, log, env=env, cwd=self.folder)
 
     async def start(self) -> "Mixpam":
         """Start the component and return when it has announced itself ready."""

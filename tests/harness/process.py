@@ -129,8 +129,9 @@ class Process:
         """End the child with SIGTERM, after `within` seconds or if `kill` with SIGKILL."""
         if self._child is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            self._child.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL if kill else signal.SIGTERM)
         try:
             await asyncio.wait_for(self._child.wait(), within)
         except TimeoutError:

@@ -9,6 +9,7 @@ it submits the very form it was given, and only if that is valid, by the default
 
 import json
 import sys
+from typing import Any
 
 from gi.repository import GLib
 from nbxmpp.client import Client
@@ -19,7 +20,7 @@ from nbxmpp.modules.dataforms import extend_form
 PATIENCE = 20
 
 
-def fields(form):
+def fields(form: Any) -> dict[str, Any]:
     """Describe each field that would be drawn."""
     return {
         field.var: {
@@ -32,7 +33,7 @@ def fields(form):
     }
 
 
-def screen(stage):
+def screen(stage: Any) -> tuple[dict[str, Any], Any]:
     """Describe one page of the assistant."""
     form = None if stage.data is None else extend_form(node=stage.data)
     shown = {
@@ -53,12 +54,12 @@ def screen(stage):
 class Console:
     """One session of one account, which does all steps and ends."""
 
-    def __init__(self, task):
+    def __init__(self, task: Any) -> None:
         self.task = task
-        self.result = {"commands": {}, "steps": []}
+        self.result: dict[str, Any] = {"commands": {}, "steps": []}
         self.loop = GLib.MainLoop()
         self.todo = iter(task["steps"])
-        self.pages = []
+        self.pages: list[dict[str, Any]] = []
         local, _, domain = task["jid"].partition("@")
         client = self.client = Client(log_context="test")
         client.set_username(local)
@@ -71,24 +72,24 @@ class Console:
         client.subscribe("connection-failed", self.failed)
         client.subscribe("disconnected", self.failed)
 
-    def run(self):
+    def run(self) -> dict[str, Any]:
         """Do everything; give what was seen."""
         GLib.timeout_add_seconds(PATIENCE, sys.exit, f"not done in {PATIENCE} seconds")
         self.client.connect()
         self.loop.run()
         return self.result
 
-    def failed(self, client, *_):
+    def failed(self, client: Any, *_: object) -> None:
         """End: without a connection there is nothing to see."""
         self.result["error"] = str(client.get_error())
         self.loop.quit()
 
-    def connected(self, *_):
+    def connected(self, *_: object) -> None:
         """Ask for the list of commands, as the assistant does when it opens."""
         self.adhoc = self.client.get_module("AdHoc")
         self.adhoc.request_command_list(self.task["component"], callback=self.listed)
 
-    def listed(self, task):
+    def listed(self, task: Any) -> None:
         """Take the list, and begin with the first command."""
         try:
             self.commands = {command.node: command for command in task.finish()}
@@ -99,7 +100,7 @@ class Console:
         self.result["commands"] = {node: each.name for node, each in self.commands.items()}
         self.next()
 
-    def next(self):
+    def next(self) -> None:
         """Begin the next command, or end."""
         try:
             node, self.values = next(self.todo)
@@ -112,7 +113,7 @@ class Console:
             self.commands[node], action=AdHocAction.EXECUTE, callback=self.staged
         )
 
-    def staged(self, task):
+    def staged(self, task: Any) -> None:
         """Take a page: show it, and press a button unless it is the last."""
         try:
             stage = task.finish()
