@@ -20,7 +20,8 @@ class Room:
     """One channel: its participants, and the devices that are available to it.
 
     `accepted` are the bodies of messages that the server has surely taken, `unsure` those
-    said to a server that was killed before it confirmed them.
+    said to a server that was killed before it confirmed them. `owed` says to whom a message
+    is: to those who were in the channel, but not to one whose join was under way.
     """
 
     jid: str
@@ -28,6 +29,7 @@ class Room:
     available: set[str] = field(default_factory=set)
     accepted: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
+    owed: dict[str, set[str]] = field(default_factory=dict)
 
 
 class Venue(FakeService):
@@ -78,7 +80,7 @@ class Venue(FakeService):
 
     # -- what channels do ----------------------------------------------------------------
 
-    def say_to_all(self, room: Room, body: str) -> None:
+    def say_to_all(self, room: Room, body: str, *, newcomer: str = "") -> None:
         """Send a message to every participant and ask the server whether it has it."""
         id_ = fresh("said")
         for user in room.participants:
@@ -86,6 +88,7 @@ class Venue(FakeService):
                 f"<message from='{room.jid}' to='{user}' id='{id_}' type='groupchat'>"
                 f"<body>{body}</body><mix xmlns='{ns.CORE1}'><nick>Hecate</nick></mix></message>"
             )
+        room.owed[body] = room.participants.keys() - {newcomer}
         room.unsure.append(body)
         fence = fresh("fence-")
         self._fences[fence] = (room, body)
@@ -138,7 +141,10 @@ class Venue(FakeService):
     def _of_room(self, stanza: Stanza, room: Room) -> str | None:
         user = stanza["from"]
         if stanza.find(f"{{{ns.CORE1}}}join") is not None:
+            is_new = user not in room.participants
             pid = room.participants.setdefault(user, fresh("pid"))
+            if is_new:
+                self.say_to_all(room, fresh("welcome "), newcomer=user)
             return joined(stanza, Script(room.jid, pid=pid))
         if stanza.find(f"{{{ns.CORE1}}}leave") is not None:
             pid = room.participants.pop(user, None)

@@ -174,7 +174,7 @@ class Verdict:
             seen.add(device.bare)
             bodies = Counter(await self._archive(device))
             for body in room.accepted:
-                if bodies[body] == 1:
+                if bodies[body] == 1 or device.bare not in room.owed[body]:
                     continue
                 line = f"{body!r}, {bodies[body]} times in the archive of {device.bare}"
                 if self._may_forget and not bodies[body] and body != "afterwards":

@@ -19,6 +19,7 @@ from harness.stack import Stack
 from harness.stanza import Stanza
 from harness.stream import fresh
 from redis.asyncio import Redis as Client
+from redis.exceptions import BusyLoadingError
 
 from kills.steps import Steps
 from kills.venue import Venue
@@ -210,11 +211,21 @@ class World:
         elif blow == "redis":
             await stack.redis.process.ended()
             await stack.redis.start()
-            await self.redis.connection_pool.disconnect()
+            await self._loaded()
         else:
             if blow == "server":
                 await self._restart_server()
             await stack.mixpam.ready(since=self._mark)
+
+    async def _loaded(self) -> None:
+        """Wait until Redis has read its AOF; until then it takes connections and refuses all."""
+        await self.redis.connection_pool.disconnect()
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(BusyLoadingError):
+                    await self.redis.ping()
+                    return
+                await asyncio.sleep(0.01)
 
     async def _restart_server(self) -> None:
         stack = self.stack
