@@ -52,7 +52,7 @@ class Prosody(Server):
                 EXAMPLE_SECRET: SECRET,
                 'authentication = "internal_hashed"': 'authentication = "internal_plain"',
                 "modules_enabled = {": "modules_enabled = {"
-                ' "register_ibr"; "user_account_management"; "test_dns";',
+                ' "register_ibr"; "user_account_management"; "test_dns"; "test_tap";',
                 'VirtualHost "': self._extras() + 'VirtualHost "',
             },
         )
