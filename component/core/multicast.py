@@ -30,6 +30,8 @@ from schemas.namespaces import ADDRESSES, STANZA_ID
 
 LARGEST = 500
 """Addresses in one stanza."""
+LARGEST_BYTES = 65_536
+"""Bytes of addresses in one stanza, whose sum with a message every server must accept."""
 
 _VALUE = rb"(?:'([^'<]*+)'|\"([^\"<]*+)\")"
 # Groups: 1 and 2 the value of `jid` in either quotes, 3 and 4 of `id`.
@@ -191,6 +193,16 @@ def _several(frame: Frame, domain: bytes, pieces: list[bytes]) -> list[bytes]:
     head = data[: frame.to_start] + domain + data[frame.to_end : frame.tag_end] + _OPEN
     tail = _CLOSE + data[frame.tag_end :]
     return [
-        b"".join((head, *pieces[first : first + LARGEST * _PIECES], tail))
+        b"".join((head, part, tail))
         for first in range(0, len(pieces), LARGEST * _PIECES)
+        for part in _fitting(pieces[first : first + LARGEST * _PIECES])
     ]
+
+
+def _fitting(pieces: list[bytes]) -> list[bytes]:
+    """Join addresses, in as many parts as their size wants."""
+    joined = b"".join(pieces)
+    if len(joined) <= LARGEST_BYTES or len(pieces) <= _PIECES:
+        return [joined]
+    half = len(pieces) // _PIECES // 2 * _PIECES
+    return [*_fitting(pieces[:half]), *_fitting(pieces[half:])]

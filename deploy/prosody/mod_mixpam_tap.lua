@@ -32,7 +32,7 @@ end
 
 -- T10: messages that differ only in `to` and the user's archive id go together. They wait until Prosody has
 -- read all there is to read at the moment, which is when its timers run, or until something else goes.
-local MOST, MOST_BYTES = 500, 64 * 1024;
+local MOST, MOST_BYTES = 500, 65000; -- 64 KiB with what is around them
 local batch; -- [n]: an <address/> as text; `bytes` of them; `first` message, without its `id` element
 local timed = false; -- a timer is on its way
 -- The attributes and the inside of a stanza, as text: every other ">" in it is escaped.

@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ET
 
+import pytest
 from driver import ANNA, BEN, CORE_0, CORE_1, COVEN, LAPTOP, OWN, PHONE, SERVER, Play
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from scenes import comes_online, in_the_coven, tap_is_up
 
 from component.core.fanout import copies, route
 from component.core.mirror import Device, Membership, Mirror, Speaks
-from component.core.multicast import LARGEST, Multicast
+from component.core.multicast import LARGEST, LARGEST_BYTES, Multicast
 from component.framing import Frame
 from schemas import codec, jid
 
@@ -206,7 +207,8 @@ def test_a_kick_that_was_gathered_is_a_kick() -> None:
     assert play.reported("kicked")
 
 
-def test_no_stanza_has_more_addresses_than_agreed() -> None:
+@pytest.mark.parametrize(("length", "stanzas"), [(1, 2), (500, 16)])
+def test_no_stanza_has_more_addresses_than_agreed(length: int, stanzas: int) -> None:
     mirror = Mirror()
     multicast = Multicast(OWN, lambda: "secret", wanted=True)
     to = multicast.begin(SERVER)
@@ -215,12 +217,16 @@ def test_no_stanza_has_more_addresses_than_agreed() -> None:
     for user in users:
         address = jid.parse(user)
         mirror.join(address, Membership(CHANNEL, "1", None, (), 1, shares_presence=True))
-        for resource in ("a", "b"):
+        for resource in ("a" * length, "b" * length):
             mirror.row(address).devices[resource] = Device(
                 address.with_resource(resource), Speaks.MIX
             )
     spread = multicast.spread(mirror, Frame(gathered(to, users, "<body/>").encode()))
-    assert [len(unfolded(stanza)) for stanza in spread.written] == [LARGEST, LARGEST]
+    counts = [len(unfolded(stanza)) for stanza in spread.written]
+    assert (len(counts), sum(counts)) == (stanzas, 2 * LARGEST)
+    assert max(counts) <= LARGEST
+    for stanza in spread.written:
+        assert len(stanza) < LARGEST_BYTES + len(gathered(to, {}, "<body/>"))
     assert spread.deliveries == 2 * LARGEST
 
 
