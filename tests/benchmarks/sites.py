@@ -65,7 +65,10 @@ class QuietProsody(Prosody):
         """Write the configuration."""
         super().write()
         path = self.folder / "prosody.cfg.lua"
-        changes = {} if self.archive else {'"mam"; ': ""}
+        # Archives are read in pages of 50 entries otherwise, each one's search as long as the rest.
+        policy = "default_archive_policy = true\n"
+        larger = {policy: policy + "max_archive_query_results = 5000\n"}
+        changes = larger if self.archive else {'"mam"; ': ""}
         if self.gc is not None:
             changes["gc = { threshold = 150 }"] = f"gc = {{ threshold = {self.gc} }}"
         if self.native:

@@ -3,6 +3,7 @@
 import base64
 import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness import caps, ns
@@ -47,22 +48,25 @@ async def register(place: Place, name: str) -> None:
     wire.close()
 
 
+def disco_answers(features: tuple[str, ...], data: bytes) -> Iterator[str]:
+    """Write what a client with these features says to each disco#info request in `data`."""
+    for query in _DISCO.finditer(data):
+        text = query[0]
+        if b"get" not in text:
+            continue
+        id_, sender = (_ATTRIBUTE[name].search(text) for name in (b"id", b"from"))
+        node = _NODE.search(text)
+        if id_ and sender:
+            info = caps.info(features, node=node[1].decode() if node else "")
+            to = sender[1].decode()
+            yield f"<iq type='result' id='{id_[1].decode()}' to='{to}'>{info}</iq>"
+
+
 async def login(place: Place, name: str, resource: str, features: tuple[str, ...]) -> Device:
     """Open a session and come online as a client with these features (XEP-0115)."""
-
-    def answer_disco(wire: Wire, data: bytes) -> None:
-        for query in _DISCO.finditer(data):
-            text = query[0]
-            if b"get" not in text:
-                continue
-            id_, sender = (_ATTRIBUTE[name].search(text) for name in (b"id", b"from"))
-            node = _NODE.search(text)
-            if id_ and sender:
-                info = caps.info(features, node=node[1].decode() if node else "")
-                to = sender[1].decode()
-                wire.write(f"<iq type='result' id='{id_[1].decode()}' to='{to}'>{info}</iq>")
-
-    wire = await connect(place.ip, 5222, answer_disco)
+    wire = await connect(
+        place.ip, 5222, lambda wire, data: wire.write("".join(disco_answers(features, data)))
+    )
     await wire.ask(open_stream(place.domain, ns.CLIENT), rb"</stream:features>")
     secret = base64.b64encode(f"\0{name}\0{_PASSWORD}".encode()).decode()
     await wire.ask(f"<auth xmlns='{ns.SASL}' mechanism='PLAIN'>{secret}</auth>", rb"<success")
@@ -115,11 +119,29 @@ async def join(device: Device, channel: str) -> None:
     )
 
 
+async def leave(device: Device, channel: str) -> None:
+    """Leave through the user's own server."""
+    await _set(
+        device,
+        device.bare,
+        f"<client-leave xmlns='{ns.PAM2}' channel='{channel}'><leave xmlns='{ns.CORE1}'/>"
+        "</client-leave>",
+    )
+
+
+async def unregister(device: Device) -> None:
+    """Remove the account, with its archive; the server ends its sessions."""
+    device.wire.write(
+        f"<iq type='set' id='gone'><query xmlns='{ns.REGISTER}'><remove/></query></iq>"
+    )
+    await device.wire.lost
+
+
 async def _set(device: Device, to: str, inner: str) -> None:
     id_ = f"set{next(_numbers)}"
     match = await device.wire.ask(
         f"<iq type='set' id='{id_}' to='{to}'>{inner}</iq>",
-        rb"<iq(?=[^>]*\bid=['\"]" + id_.encode() + rb"['\"])[^>]*>",
+        rb"<iq(?=[^>]*\bid=['\"]" + id_.encode() + rb"['\"])[^>]*?(?:/>|>.*?</iq>)",
     )
-    if b"result" not in match[0]:
+    if b"type='result'" not in match[0].replace(b'"', b"'").partition(b">")[0]:
         raise RefusedError(f"{inner[:80]}: {match[0]!r}")

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import re
+from collections import defaultdict
 from collections.abc import Callable
 
 from harness import ns
@@ -24,6 +25,8 @@ class Service:
         self._server = server
         self._rest = b""
         self._wire: Wire | None = None
+        # Who has joined, in each channel: bare JIDs.
+        self.participants: defaultdict[str, set[str]] = defaultdict(set)
 
     async def connect(self) -> "Service":
         """Connect and complete the handshake."""
@@ -54,6 +57,22 @@ class Service:
 
         return say
 
+    def say(self, channel: str, body: str) -> None:
+        """Send a body to all who have joined."""
+        self.speaker(channel, list(self.participants[channel]))(body)
+
+    def show(self, channel: str, participant: str, show: str) -> None:
+        """Send a participant's presence to all who have joined."""
+        local, _, domain = channel.partition("@")
+        assert self._wire is not None
+        self._wire.write(
+            "".join(
+                f"<presence from='{participant}#{local}@{domain}/r' to='{user}'>"
+                f"<show>{show}</show></presence>"
+                for user in self.participants[channel]
+            )
+        )
+
     def close(self) -> None:
         """End the stream."""
         if self._wire is not None:
@@ -67,6 +86,11 @@ class Service:
             end = found.end()
             attributes = {key: value.decode() for key, value in _ATTRIBUTE.findall(found[1])}
             if attributes.get(b"type") in {"get", "set"}:
+                user, channel = attributes[b"from"].partition("/")[0], attributes[b"to"]
+                if b"<join" in found[2]:
+                    self.participants[channel].add(user)
+                elif b"<leave" in found[2]:
+                    self.participants[channel].discard(user)
                 wire.write(
                     f"<iq type='result' id='{attributes[b'id']}' to='{attributes[b'from']}'"
                     f" from='{attributes[b'to']}'>{_answer(found[2])}</iq>"
@@ -85,13 +109,15 @@ def _answer(request: bytes) -> str:
             f"<join xmlns='{ns.CORE1}' id='p{next(_numbers)}'>"
             f"<subscribe node='{ns.NODES}messages'/></join>"
         )
+    if b"<leave" in request:
+        return f"<leave xmlns='{ns.CORE1}'/>"
     return ""
 
 
 def _tail(body: str, kind: str) -> str:
     """Return the rest of the message, the size of what mod_mix sends."""
     return (
-        f" type='{kind}' id='1700000000000001'><body>{body}</body>"
+        f" type='{kind}' id='{next(_numbers):016}'><body>{body}</body>"
         f"<mix xmlns='{ns.CORE1}'><nick>someone</nick><jid>someone@example.org</jid></mix>"
         "</message>"
     )

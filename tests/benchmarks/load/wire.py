@@ -20,10 +20,11 @@ class Wire(asyncio.Protocol):
 
     def __init__(self, overhear: Callable[["Wire", bytes], None] | None = None) -> None:
         self._buffer = b""
-        self._overhear = overhear
+        self.overhear = overhear
         self._wanted: re.Pattern[bytes] | None = None
         self._found: asyncio.Future[re.Match[bytes]] | None = None
         self.transport: asyncio.Transport | None = None
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -31,13 +32,15 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Look for what is waited for."""
-        if self._overhear is not None:
-            self._overhear(self, data)
+        if self.overhear is not None:
+            self.overhear(self, data)
         self._buffer += data
         self._look()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail whoever still waits."""
+        if not self.lost.done():
+            self.lost.set_result(None)
         if self._found is not None and not self._found.done():
             self._found.set_exception(
                 RefusedError(f"connection lost: {error} {self._buffer[-300:]!r}")
@@ -54,7 +57,8 @@ class Wire(asyncio.Protocol):
     def write(self, data: str | bytes) -> None:
         """Send something."""
         assert self.transport is not None
-        self.transport.write(data.encode() if isinstance(data, str) else data)
+        if data:
+            self.transport.write(data.encode() if isinstance(data, str) else data)
 
     async def ask(self, text: str | bytes, wanted: bytes) -> re.Match[bytes]:
         """Send `text` and wait for what matches `wanted`; what came before it is forgotten.
