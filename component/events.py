@@ -69,18 +69,42 @@ _ALL = (
     Event(
         "redis-away",
         "error",
-        "Redis does not answer; joins and leaves are refused, messages still flow.",
-        ("reason", "retry_in"),
-        "Start Redis, or correct MIXPAM_REDIS_URL; mixpam finds it again by itself.",
+        "Redis does not answer, or takes no writes; joins and leaves are refused, messages"
+        " still flow. It is tried again by itself.",
+        ("kind", "reason", "remedy"),
     ),
     Event("redis-back", "info", "Redis answers again, and what waited has been written."),
     Event(
-        "writes-lost",
-        "error",
-        "Redis was away for so long that the oldest waiting writes were given up.",
+        "writes-given-up",
+        "warning",
+        "Redis was away for so long that MIXPAM_MAX_WAITING_WRITES waited. They were given up:"
+        " when Redis is back, everything is written anew from memory.",
         ("writes",),
-        "Memberships are not among them. Channels may believe in devices that are gone,"
-        " until those devices come back.",
+        "Mend Redis before mixpam is restarted: only its memory knows what changed since.",
+    ),
+    Event(
+        "memory-lost",
+        "warning",
+        "Redis no longer holds what was written to it: it was flushed, restarted empty or from"
+        " an old copy, or a replica took over that missed the last of it. Everything is written"
+        " anew from memory.",
+        remedy="Find out how it came to that: while mixpam is not running, nobody could mend it."
+        " Redis needs appendonly yes, and a failover that waits for the replica.",
+    ),
+    Event("memory-rewritten", "info", "Redis holds again all that memory does.", ("users",)),
+    Event(
+        "memory-empty",
+        "error",
+        "Redis remembers no membership at all, but rosters have channels in them: it was lost"
+        " while mixpam was not running.",
+        ("channel",),
+        "Bring memberships back with `mixpam rebuild`, from rosters and channels.",
+    ),
+    Event(
+        "superseded",
+        "warning",
+        "Another process has served as this component meanwhile; this one reads Redis again.",
+        remedy="Nothing, if a standby took over; otherwise see who else runs with these settings.",
     ),
     Event(
         "record-unusable",

@@ -23,6 +23,7 @@ from component.core.machine import Core
 from component.core.mirror import Device, Row, copies_for
 from component.core.operator import equip
 from component.core.outgoing import Outgoing
+from component.core.remembered import Remembered
 from component.framing import Frame
 from component.http.control import Control
 from component.http.server import HttpServer
@@ -67,7 +68,7 @@ class Service:
         )
         equip(self._core, settings.admins)
         self._outgoing = Outgoing(self._core.mirror, own, frozenset(settings.domains))
-        self._store = Store(settings, self._report, self._written)
+        self._store = Store(settings, self._report, self)
         self._connection = Connection(settings, self, self._report)
         self._write: Callable[[bytes], None] | None = None
         # What comes while the store is read again.
@@ -120,6 +121,7 @@ class Service:
         self._core.start_over()
         await self._load()
         self._connection.stood_by = False
+        self._store.lead(leading=True)
         frames, self._early = self._early, []
         self.receive(frames)
 
@@ -212,6 +214,7 @@ class Service:
 
     def _lost(self) -> None:
         self._write = None
+        self._store.lead(leading=False)
         self._early.clear()
         if self._catching_up is not None:
             self._catching_up.cancel()
@@ -260,10 +263,24 @@ class Service:
         if out and self._write is not None:
             self._write(b"".join(out))
 
-    def _written(self, token: int, done: bool) -> None:
+    # -- what the store has to tell (store.store.Owner) ------------------------------------
+
+    def written(self, token: int, done: bool) -> None:
+        """Go on with what waited for a write."""
         now = self._loop.time()
         self._say(self._ask_core(partial(self._core.written, token, now, done=done)))
         self._set_timer()
+
+    def superseded(self) -> None:
+        """Begin anew: what is known here is out of date."""
+        self._connection.start_over()
+
+    @property
+    def memory(self) -> Remembered:
+        """What the store is to hold."""
+        return self._core.remembered
+
+    # -- time and log ----------------------------------------------------------------------
 
     def _tick(self) -> None:
         self._timer = None

@@ -118,6 +118,12 @@ class Settings(BaseSettings):
     redis_timeout: Seconds = Field(
         5, description="Seconds until Redis counts as away.", examples=["5"]
     )
+    max_waiting_writes: Annotated[int, Field(ge=100)] = Field(
+        10_000,
+        description="Writes that wait for a Redis that is away; beyond that they are given up,"
+        " and everything is written anew from memory when it is back.",
+        examples=["10000"],
+    )
     channel_timeout: Seconds = Field(
         30,
         description="Seconds a channel has to answer a join or leave.",

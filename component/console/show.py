@@ -97,6 +97,8 @@ def link(console: Console, view: Answer) -> None:
     if state["remedy"]:
         console.print(Text(f"       {state['reason']}: {state['remedy']}"), soft_wrap=True)
     console.print(Text(f"redis: {redis['state']} since {redis['since']}"), soft_wrap=True)
+    if redis["remedy"]:
+        console.print(Text(f"       {redis['remedy']}"), soft_wrap=True)
     _table(
         console,
         "domains",

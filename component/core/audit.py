@@ -6,20 +6,27 @@ account that was deleted, perhaps registered again by somebody else, who must in
 nothing. So after every new link each member's roster is read once, those online first, a
 few at a time.
 
+Where memory knows no membership at all, the rosters of those online are searched for
+channels: if there are any, memory was lost, and only the operator can bring it back.
+
 A server whose roster storage is broken may say that rosters are empty. When that seems so,
 nothing is ended and the operator is told.
 """
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections import deque
+from functools import partial
 
 from component.core import results
 from component.core.candidates import channel_like
 from component.core.context import Context
 from component.core.departures import Departures
+from component.core.errors import Refusal
 from component.core.membership import Memberships
 from component.core.rosters import Rosters
+from component.core.services import Services
 from schemas import roster
 from schemas.jid import Jid
 from schemas.stanza import Stanza
@@ -37,23 +44,34 @@ class Audit:
     """Compares memory with the rosters, once a link."""
 
     def __init__(
-        self, context: Context, rosters: Rosters, memberships: Memberships, departures: Departures
+        self,
+        context: Context,
+        *,
+        rosters: Rosters,
+        services: Services,
+        memberships: Memberships,
+        departures: Departures,
     ) -> None:
         self._context = context
         self._rosters = rosters
+        self._services = services
         self._memberships = memberships
         self._departures = departures
         self._to_ask: deque[Jid] = deque()
         self._asking = 0
         self._looked_at = 0
         self._with_losses = 0
+        self._is_empty = False
+        self._searched: set[str] = set()
 
     def begin(self, domain: str) -> None:
         """Look at all members of a domain whose sessions have been replayed."""
+        mirror = self._context.mirror
+        self._is_empty = not any(row.channels for row in mirror.rows.values())
         rows = [
             row
-            for row in self._context.mirror.rows.values()
-            if row.jid.domain == domain and row.channels
+            for row in mirror.rows.values()
+            if row.jid.domain == domain and (row.channels or self._is_empty)
         ]
         rows.sort(key=lambda row: not row.devices)
         self._to_ask.extend(row.jid for row in rows)
@@ -63,6 +81,7 @@ class Audit:
     def link_lost(self) -> None:
         """Forget whom to ask: the next link begins anew."""
         self._to_ask.clear()
+        self._searched.clear()
         self._asking = self._looked_at = self._with_losses = 0
 
     def _ask_next(self) -> None:
@@ -78,9 +97,28 @@ class Audit:
             self._seen(user, self._channels(user), is_gone=True)
         elif reply is not None and reply.type == "result" and query is not None:
             rostered = {channel for channel, _ in channel_like(query)}
+            if self._is_empty:
+                self._search(user, rostered)
             self._seen(user, self._channels(user) - rostered, is_gone=False)
         if self._to_ask:
             self._ask_next()
+
+    def _search(self, user: Jid, rostered: set[Jid]) -> None:
+        """Find out whether there are channels in the roster of somebody who is in none."""
+        for address in rostered:
+            domain = address.domain
+            if domain in self._searched or domain in self._context.domains:
+                continue
+            self._searched.add(domain)
+            self._services.check(domain, user, partial(self._searched_one, user, address))
+
+    def _searched_one(self, user: Jid, channel: Jid, refused: Refusal | ET.Element | None) -> None:
+        row = self._context.mirror.find(user)
+        has_joined = row is not None and row.channels
+        if refused is None and self._is_empty and not has_joined:
+            self._is_empty = False
+            self._to_ask.clear()
+            self._context.report("memory-empty", "error", channel=str(channel))
 
     def _channels(self, user: Jid) -> set[Jid]:
         """List a user's channels, but for those just being joined or left."""

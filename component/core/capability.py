@@ -71,6 +71,13 @@ class Capability:
             self._waiting.setdefault(name, _Hash(key)).rest.append(device)
             self._ask_some(name)
 
+    def remembered(self) -> list[PutCapability]:
+        """Give all verified hashes, as the store is to hold them."""
+        return [
+            PutCapability(name, CapabilityRecord(features=speaks.to_features()))
+            for name, speaks in self._cache.items()
+        ]
+
     def forget_waiting(self) -> None:
         """Let go of what was asked: the link is gone."""
         self._waiting.clear()

@@ -39,6 +39,14 @@ class Journal:
             if user.domain == domain
         ]
 
+    def users(self) -> set[Jid]:
+        """Give the users who have entries."""
+        return {user for user, _ in self._entries}
+
+    def of_user(self, user: Jid) -> list[JournalRecord]:
+        """List a user's entries."""
+        return [record for (owner, _), record in self._entries.items() if owner == user]
+
     def entry(self, op: Op, step: Literal["ask", "roster"], *, shares: bool = True) -> PutJournal:
         """Enter a step; the caller has the change written with what belongs to it."""
         record = JournalRecord(

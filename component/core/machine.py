@@ -27,6 +27,7 @@ from component.core.participants import Participants
 from component.core.preferences import Preferences
 from component.core.presence import Presence
 from component.core.reconcile import Reconcile
+from component.core.remembered import Remembered
 from component.core.requests import read
 from component.core.rollcall import RollCall
 from component.core.rosters import Rosters
@@ -70,7 +71,13 @@ class Core:
         )
         self._preferences = Preferences(self.context, self._rosters, self._presence)
         self._departures = Departures(self.context, self._memberships, self._preferences)
-        self._audit = Audit(self.context, self._rosters, self._memberships, self._departures)
+        self._audit = Audit(
+            self.context,
+            rosters=self._rosters,
+            services=self._services,
+            memberships=self._memberships,
+            departures=self._departures,
+        )
         self._roll_call = RollCall(self.context, self._memberships)
         self._traffic = Traffic(self.context)
         self._identity = Identity(
@@ -87,6 +94,7 @@ class Core:
             presence=self._presence,
             preferences=self._preferences,
         )
+        self.remembered = Remembered(self.mirror, self._memberships.journal, self._capability)
         # Given by component.core.operator, which may look at all of this.
         self.commands: Commands | None = None
 

@@ -52,6 +52,11 @@ class Memberships:
         self._participants = participants
         self._journal = Journal(context)
 
+    @property
+    def journal(self) -> Journal:
+        """The changes under way, as the store is to hold them."""
+        return self._journal
+
     # -- from the store, and after a cut -------------------------------------------------
 
     def load(self, user: Jid, record: MembershipRecord) -> None:
@@ -227,10 +232,19 @@ class Memberships:
             return
         op = Op("leave", user, channel, membership.core, member=True, forced=True)
         self._start(op)
+
+        def then(done: bool) -> None:
+            if not done:
+                # It has ended all the same; our memory follows when the store is back.
+                self._context.write(
+                    DropMembership(str(user), str(channel)), self._journal.entry(op, "ask")
+                )
+            self._ask(op)
+
         self._context.write(
             DropMembership(str(user), str(channel)),
             self._journal.entry(op, "ask"),
-            then=lambda _: self._ask(op),
+            then=then,
         )
         self._part(user, channel)
 

@@ -12,15 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from statistics import median
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from component.doctor.result import Level, Result, ok, skipped
-from component.store.store import client_name
+from component.store.client import client_name, connect
+from component.store.trouble import FAILURES, OLDEST, explain, version_of
 from schemas.settings import Settings
-
-OLDEST = (6, 0)
-"""The oldest version that the tests have run on is 7.0; what is used is in 6.0 already."""
 
 PINGS = 20
 SLOW = 0.02
@@ -42,13 +39,7 @@ class RedisCheck:
 
     async def results(self) -> AsyncIterator[Result]:
         """Give the results, one by one."""
-        # Any: redis-py's types know only the client that does not decode.
-        redis: Any = Redis.from_url(
-            self._settings.redis_url.get_secret_value(),
-            socket_timeout=self._settings.redis_timeout,
-            socket_connect_timeout=self._settings.redis_timeout,
-            decode_responses=True,
-        )
+        redis = connect(self._settings, named=False)
         try:
             problem = await _reach(redis)
             if problem is not None:
@@ -56,7 +47,7 @@ class RedisCheck:
                 return
             async for result in self._look(redis):
                 yield result
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             yield _wrong("redis", f"Redis went away while it was looked at: {_short(error)}")
         finally:
             await redis.aclose()
@@ -91,23 +82,11 @@ async def _reach(redis: Any) -> Result | None:  # noqa: ANN401 - as above
     """Find out whether Redis answers; None if so."""
     try:
         await redis.ping()
-    except AuthenticationError:
-        return _wrong(
-            "redis",
-            "Redis does not take our user name and password",
-            "Correct MIXPAM_REDIS_URL: redis://user:password@host:6379/0 (percent-encode"
-            " special characters).",
-        )
-    except NoPermissionError as error:
-        return _wrong("redis", f"Redis refuses: {_short(error)}", redis="+ping")
-    except ResponseError as error:
-        return _wrong("redis", f"Redis refuses: {_short(error)}", "See the log of Redis.")
-    except (RedisError, OSError) as error:
-        return _wrong(
-            "redis",
-            f"Redis does not answer ({type(error).__name__})",
-            "Start it, or correct host and port in MIXPAM_REDIS_URL.",
-        )
+    except FAILURES as error:
+        trouble = explain(error)
+        remedy = trouble.remedy
+        allow = "+ping" if isinstance(error, NoPermissionError) else ""
+        return _wrong("redis", _sentence(trouble.reason), "" if allow else remedy, redis=allow)
     return None
 
 
@@ -155,8 +134,7 @@ async def _transaction(redis: Any, key: str) -> None:  # noqa: ANN401 - as above
 def _version(info: dict[str, Any]) -> Result:
     text = str(info.get("redis_version", "0"))
     name = str(info.get("server_name", "Redis")).capitalize()
-    version = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
-    if version < OLDEST:
+    if version_of(info) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
         return _wrong("redis-version", f"{name} {text} is too old", f"Use {wanted} or newer.")
     return ok("redis-version", f"{name} {text}")
@@ -237,6 +215,10 @@ def clock(check: str, whose: str, ahead: float) -> Result:
 
 def _wrong(check: str, text: str, remedy: str = "", redis: str = "") -> Result:
     return Result(check, Level.WRONG, text, remedy, redis=redis)
+
+
+def _sentence(reason: str) -> str:
+    return reason[:1].upper() + reason[1:]
 
 
 def _short(error: Exception) -> str:

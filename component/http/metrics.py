@@ -105,6 +105,19 @@ class _Exposition(Collector):
         for name, meaning in _GAUGES.items():
             yield _gauge(f"mixpam_{name}", meaning, getattr(sums, name))
         yield _gauge("mixpam_redis_up", "1 if Redis answers.", watch.redis.state == "up")
+        troubles = CounterMetricFamily(
+            "mixpam_redis_troubles",
+            "Times that Redis failed us, by what was wrong.",
+            labels=("kind",),
+        )
+        for kind, number in watch.troubles.items():
+            troubles.add_metric((kind,), number)
+        yield troubles
+        yield _gauge(
+            "mixpam_store_behind",
+            "1 if Redis has less than memory and has yet to be written anew.",
+            sources.store.behind,
+        )
         yield _gauge("mixpam_store_waiting", "Writes that wait for Redis.", sources.store.waiting)
         yield _histogram(
             "mixpam_redis_latency_seconds",

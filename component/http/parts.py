@@ -26,10 +26,14 @@ def state(sources: Sources) -> str:
     if watch.link.state == "standby":
         title = "Standing by."
     items = "".join(f"<li>{text(f'{each[:1].upper()}{each[1:]}.')}</li>" for each in reasons)
-    remedy = f'<p class="remedy">{text(_sentence(watch.link.remedy))}</p>'
+    remedies = "".join(
+        f'<p class="remedy">{text(_sentence(remedy))}</p>'
+        for remedy in (watch.redis.remedy, watch.link.remedy)
+        if remedy
+    )
     return (
         f'<div class="state {kind}"><span class="dot"></span><div><b>{title}</b><ul>{items}</ul>'
-        f"{remedy if watch.link.remedy else ''}</div></div>"
+        f"{remedies}</div></div>"
     )
 
 

@@ -7,7 +7,6 @@ the loop was late at worst, which is how long everybody had to wait.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import platform
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -33,9 +32,6 @@ SAMPLES = 150
 TOTALS_SHARE = 0.01
 """Share of its time the process may spend on sums over all users, which walk the mirror."""
 
-PING_EVERY = 3
-"""Samples between two looks after Redis, so that its absence is seen without a write."""
-
 
 class StoreView(Protocol):
     """What is shown of the store."""
@@ -46,8 +42,9 @@ class StoreView(Protocol):
     def waiting(self) -> int:
         """Writes that wait."""
 
-    async def ping(self) -> None:
-        """Find out whether Redis is there; never raises for one that is not."""
+    @property
+    def behind(self) -> bool:
+        """Whether Redis has yet to be written anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,31 +83,21 @@ class Sources:
 
     async def sample(self) -> None:
         """Take samples until cancelled."""
-        pinging: asyncio.Task[None] | None = None
         messages, deliveries = self._done()
-        before, number = perf_counter(), 0
-        try:
-            while True:
-                late = max([await self._nap() for _ in range(NAPS)])
-                now = perf_counter()
-                new_messages, new_deliveries = self._done()
-                seconds = now - before
-                self.samples.append(
-                    Sample(
-                        (new_messages - messages) / seconds,
-                        (new_deliveries - deliveries) / seconds,
-                        late,
-                    )
+        before = perf_counter()
+        while True:
+            late = max([await self._nap() for _ in range(NAPS)])
+            now = perf_counter()
+            new_messages, new_deliveries = self._done()
+            seconds = now - before
+            self.samples.append(
+                Sample(
+                    (new_messages - messages) / seconds,
+                    (new_deliveries - deliveries) / seconds,
+                    late,
                 )
-                messages, deliveries, before = new_messages, new_deliveries, now
-                number += 1
-                if number % PING_EVERY == 0 and (pinging is None or pinging.done()):
-                    pinging = asyncio.create_task(self.store.ping())
-        finally:
-            if pinging is not None:
-                pinging.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await pinging
+            )
+            messages, deliveries, before = new_messages, new_deliveries, now
 
     async def _nap(self) -> float:
         """Sleep a moment; give by how much the loop was late."""

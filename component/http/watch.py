@@ -68,7 +68,9 @@ class Redis:
 
     state: RedisState
     since: datetime
+    kind: str = ""
     reason: str = ""
+    remedy: str = ""
 
 
 class Watch:
@@ -82,6 +84,7 @@ class Watch:
         self.taps: dict[str, Tap] = {domain: Tap() for domain in domains}
         self.events: Counter[str] = Counter()
         self.losses: Counter[str] = Counter()
+        self.troubles: Counter[str] = Counter()
         self._problems: OrderedDict[tuple[str, str], Problem] = OrderedDict()
 
     @property
@@ -106,9 +109,7 @@ class Watch:
             case "ready":
                 self._tap(facts).ready = True
             case "redis-away":
-                if self.redis.state != "away":
-                    self.redis = Redis("away", self._now())
-                self.redis.reason = str(facts.get("reason", ""))
+                self._redis_away(facts)
             case "redis-back" | "loaded":
                 self.redis = Redis("up", self._now())
 
@@ -141,6 +142,15 @@ class Watch:
         self.link.reason, self.link.remedy = reason, str(facts.get("remedy", ""))
         for domain in self.taps:
             self.taps[domain] = Tap()
+
+    def _redis_away(self, facts: dict[str, object]) -> None:
+        kind = str(facts.get("kind", ""))
+        if self.redis.state != "away":
+            self.redis = Redis("away", self._now())
+        if self.redis.kind != kind:
+            self.troubles[kind] += 1
+        self.redis.kind, self.redis.reason = kind, str(facts.get("reason", ""))
+        self.redis.remedy = str(facts.get("remedy", ""))
 
     def _tap(self, facts: dict[str, object]) -> Tap:
         return self.taps.setdefault(str(facts["domain"]), Tap())

@@ -131,6 +131,12 @@ class Connection:
         if self._stream is not None:
             self._stream.close()
 
+    def start_over(self) -> None:
+        """End the stream; with the next one, the store is read again."""
+        self.stood_by = True
+        if self._stream is not None:
+            self._stream.close()
+
     async def _one_stream(self) -> tuple[str, bool]:
         try:
             async with asyncio.timeout(self._settings.keepalive):

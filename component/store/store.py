@@ -1,101 +1,72 @@
 """Redis: loaded whole at the start, written behind the core's back in batches.
 
 The hot lane never waits for Redis. Writes go out in order, many in one transaction.
-When Redis is away, a write somebody waits for fails at once and that client is told; a
-write nobody waits for is kept and done first when Redis is back.
+When Redis is away, takes no writes or is slow, a write somebody waits for fails and that
+client is told; one nobody waits for is kept and done first when Redis is back. If too many
+would have to be kept, none are: then everything is written anew from memory, and so it
+is when Redis turns out to have lost what it held (`component.store.mark`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Protocol
 
-from pydantic import BaseModel, ValidationError
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
-from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import ReadOnlyError
 
-from component.core.effects import (
-    Change,
-    DropCapability,
-    DropJournal,
-    DropMembership,
-    DropShown,
-    PutCapability,
-    PutJournal,
-    PutMembership,
-    PutShown,
-    Write,
-)
+from component.core.effects import Write
+from component.store.client import connect
 from component.store.keys import Keys
+from component.store.mark import FIELD, Mark, Marks
+from component.store.reading import Loaded, Reader
+from component.store.trouble import FAILURES, Trouble, check_version, explain
+from component.store.writing import BATCH, Memory, add, write_anew
 from component.tally import Timings
-from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
+from schemas.records import MembershipRecord
 from schemas.settings import Settings
 
-BATCH = 500
-"""Writes in one transaction at most."""
-
-KEPT_WRITES = 10_000
-"""Writes nobody waits for that are kept while Redis is away."""
-
-SCAN_COUNT = 1_000
+LOOK_EVERY = 5.0
+"""Seconds between two looks after a Redis that nothing is written to."""
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 10.0
 
-R = TypeVar("R", bound=BaseModel)
 
+class Owner(Protocol):
+    """Whoever the store works for."""
 
-@dataclass(slots=True)
-class Loaded:
-    """All that Redis knew at the start; users are canonical bare JIDs."""
+    def written(self, token: int, done: bool) -> None:
+        """Learn whether the write with a token was done."""
 
-    memberships: list[tuple[str, MembershipRecord]] = field(default_factory=list)
-    journal: list[tuple[str, JournalRecord]] = field(default_factory=list)
-    capabilities: list[tuple[str, CapabilityRecord]] = field(default_factory=list)
-    shown: list[tuple[str, str, str]] = field(default_factory=list)
-    set_aside: int = 0
+    def superseded(self) -> None:
+        """Learn that another process has served meanwhile."""
+
+    @property
+    def memory(self) -> Memory:
+        """What the store is to hold."""
 
 
 class Store:
-    """The connection to Redis and the queue before it.
+    """The connection to Redis and the queue before it."""
 
-    `written` gets each token and whether its write was done.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        report: Callable[..., None],
-        written: Callable[[int, bool], None],
-    ) -> None:
-        # Any: redis-py's types know only the client that does not decode.
-        self._redis: Any = Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_timeout=settings.redis_timeout,
-            socket_connect_timeout=settings.redis_timeout,
-            decode_responses=True,
-            # What is no UTF-8 must come in, to be set aside under the name it has.
-            encoding_errors="surrogateescape",
-            # Redis may have been restarted since the last write; all of ours may be repeated.
-            retry=Retry(NoBackoff(), 1, supported_errors=(NoConnection,)),
-            redis_connect_func=partial(_introduce, client_name(settings)),
-        )
+    def __init__(self, settings: Settings, report: Callable[..., None], owner: Owner) -> None:
+        self._redis = connect(settings, named=True)
         self._keys = Keys(settings.redis_prefix)
+        self._reader = Reader(self._redis, self._keys, report)
         self._report = report
-        self._written = written
+        self._owner = owner
         self._queue: deque[Write] = deque()
+        self._most = settings.max_waiting_writes
         self._wake = asyncio.Event()
-        self._away = False
+        self._trouble: Trouble | None = None
+        self._marks = Marks()
+        self._leading = False
         self.latency = Timings()
+        # Whether Redis holds less than memory does, and nothing that waits will mend it.
+        self.behind = False
 
     @property
     def waiting(self) -> int:
@@ -105,260 +76,177 @@ class Store:
     # -- start and end -------------------------------------------------------------------
 
     async def load(self) -> Loaded:
-        """Read everything, waiting for Redis however long it takes and saying what is wrong.
-
-        What does not validate is set aside, counted and reported.
-        """
+        """Read everything, saying what is wrong with Redis for as long as that takes."""
         wait = FIRST_WAIT
         while True:
             try:
-                return await self._load()
-            except (RedisError, OSError) as error:
-                self._report("redis-away", "error", reason=_explain(error), retry_in=round(wait, 1))
+                await check_version(self._redis)
+                loaded = await self._reader.load()
+            except FAILURES as error:
+                self._complain(explain(error))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
-
-    async def _load(self) -> Loaded:
-        loaded = Loaded()
-        cursor = 0
-        while True:
-            cursor, names = await self._redis.scan(
-                cursor, match=self._keys.all_users, count=SCAN_COUNT
-            )
-            await self._load_users(loaded, names)
-            if not cursor:
-                break
-        capabilities = self._keys.capabilities
-        (fields,) = await self._hashes([capabilities])
-        if fields is None:
-            self._not_ours(loaded, capabilities, "not a hash")
-        else:
-            await self._read_records(
-                loaded, capabilities, fields, CapabilityRecord,
-                lambda name, record: loaded.capabilities.append((name, record)),
-            )  # fmt: skip
-        return loaded
-
-    async def _hashes(self, names: list[str]) -> list[dict[str, str] | None]:
-        """Read many hashes at once; None for what is of another type."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for name in names:
-                pipeline.hgetall(name)
-            answers = await pipeline.execute(raise_on_error=False)
-        for answer in answers:
-            if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
-                raise answer
-        return [answer if isinstance(answer, dict) else None for answer in answers]
-
-    async def _load_users(self, loaded: Loaded, names: list[str]) -> None:
-        known = [(name, read) for name in names if (read := self._keys.read(name))]
-        hashes = await self._hashes([name for name, _ in known])
-        for (name, (user, kind)), fields in zip(known, hashes, strict=True):
-            if fields is None:
-                self._not_ours(loaded, name, "not a hash")
-            elif not self._keys.is_ours(name, user):
-                self._not_ours(loaded, name, "not the address of a user")
             else:
-                await self._load_user(loaded, name, user, kind, fields)
-
-    def _not_ours(self, loaded: Loaded, key: str, reason: str) -> None:
-        """Leave a key below our prefix where it is: somebody else has put it there."""
-        loaded.set_aside += 1
-        self._report("record-unusable", "error", key=_printable(key), reason=reason)
+                self._trouble = None
+                self._marks.begin(loaded.mark)
+                return loaded
 
     async def memberships(self, user: str) -> dict[str, MembershipRecord] | None:
-        """Read what Redis has of one user's memberships; None if it does not answer.
-
-        A record that does not validate is left out: the next start sets it aside.
-        """
+        """Read what Redis has of one user's memberships; None if it does not answer."""
         try:
-            fields = await self._redis.hgetall(self._keys.channels(user))
-        except (RedisError, OSError):
+            return await self._reader.memberships(user)
+        except FAILURES:
             return None
-        found: dict[str, MembershipRecord] = {}
-        for channel, text in fields.items():
-            with contextlib.suppress(ValidationError):
-                found[channel] = MembershipRecord.model_validate_json(text)
-        return found
+
+    def lead(self, *, leading: bool) -> None:
+        """Answer for what Redis holds, or no longer: another process may do so."""
+        self._leading = leading
+        if leading:
+            self._wake.set()
 
     async def close(self) -> None:
         """Write what still waits, once, and let go."""
-        if self._queue:
-            await self._write_batch()
+        while self._queue and await self._write_batch():
+            pass
         await self._redis.aclose()
-
-    async def _load_user(
-        self, loaded: Loaded, name: str, user: str, kind: str, fields: dict[str, str]
-    ) -> None:
-        if kind == "shown":
-            loaded.shown += [(user, resource, digest) for resource, digest in fields.items()]
-        elif kind == "channels":
-            await self._read_records(
-                loaded, name, fields, MembershipRecord,
-                lambda _, record: loaded.memberships.append((user, record)),
-            )  # fmt: skip
-        else:
-            await self._read_records(
-                loaded, name, fields, JournalRecord,
-                lambda _, record: loaded.journal.append((user, record)),
-            )  # fmt: skip
-
-    async def _read_records(
-        self,
-        loaded: Loaded,
-        key: str,
-        fields: dict[str, str],
-        kind: type[R],
-        take: Callable[[str, R], None],
-    ) -> None:
-        for name, text in fields.items():
-            try:
-                record = kind.model_validate_json(text)
-                if getattr(record, "channel", name) != name:
-                    raise ValueError("the record is of another channel")  # noqa: TRY301
-            except ValueError as error:
-                loaded.set_aside += 1
-                reason = "not a record" if isinstance(error, ValidationError) else str(error)
-                field_ = _printable(name)
-                self._report("record-unusable", "error", key=key, field=field_, reason=reason)
-                # Where Redis takes no more, the record stays and is met again.
-                with contextlib.suppress(ResponseError):
-                    await self._redis.hset(self._keys.set_aside, f"{key} {name}", text)
-                    await self._redis.hdel(key, name)
-            else:
-                take(name, record)
 
     # -- writing -------------------------------------------------------------------------
 
     def put(self, write: Write) -> None:
-        """Queue a write."""
+        """Queue a write; if too many wait, fail it, or have all be written anew instead."""
+        if write.token is None and self.behind:
+            return
+        if len(self._queue) >= self._most:
+            if write.token is not None:
+                loop = asyncio.get_running_loop()
+                loop.call_soon(self._owner.written, write.token, False)
+                return
+            kept = len(self._queue)
+            self._queue = deque(each for each in self._queue if each.token is not None)
+            self.behind = True
+            self._report("writes-given-up", "warning", writes=kept - len(self._queue) + 1)
+            return
         self._queue.append(write)
-        self._wake.set()
+        # What nobody waits for is no reason to hurry back to a Redis that is away.
+        if write.token is not None or self._trouble is None:
+            self._wake.set()
 
     async def run(self) -> None:
-        """Write what is queued, until cancelled."""
+        """Write what is queued and look after Redis, until cancelled."""
         wait = FIRST_WAIT
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._queue:
-                if await self._write_batch():
-                    wait = FIRST_WAIT
-                    continue
+            if await self._once():
+                wait = FIRST_WAIT
+                if not self._queue and not (self.behind and self._leading):
+                    await self._pause(LOOK_EVERY)
+            else:
                 await self._pause(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait before the next try, or until there is a write that somebody waits for."""
+        """Wait, or until there is a reason to go on at once."""
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         except TimeoutError:
             pass
+        self._wake.clear()
+
+    async def _once(self) -> bool:
+        """Do what is to be done first; False if Redis did not let us."""
+        if self._leading and self.behind:
+            return await self._write_anew()
+        if self._leading or self._queue:
+            return await self._write_batch()
+        try:
+            await self._redis.ping()
+        except FAILURES as error:
+            await self._failed([], error)
+            return False
+        self._is_there()
+        return True
 
     async def _write_batch(self) -> bool:
+        """Write the first of the queue; without any, only see whether all is as it was left."""
         batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
         began = perf_counter()
         try:
             async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.hgetall(self._keys.mark)
                 for write in batch:
                     for change in write.changes:
-                        self._add(pipeline, change)
-                await pipeline.execute()
-        except (RedisError, OSError) as error:
-            self._failed(batch, error)
+                        add(pipeline, self._keys, change)
+                if not self.behind:
+                    pipeline.hset(self._keys.mark, FIELD, str(self._marks.next()))
+                found = Mark.read((await pipeline.execute())[0])
+        except FAILURES as error:
+            await self._failed(batch, error)
             return False
+        except asyncio.CancelledError:
+            # It may have been done; doing it again does no harm.
+            self._queue.extendleft(reversed(batch))
+            raise
         self.latency.add(perf_counter() - began)
+        self._look_at(found)
         self._is_there()
         for write in batch:
             if write.token is not None:
-                self._written(write.token, True)
+                self._owner.written(write.token, True)
         return True
 
-    def _failed(self, batch: list[Write], error: Exception) -> None:
-        self._is_away(error)
-        kept = [write for write in batch if write.token is None]
-        self._queue.extendleft(reversed(kept))
-        lost = len(self._queue) - KEPT_WRITES
-        if lost > 0:
-            self._report("writes-lost", "error", writes=lost)
-            for _ in range(lost):
-                self._queue.popleft()
+    def _look_at(self, found: Mark) -> None:
+        """See whether Redis still is the one that was written to last."""
+        verdict = self._marks.judge(found)
+        if self.behind:
+            return
+        self._marks.written()
+        if not self._leading:
+            return
+        if verdict == "superseded":
+            self._report("superseded", "warning")
+            self._leading = False
+            self._owner.superseded()
+        elif verdict == "lost":
+            self.behind = True
+            self._report("memory-lost", "warning")
+
+    async def _write_anew(self) -> bool:
+        """Write everything from memory; what changes meanwhile is queued behind it."""
+        self.behind = False
+        try:
+            mark = self._marks.next()
+            users = await write_anew(self._redis, self._keys, self._owner.memory, mark)
+        except FAILURES as error:
+            self.behind = True
+            waiting = list(self._queue)
+            self._queue.clear()
+            await self._failed(waiting, error)
+            return False
+        self._marks.written()
+        self._is_there()
+        self._report("memory-rewritten", users=users)
+        return True
+
+    async def _failed(self, batch: list[Write], error: Exception) -> None:
+        trouble = explain(error)
+        if self._trouble is None or self._trouble.kind != trouble.kind:
+            self._complain(trouble)
+        if isinstance(error, ReadOnlyError):
+            # The name, or proxy, may lead to the new primary by now.
+            await self._redis.connection_pool.disconnect()
+        if not self.behind:
+            kept = (write for write in reversed(batch) if write.token is None)
+            self._queue.extendleft(kept)
         for write in batch:
             if write.token is not None:
-                self._written(write.token, False)
+                self._owner.written(write.token, False)
 
-    async def ping(self) -> None:
-        """Find out whether Redis is there; its absence is reported, never raised."""
-        began = perf_counter()
-        try:
-            await self._redis.ping()
-        except (RedisError, OSError) as error:
-            self._is_away(error)
-        else:
-            self.latency.add(perf_counter() - began)
-            self._is_there()
+    def _complain(self, trouble: Trouble) -> None:
+        self._trouble = trouble
+        kind, reason, remedy = trouble.kind, trouble.reason, trouble.remedy
+        self._report("redis-away", "error", kind=kind, reason=reason, remedy=remedy)
 
     def _is_there(self) -> None:
-        if self._away:
-            self._away = False
+        if self._trouble is not None:
+            self._trouble = None
             self._report("redis-back")
-            self._wake.set()
-
-    def _is_away(self, error: Exception) -> None:
-        if not self._away:
-            self._away = True
-            self._report("redis-away", "error", reason=_explain(error))
-
-    def _add(self, pipeline: Any, change: Change) -> None:  # noqa: ANN401 - as above
-        keys = self._keys
-        match change:
-            case PutMembership(user, record):
-                pipeline.hset(keys.channels(user), record.channel, record.model_dump_json())
-            case DropMembership(user, channel):
-                pipeline.hdel(keys.channels(user), channel)
-            case PutJournal(user, entry):
-                pipeline.hset(keys.journal(user), entry.channel, entry.model_dump_json())
-            case DropJournal(user, channel):
-                pipeline.hdel(keys.journal(user), channel)
-            case PutShown(user, resource, digest):
-                pipeline.hset(keys.shown(user), resource, digest)
-            case DropShown(user, resource):
-                pipeline.hdel(keys.shown(user), resource)
-            case PutCapability(key, capability):
-                pipeline.hset(keys.capabilities, key, capability.model_dump_json())
-            case DropCapability(key):
-                pipeline.hdel(keys.capabilities, key)
-
-
-def client_name(settings: Settings) -> str:
-    """Give the name by which a component's connections to Redis are known there."""
-    return f"mixpam:{settings.component_jid}"
-
-
-async def _introduce(name: str, connection: Any) -> None:  # noqa: ANN401 - as above
-    """Give a new connection its name, by which `mixpam check` sees that we are running.
-
-    Where the operator's ACL does not allow that, it has to do without.
-    """
-    await connection.on_connect()
-    await connection.send_command("CLIENT", "SETNAME", name)
-    with contextlib.suppress(ResponseError):
-        await connection.read_response()
-
-
-def _printable(name: str) -> str:
-    """Show what is no UTF-8 as escapes."""
-    return name.encode(errors="backslashreplace").decode()
-
-
-def _explain(error: Exception) -> str:
-    """Say what is wrong with Redis, without the URL: it may hold a password."""
-    if isinstance(error, AuthenticationError):
-        return "Redis wants another password: see MIXPAM_REDIS_URL"
-    if isinstance(error, ResponseError):
-        return f"Redis refuses: {str(error)[:200]}"
-    return (
-        "Redis does not answer: is it running where MIXPAM_REDIS_URL says?"
-        f" ({type(error).__name__})"
-    )

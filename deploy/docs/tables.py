@@ -71,12 +71,10 @@ class _NoStore:
     """A store that has done nothing yet."""
 
     waiting = 0
+    behind = False
 
     def __init__(self) -> None:
         self.latency = Timings()
-
-    async def ping(self) -> None:
-        """Find Redis there."""
 
 
 def exported() -> list[Metric]:
@@ -88,6 +86,7 @@ def exported() -> list[Metric]:
     watch = Watch(settings.domains)
     watch.saw("link-up", "info", {})
     watch.saw("link-down", "warning", {"reason": "closed"})
+    watch.saw("redis-away", "error", {"kind": "full"})
     counts = Counter({(what, "reason"): 1 for what in COUNTED})
     text = Metrics(Sources(settings, core, watch, Tally(), counts, _NoStore())).expose()
     return list(text_string_to_metric_families(text.decode()))

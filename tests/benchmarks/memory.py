@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from typing import Any
 
 from harness.loopback import Block
 from harness.redis import Redis
@@ -24,8 +25,9 @@ from benchmarks.report import Report, table
 from component.core.context import Limits
 from component.core.machine import Core
 from component.core.mirror import Mirror
+from component.store.client import connect
 from component.store.keys import Keys
-from component.store.store import Store
+from component.store.reading import Reader
 from schemas import jid
 from schemas.records import MembershipRecord
 from schemas.settings import Settings
@@ -73,12 +75,14 @@ async def _load(users: int, channels: int) -> dict[str, float]:
         }
     )
     problems: list[str] = []
-    store = Store(settings, lambda event, *_, **__: problems.append(event), lambda *_: None)
+    client = connect(settings, named=False)
+    keys = Keys(settings.redis_prefix)
+    reader = Reader(client, keys, lambda event, *_, **__: problems.append(event))
     try:
-        await _fill(store, settings, users, channels)
+        await _fill(client, keys, users, channels)
         gc.collect()
         before, start, cpu = resident_bytes(os.getpid()), time.perf_counter(), time.process_time()
-        loaded = await store.load()
+        loaded = await reader.load()
         core = Core(jid.parse(traffic.COMPONENT), (traffic.DOMAIN,), Limits(), lambda: "i")
         for user, record in loaded.memberships:
             core.load_membership(user, record)
@@ -91,17 +95,16 @@ async def _load(users: int, channels: int) -> dict[str, float]:
             raise RuntimeError(f"{len(loaded.memberships)} memberships came back, {problems[:3]}")
         return result
     finally:
-        await store.close()
+        await client.aclose()
         await redis.stop()
         block.close()
         shutil.rmtree(redis.folder, ignore_errors=True)
 
 
-async def _fill(store: Store, settings: Settings, users: int, channels: int) -> None:
+async def _fill(client: Any, keys: Keys, users: int, channels: int) -> None:
     """Write records as the store does, but many at once."""
-    keys = Keys(settings.redis_prefix)
     for first in range(0, users, _BATCH):
-        async with store._redis.pipeline(transaction=False) as pipeline:
+        async with client.pipeline(transaction=False) as pipeline:
             for number in range(first, min(first + _BATCH, users)):
                 fields = {}
                 for each in traffic.channels_of(number, channels):

@@ -2,6 +2,9 @@
 
 import asyncio
 import shutil
+from typing import Any
+
+from redis.asyncio import Redis as Client
 
 from harness.loopback import Block, answering
 from harness.machines import temporary
@@ -34,6 +37,25 @@ class Redis:
     async def stop(self, *, kill: bool = False) -> None:
         """Stop the server; its data stays."""
         await self.process.stop(kill=kill)
+
+    async def ask(self, *words: str, password: str | None = None) -> Any:
+        """Give the server a command, as an administrator does."""
+        client = Client(host=self.place.ip, password=password, decode_responses=True, protocol=2)
+        try:
+            return await client.execute_command(*words)
+        finally:
+            await client.aclose()
+
+    async def contents(self, prefix: str = "mixpam:{") -> dict[str, dict[str, str]]:
+        """Return all hashes whose names begin with `prefix`."""
+        names = [name for name in await self.ask("KEYS", "*") if name.startswith(prefix)]
+        return {name: await self.ask("HGETALL", name) for name in names}
+
+    async def lose(self) -> None:
+        """Start it again with an empty disk."""
+        await self.process.stop(kill=True)
+        shutil.rmtree(self.folder / "appendonlydir")
+        await self.start()
 
     def remove(self) -> None:
         """Delete data and logs."""

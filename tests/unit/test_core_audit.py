@@ -3,6 +3,7 @@
 import pytest
 from driver import ANNA, COVEN, OWN, PHONE, SERVER, Play, Stored
 from scenes import (
+    answers_disco,
     asked_to_join,
     asked_to_leave,
     channel_answers,
@@ -182,3 +183,53 @@ def test_joining_again_may_change_what_is_shared(first: str, second: str) -> Non
         assert presence == ([] if wanted == now else changed)
         assert ("iq", "result") in heard
         now = wanted
+
+
+# -- an empty memory ---------------------------------------------------------------------
+
+
+def two_online(items: str) -> Play:
+    """Start without memberships; Anna and Ben are online, and have the same roster."""
+    play = Play()
+    tap_is_up(play)
+    for device in (PHONE, "ben@example.org/b"):
+        comes_online(play, device)
+    replayed(play)
+    for user, id_ in [asked(play), asked(play)]:
+        tells(play, user, id_, items)
+    return play
+
+
+@pytest.mark.abuse(22)
+def test_channels_in_rosters_tell_that_memory_was_lost() -> None:
+    play = two_online(f"<item jid='{COVEN}'/><item jid='ben@example.org'/>")
+    question = play.hears(
+        f"<iq type='get' from='*' to='{MIX}' id='*'>"
+        "<query xmlns='http://jabber.org/protocol/disco#info'/></iq>"
+    )
+    asker = question.get("from", "")
+    answers_disco(play, MIX, question.get("id", ""), "urn:xmpp:mix:core:1", to=asker)
+    [report] = [each for each in play.reports if each.event == "memory-empty"]
+    assert report.facts == {"channel": COVEN}
+    # Its taps know the service from now on; nothing else has happened.
+    play.hears(
+        f"<message from='{OWN}' to='{SERVER}'>"
+        f"<services xmlns='mixpam:tap:1'><service jid='{MIX}'/></services></message>"
+    )
+    play.silence()
+    assert not play.members()
+
+
+def test_contacts_that_are_no_channels_tell_nothing() -> None:
+    play = two_online("<item jid='friend@elsewhere.example'/>")
+    question = play.hears_anything()
+    asker = question.get("from", "")
+    answers_disco(play, "elsewhere.example", question.get("id", ""), "jabber:iq:time", to=asker)
+    play.silence()
+    assert not play.reported("memory-empty")
+
+
+def test_rosters_without_channels_tell_nothing() -> None:
+    play = two_online("<item jid='ben@example.org' subscription='both'/>")
+    play.silence()
+    assert not play.reported("memory-empty")

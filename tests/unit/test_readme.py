@@ -1,5 +1,6 @@
 """The front door tells the truth about settings, and its links lead somewhere."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,17 @@ def test_a_stale_table_is_replaced_and_nothing_else() -> None:
 def test_without_marks_nothing_is_guessed() -> None:
     with pytest.raises(LookupError):
         renewed("no marks here")
+
+
+def test_each_row_about_redis_is_a_test_and_each_test_a_row() -> None:
+    _, _, section = README.read_text(encoding="utf-8").partition("## When Redis fails\n")
+    rows = section.partition("\n## ")[0].splitlines()
+    named = [row.split("|")[-2].strip(" `") for row in rows if row.startswith("|")][2:]
+    source = REPOSITORY / "tests/scenarios/test_redis_faults.py"
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    functions = [each for each in tree.body if isinstance(each, ast.AsyncFunctionDef)]
+    tests = [each.name for each in functions if each.name.startswith("test_")]
+    assert sorted(named) == sorted(tests)
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

@@ -1,0 +1,164 @@
+"""Reads what Redis holds: all of it at the start; what does not validate is set aside."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from redis.exceptions import ResponseError
+
+from component.store.keys import Keys
+from component.store.mark import NOTHING, Mark
+from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
+
+SCAN_COUNT = 1_000
+
+R = TypeVar("R", bound=BaseModel)
+
+
+@dataclass(slots=True)
+class Loaded:
+    """All that Redis knew at the start; users are canonical bare JIDs."""
+
+    memberships: list[tuple[str, MembershipRecord]] = field(default_factory=list)
+    journal: list[tuple[str, JournalRecord]] = field(default_factory=list)
+    capabilities: list[tuple[str, CapabilityRecord]] = field(default_factory=list)
+    shown: list[tuple[str, str, str]] = field(default_factory=list)
+    mark: Mark = NOTHING
+    set_aside: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UserHash:
+    """One key of a user: name, whose it is, one of `keys.KINDS`; None for what is no hash."""
+
+    name: str
+    user: str
+    kind: str
+    fields: dict[str, str] | None
+
+
+async def user_hashes(
+    redis: Any,  # noqa: ANN401 - see `component.store.client`
+    keys: Keys,
+) -> AsyncIterator[list[UserHash]]:
+    """Give all users' keys in portions."""
+    cursor = 0
+    while True:
+        cursor, names = await redis.scan(cursor, match=keys.all_users, count=SCAN_COUNT)
+        known = [(name, *read) for name in names if (read := keys.read(name))]
+        contents = await _hashes(redis, [name for name, _, _ in known])
+        yield [UserHash(*each, fields) for each, fields in zip(known, contents, strict=True)]
+        if not cursor:
+            return
+
+
+async def _hashes(redis: Any, names: list[str]) -> list[dict[str, str] | None]:  # noqa: ANN401
+    """Read many hashes at once; None for what is of another type."""
+    async with redis.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.hgetall(name)
+        answers = await pipeline.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+            raise answer
+    return [answer if isinstance(answer, dict) else None for answer in answers]
+
+
+class Reader:
+    """Reads from one Redis."""
+
+    def __init__(self, redis: Any, keys: Keys, report: Callable[..., None]) -> None:  # noqa: ANN401
+        self._redis = redis
+        self._keys = keys
+        self._report = report
+
+    async def load(self) -> Loaded:
+        """Read everything; what does not validate is set aside, counted and reported.
+
+        Raises one of `component.store.trouble.FAILURES` if Redis goes away meanwhile.
+        """
+        loaded = Loaded()
+        async for found in user_hashes(self._redis, self._keys):
+            for each in found:
+                await self._load_user(loaded, each)
+        capabilities = self._keys.capabilities
+        (fields,) = await _hashes(self._redis, [capabilities])
+        if fields is None:
+            self._not_ours(loaded, capabilities, "not a hash")
+        else:
+            await self._read_records(
+                loaded, capabilities, fields, CapabilityRecord,
+                lambda name, record: loaded.capabilities.append((name, record)),
+            )  # fmt: skip
+        loaded.mark = Mark.read(await self._redis.hgetall(self._keys.mark))
+        return loaded
+
+    async def memberships(self, user: str) -> dict[str, MembershipRecord]:
+        """Read what Redis has of one user's memberships.
+
+        A record that does not validate is left out: the next start sets it aside.
+        """
+        fields = await self._redis.hgetall(self._keys.channels(user))
+        found: dict[str, MembershipRecord] = {}
+        for channel, text in fields.items():
+            with contextlib.suppress(ValidationError):
+                found[channel] = MembershipRecord.model_validate_json(text)
+        return found
+
+    async def _load_user(self, loaded: Loaded, found: UserHash) -> None:
+        name, user, fields = found.name, found.user, found.fields
+        if fields is None:
+            self._not_ours(loaded, name, "not a hash")
+        elif not self._keys.is_ours(name, user):
+            self._not_ours(loaded, name, "not the address of a user")
+        elif found.kind == "shown":
+            loaded.shown += [(user, resource, digest) for resource, digest in fields.items()]
+        elif found.kind == "channels":
+            await self._read_records(
+                loaded, name, fields, MembershipRecord,
+                lambda _, record: loaded.memberships.append((user, record)),
+            )  # fmt: skip
+        else:
+            await self._read_records(
+                loaded, name, fields, JournalRecord,
+                lambda _, record: loaded.journal.append((user, record)),
+            )  # fmt: skip
+
+    def _not_ours(self, loaded: Loaded, key: str, reason: str) -> None:
+        """Leave a key below our prefix where it is: somebody else has put it there."""
+        loaded.set_aside += 1
+        self._report("record-unusable", "error", key=_printable(key), reason=reason)
+
+    async def _read_records(
+        self,
+        loaded: Loaded,
+        key: str,
+        fields: dict[str, str],
+        kind: type[R],
+        take: Callable[[str, R], None],
+    ) -> None:
+        for name, text in fields.items():
+            try:
+                record = kind.model_validate_json(text)
+                if getattr(record, "channel", name) != name:
+                    raise ValueError("the record is of another channel")  # noqa: TRY301
+            except ValueError as error:
+                loaded.set_aside += 1
+                reason = "not a record" if isinstance(error, ValidationError) else str(error)
+                field_ = _printable(name)
+                self._report("record-unusable", "error", key=key, field=field_, reason=reason)
+                # Where Redis takes no more, the record stays and is met again.
+                with contextlib.suppress(ResponseError):
+                    await self._redis.hset(self._keys.set_aside, f"{key} {name}", text)
+                    await self._redis.hdel(key, name)
+            else:
+                take(name, record)
+
+
+def _printable(name: str) -> str:
+    """Show what is no UTF-8 as escapes."""
+    return name.encode(errors="backslashreplace").decode()

@@ -1,0 +1,109 @@
+"""How changes are written, and how everything is written anew from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any, Protocol
+
+from component.core.effects import (
+    Change,
+    DropCapability,
+    DropJournal,
+    DropMembership,
+    DropShown,
+    PutCapability,
+    PutJournal,
+    PutMembership,
+    PutShown,
+)
+from component.store.keys import Keys
+from component.store.mark import FIELD, Mark
+from component.store.reading import user_hashes
+
+BATCH = 500
+"""Changes, or users, in one transaction at most."""
+
+
+class Memory(Protocol):
+    """What the core remembers of all that a store is to hold."""
+
+    def users(self) -> list[str]:
+        """List the users of whom something is to be held."""
+
+    def of_user(self, user: str) -> list[Change]:
+        """Give what is to be held of a user."""
+
+    def of_all(self) -> list[Change]:
+        """Give what is to be held and is no user's."""
+
+
+def add(pipeline: Any, keys: Keys, change: Change) -> None:  # noqa: ANN401 - see `client`
+    """Put a change into a transaction."""
+    key, field, value = _place(keys, change)
+    if value is None:
+        pipeline.hdel(key, field)
+    else:
+        pipeline.hset(key, field, value)
+
+
+def _place(  # noqa: PLR0911 - one for each kind of change
+    keys: Keys, change: Change
+) -> tuple[str, str, str | None]:
+    """Give key and field of a change, and the value, None where it is to go."""
+    match change:
+        case PutMembership(user, record):
+            return keys.channels(user), record.channel, record.model_dump_json()
+        case DropMembership(user, channel):
+            return keys.channels(user), channel, None
+        case PutJournal(user, entry):
+            return keys.journal(user), entry.channel, entry.model_dump_json()
+        case DropJournal(user, channel):
+            return keys.journal(user), channel, None
+        case PutShown(user, resource, digest):
+            return keys.shown(user), resource, digest
+        case DropShown(user, resource):
+            return keys.shown(user), resource, None
+        case PutCapability(key, capability):
+            return keys.capabilities, key, capability.model_dump_json()
+        case DropCapability(key):
+            return keys.capabilities, key, None
+
+
+async def write_anew(redis: Any, keys: Keys, memory: Memory, mark: Mark) -> int:  # noqa: ANN401
+    """Make Redis hold what memory does, and nothing else; give the number of users.
+
+    What changes meanwhile has to be written afterwards. The mark is the last of it: as
+    long as it is not there, this is not done.
+    """
+    users = memory.users()
+    rest = iter(users)
+    while some := list(islice(rest, BATCH)):
+        await _write(redis, keys, (change for user in some for change in memory.of_user(user)))
+    others = iter(memory.of_all())
+    while chunk := list(islice(others, BATCH)):
+        await _write(redis, keys, chunk)
+    await _remove_others(redis, keys, memory)
+    await redis.hset(keys.mark, FIELD, str(mark))
+    return len(users)
+
+
+async def _write(redis: Any, keys: Keys, changes: Iterable[Change]) -> None:  # noqa: ANN401
+    async with redis.pipeline(transaction=True) as pipeline:
+        for change in changes:
+            add(pipeline, keys, change)
+        await pipeline.execute()
+
+
+async def _remove_others(redis: Any, keys: Keys, memory: Memory) -> None:  # noqa: ANN401
+    """Remove what an old copy brought back, memberships that were left since above all."""
+    async for found in user_hashes(redis, keys):
+        async with redis.pipeline(transaction=True) as pipeline:
+            for each in found:
+                if each.fields is None or not keys.is_ours(each.name, each.user):
+                    continue
+                places = (_place(keys, change) for change in memory.of_user(each.user))
+                wanted = {field for key, field, _ in places if key == each.name}
+                for field in each.fields.keys() - wanted:
+                    pipeline.hdel(each.name, field)
+            await pipeline.execute()
