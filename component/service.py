@@ -121,7 +121,6 @@ class Service:
         self._core.start_over()
         await self._load()
         self._connection.stood_by = False
-        self._store.lead(leading=True)
         frames, self._early = self._early, []
         self.receive(frames)
 
@@ -158,6 +157,9 @@ class Service:
             if self._catching_up is None or self._catching_up.done():
                 self._catching_up = asyncio.create_task(self._catch_up())
             return
+        if not self._store.leading:
+            # Not before: a server may let two processes in, and then send one away.
+            self._store.lead(leading=True)
         gathering = self._core.multicast.gathering
         out: list[bytes] = []
         now = self._loop.time()

@@ -86,7 +86,7 @@ class Reader:
             for each in found:
                 await self._load_user(loaded, each)
         capabilities = self._keys.capabilities
-        (fields,) = await _hashes(self._redis, [capabilities])
+        fields, mark = await _hashes(self._redis, [capabilities, self._keys.mark])
         if fields is None:
             self._not_ours(loaded, capabilities, "not a hash")
         else:
@@ -94,7 +94,9 @@ class Reader:
                 loaded, capabilities, fields, CapabilityRecord,
                 lambda name, record: loaded.capabilities.append((name, record)),
             )  # fmt: skip
-        loaded.mark = Mark.read(await self._redis.hgetall(self._keys.mark))
+        if mark is None:
+            self._not_ours(loaded, self._keys.mark, "not a hash")
+        loaded.mark = Mark.read(mark or {})
         return loaded
 
     async def memberships(self, user: str) -> dict[str, MembershipRecord]:

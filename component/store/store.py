@@ -63,7 +63,8 @@ class Store:
         self._wake = asyncio.Event()
         self._trouble: Trouble | None = None
         self._marks = Marks()
-        self._leading = False
+        # Whether this process, and no other, answers for what Redis holds.
+        self.leading = False
         self.latency = Timings()
         # Whether Redis holds less than memory does, and nothing that waits will mend it.
         self.behind = False
@@ -100,7 +101,7 @@ class Store:
 
     def lead(self, *, leading: bool) -> None:
         """Answer for what Redis holds, or no longer: another process may do so."""
-        self._leading = leading
+        self.leading = leading
         if leading:
             self._wake.set()
 
@@ -137,7 +138,7 @@ class Store:
         while True:
             if await self._once():
                 wait = FIRST_WAIT
-                if not self._queue and not (self.behind and self._leading):
+                if not self._queue and not (self.behind and self.leading):
                     await self._pause(LOOK_EVERY)
             else:
                 await self._pause(wait)
@@ -154,9 +155,9 @@ class Store:
 
     async def _once(self) -> bool:
         """Do what is to be done first; False if Redis did not let us."""
-        if self._leading and self.behind:
+        if self.leading and self.behind:
             return await self._write_anew()
-        if self._leading or self._queue:
+        if self.leading or self._queue:
             return await self._write_batch()
         try:
             await self._redis.ping()
@@ -200,11 +201,11 @@ class Store:
         if self.behind:
             return
         self._marks.written()
-        if not self._leading:
+        if not self.leading:
             return
         if verdict == "superseded":
             self._report("superseded", "warning")
-            self._leading = False
+            self.leading = False
             self._owner.superseded()
         elif verdict == "lost":
             self.behind = True

@@ -101,7 +101,7 @@ async def test_a_key_of_nobody_is_told_of_and_left(
 
 
 @pytest.mark.abuse(21)
-@pytest.mark.parametrize("key", [ANNA, "mixpam:capabilities"])
+@pytest.mark.parametrize("key", [ANNA, "mixpam:capabilities", "mixpam:mark"])
 async def test_a_key_of_another_type_is_told_of_and_left(
     client: Client, store: Store, key: str
 ) -> None:
