@@ -11,6 +11,7 @@ import secrets
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from functools import partial
 
 import structlog
@@ -37,6 +38,13 @@ from schemas import jid
 from schemas.settings import Settings
 
 
+def limits(settings: Settings) -> Limits:
+    """Give the core those of its limits that are settings."""
+    names = {field.name for field in fields(Limits)} & Settings.model_fields.keys()
+    given = {name: getattr(settings, name) for name in names}
+    return Limits(**given, link_timeout=3 * settings.keepalive)
+
+
 class Service:
     """One running component."""
 
@@ -47,21 +55,10 @@ class Service:
         self._notifier = Notifier()
         self._tally = Tally()
         own = jid.parse(settings.component_jid)
-        limits = Limits(
-            channel_timeout=settings.channel_timeout,
-            disco_timeout=settings.disco_timeout,
-            max_channels=settings.max_channels,
-            max_pending=settings.max_pending,
-            caps_cache=settings.caps_cache,
-            presence_memory=settings.presence_memory,
-            presence_rate=settings.presence_rate,
-            # One that is dead is given up after two.
-            link_timeout=3 * settings.keepalive,
-        )
         self._core = Core(
             own,
             settings.domains,
-            limits,
+            limits(settings),
             lambda: secrets.token_hex(8),
             settings.contact,
             multicast=settings.multicast,

@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     )
     channel_timeout: Seconds = Field(
         30,
-        description="Seconds a channel has to answer a join or leave.",
+        description="Seconds a channel has to answer a join or leave; clients wait that long.",
         examples=["30"],
     )
     disco_timeout: Seconds = Field(
@@ -134,20 +134,46 @@ class Settings(BaseSettings):
         description="Seconds a device has to tell what it can do; then it counts as not MIX.",
         examples=["30"],
     )
+    server_timeout: Seconds = Field(
+        30,
+        description="Seconds the server has to read or write a roster, which may be on a slow"
+        " disk; the client is told then that it did not.",
+        examples=["30"],
+    )
     max_channels: Annotated[int, Field(ge=1)] = Field(
-        1000, description="Channels one user may be in.", examples=["1000"]
+        1000,
+        description="Channels one user may be in; each costs memory, and a presence to send"
+        " whenever one of the user's devices comes or goes.",
+        examples=["1000"],
     )
     max_pending: Annotated[int, Field(ge=1)] = Field(
-        10, description="Joins and leaves of one user that may be under way.", examples=["10"]
+        10,
+        description="Joins and leaves of one user that may be under way; each may wait for a"
+        " channel that never answers.",
+        examples=["10"],
+    )
+    join_rate: Annotated[float, Field(gt=0)] = Field(
+        1,
+        description="Joins and leaves a second that one user may go on with after"
+        " MIXPAM_JOIN_BURST at once; each is written to Redis, roster and channel.",
+        examples=["1"],
+    )
+    join_burst: Annotated[int, Field(ge=1)] = Field(
+        100,
+        description="Joins and leaves that one user may ask for at once, as a client that moves"
+        " house does.",
+        examples=["100"],
     )
     max_stanza_bytes: Annotated[int, Field(ge=10_000)] = Field(
         262_144,
-        description="Bytes of the largest stanza accepted from the server.",
+        description="Bytes of the largest stanza accepted from the server, which should have a"
+        " limit of its own that is not larger; a larger one ends the link.",
         examples=["262144"],
     )
     caps_cache: Annotated[int, Field(ge=100)] = Field(
         10_000,
-        description="Capabilities hashes remembered; the least used make room.",
+        description="Capabilities hashes remembered, of which anybody can make up more; the"
+        " least used make room.",
         examples=["10000"],
     )
     presence_memory: Annotated[int, Field(ge=0)] = Field(
@@ -161,6 +187,29 @@ class Settings(BaseSettings):
         description="Presences a second, of one channel to one user, that are passed on as "
         "they come; beyond that they wait, and only the last of each participant is sent.",
         examples=["1000"],
+    )
+    presence_user_rate: Annotated[float, Field(ge=1)] = Field(
+        5000,
+        description="The same of all channels to one user together, so that many channels do"
+        " not reach what one may not.",
+        examples=["5000"],
+    )
+    late_presences: Annotated[int, Field(ge=0)] = Field(
+        50_000,
+        description="Presences that may wait because of these rates, all users together; it is"
+        " memory that a crowd can fill. What is beyond is asked for when a device comes online.",
+        examples=["50000"],
+    )
+    held_stanzas: Annotated[int, Field(ge=1)] = Field(
+        256,
+        description="Stanzas of a channel that wait for the end of one user's join, for their"
+        " order; those beyond are only in the archive.",
+        examples=["256"],
+    )
+    held_bytes: Annotated[int, Field(ge=10_000)] = Field(
+        1_048_576,
+        description="Bytes of the same.",
+        examples=["1048576"],
     )
     multicast: bool = Field(
         True,

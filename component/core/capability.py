@@ -24,11 +24,6 @@ from schemas.stanza import Stanza
 NO_HASH = ""
 
 
-ASKED_AT_ONCE = 3
-"""Devices asked for one hash at the same time: one that is silent must not keep the
-others from what MIX clients get."""
-
-
 @dataclass(slots=True)
 class _Hash:
     """A hash that nobody has vouched for yet: devices that were asked, and the rest."""
@@ -85,7 +80,7 @@ class Capability:
     def _ask_some(self, name: str) -> None:
         """Ask as many of a hash's devices as may be asked at the same time."""
         unknown = self._waiting[name]
-        while unknown.rest and len(unknown.asked) < ASKED_AT_ONCE:
+        while unknown.rest and len(unknown.asked) < self._context.limits.hash_devices:
             device = unknown.rest.pop(0)
             if self._is_online(device):
                 unknown.asked.append(device)

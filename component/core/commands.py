@@ -22,9 +22,6 @@ from schemas.jid import Jid
 from schemas.namespaces import COMMANDS, DATA, DISCO_INFO, DISCO_ITEMS
 from schemas.stanza import Stanza
 
-MAX_SESSIONS = 100
-"""Forms that are out at the same time; the oldest make room."""
-
 _ITEMS_TAG = f"{{{DISCO_ITEMS}}}query"
 _INFO_TAG = f"{{{DISCO_INFO}}}query"
 
@@ -140,7 +137,7 @@ class Commands:
 
     def _hand_out(self, stanza: Stanza, command: Command, session: str) -> None:
         self._sessions[stanza.sender, session] = command.node
-        while len(self._sessions) > MAX_SESSIONS:
+        while len(self._sessions) > self._context.limits.command_sessions:
             self._sessions.popitem(last=False)
         self._reply(
             stanza, adhoc.ask(command.node, session, command.name, command.text, command.form)

@@ -25,29 +25,40 @@ Outcome = Callable[[bool], None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds and times, in the units of the settings they come from."""
+    """Every bound of the core. Those that are settings have their reason there.
+
+    Names and defaults of settings are the settings' own; a test compares.
+    """
 
     channel_timeout: float = 30
     disco_timeout: float = 30
+    server_timeout: float = 30
     max_channels: int = 1000
     max_pending: int = 10
+    join_rate: float = 1
+    join_burst: int = 100
     caps_cache: int = 10_000
-    # How long after a time-out an answer is still waited for, to undo what it did.
-    late_window: float = 600
-    # Participants whose presence is kept, for each user and channel.
     presence_memory: int = 1000
-    # Presences a second, of one channel to one user, that are passed on as they come.
     presence_rate: float = 1000
-    # Presences that may wait because their channels exceed that rate, all users together.
+    presence_user_rate: float = 5000
     late_presences: int = 50_000
-    # Stanzas and bytes of a channel that wait for a join's end.
     held_stanzas: int = 256
     held_bytes: int = 1_048_576
-    # How long what was given back to the server for archiving may take to return.
+    # How long after a time-out an answer is still waited for, to undo what it did: longer
+    # than servers keep trying to reach each other.
+    late_window: float = 600
+    # How long what was given back to the server for archiving may take to return: as long
+    # as the tap waits for a roster, the other thing that goes there and back.
     archive_timeout: float = 5
-    # A user's service, or the server itself, answers within this.
-    server_timeout: float = 30
-    # A link that still is there after this has carried what was written to it before.
+    # What users ask channels about their preferences, and what has no answer yet.
+    wishes: int = 10_000
+    # Forms of ad-hoc commands that are out at the same time: admins are few.
+    command_sessions: int = 100
+    # Devices asked for one capabilities hash at the same time: one that is silent must
+    # not keep the others from what MIX clients get.
+    hash_devices: int = 3
+    # A link that still is there after this has carried what was written to it before: one
+    # that is dead is given up after twice MIXPAM_KEEPALIVE.
     link_timeout: float = 60
 
 

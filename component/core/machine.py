@@ -20,6 +20,7 @@ from component.core.devices import Devices
 from component.core.effects import Effect, Send
 from component.core.errors import Refusal, answer, bad_request
 from component.core.identity import Identity
+from component.core.joinrate import JoinRate
 from component.core.membership import Memberships
 from component.core.mirror import Device, Mirror, Row
 from component.core.multicast import Multicast
@@ -66,6 +67,7 @@ class Core:
         self._rosters = Rosters(self.context)
         self._presence = Presence(self.context)
         self._participants = Participants(self.context)
+        self._join_rate = JoinRate(self.context)
         self._memberships = Memberships(
             self.context, self._rosters, self._services, self._presence, self._participants
         )
@@ -264,7 +266,9 @@ class Core:
             if payload is None or payload.tag[1:].partition("}")[0] not in MIX_PAM:
                 self.context.drop("stray")
                 return
-            self._memberships.request(read(self.context, stanza))
+            request = read(self.context, stanza)
+            self._join_rate.admit(request.user)
+            self._memberships.request(request)
 
     def _to_session(self, stanza: Stanza) -> None:
         if stanza.kind == stanzas.IQ and stanza.element.find(roster.QUERY_TAG) is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Protocol
 
+from component.core.bucket import TokenBucket
 from component.framing import Frame
 from schemas import codec, jid
 from schemas.jid import Jid
@@ -144,15 +145,13 @@ class ParticipantPresence:
     """The presence of a channel's participants: sender as on the wire -> stanza.
 
     `complete` tells whether a newly come device may be served from it. `late` has what is
-    passed on later, because it came too fast; `allowance` (as of `since`) how many more may
-    be passed on at once.
+    passed on later, because it came too fast; `bucket` how many more may be passed on at once.
     """
 
     complete: bool = False
     stanzas: dict[bytes, bytes] = field(default_factory=dict)
     late: dict[bytes, bytes] = field(default_factory=dict)
-    allowance: float = 0.0
-    since: float = float("-inf")
+    bucket: TokenBucket = field(default_factory=TokenBucket)
 
 
 @dataclass(slots=True)
@@ -171,6 +170,7 @@ class Row:
     holding: dict[bytes, Waiting] = field(default_factory=dict)
     participants: dict[bytes, ParticipantPresence] = field(default_factory=dict)
     shown: dict[str, str] = field(default_factory=dict)
+    presences: TokenBucket = field(default_factory=TokenBucket)
     _copies: Copies | None = None
 
     @property

@@ -61,16 +61,15 @@ class Participants:
     def admit(self, row: Row, channel: bytes, frame: Frame) -> bool:
         """Tell whether a presence may be passed on at once.
 
-        What a channel sends beyond its rate waits, and of each participant only the last:
-        a crowd that comes and goes must not fill the link that everybody shares.
+        What a channel, or all channels of a user, send beyond their rate waits, and of
+        each participant only the last: a crowd that comes and goes must not fill the link
+        that everybody shares.
         """
         memory = row.participants.setdefault(channel, ParticipantPresence())
-        limits, now = self._context.limits, self._context.now
-        rate = limits.presence_rate
-        memory.allowance = min(rate, memory.allowance + (now - memory.since) * rate)
-        memory.since = now
-        if memory.allowance >= 1 and not memory.late:
-            memory.allowance -= 1
+        limits = self._context.limits
+        if not memory.late and self._may_pass(row, memory):
+            memory.bucket.take()
+            row.presences.take()
             return True
         sender = frame.sender
         if sender in memory.late:
@@ -94,10 +93,22 @@ class Participants:
             return
         some = max(1, int(self._context.limits.presence_rate * LATE_INTERVAL))
         for sender in list(memory.late)[:some]:
+            if not self._may_pass(row, memory):
+                break
+            memory.bucket.take()
+            row.presences.take()
             self._late -= 1
             self._context.effects.append(Copy(Frame(memory.late.pop(sender)), row, channel))
         if memory.late:
             self._context.after(LATE_INTERVAL, lambda: self._pass_on(row, channel))
+
+    def _may_pass(self, row: Row, memory: ParticipantPresence) -> bool:
+        """Tell whether neither the channel nor all of the user's together send too fast."""
+        limits, now = self._context.limits, self._context.now
+        of_channel, of_user = limits.presence_rate, limits.presence_user_rate
+        return memory.bucket.has(now, of_channel, of_channel) and row.presences.has(
+            now, of_user, of_user
+        )
 
     def forget(self, row: Row, channel: bytes) -> None:
         """Forget what is known of a channel's participants."""

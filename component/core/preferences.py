@@ -18,9 +18,6 @@ from component.core.sharing import shares_presence
 from schemas.jid import Jid
 from schemas.stanza import Stanza
 
-WISHES = 10_000
-"""Wishes remembered until the channel answers; the oldest make room."""
-
 
 class Preferences:
     """Watches users change their preferences."""
@@ -37,7 +34,7 @@ class Preferences:
         if stanza.type != "set" or wish is None or not stanza.id:
             return
         self._wishes[stanza.sender, stanza.to, stanza.id] = wish
-        while len(self._wishes) > WISHES:
+        while len(self._wishes) > self._context.limits.wishes:
             self._wishes.popitem(last=False)
 
     def answered(self, stanza: Stanza) -> None:

@@ -37,7 +37,7 @@ class Desk:
         self.core = Core(
             jid.parse(traffic.COMPONENT),
             (traffic.DOMAIN,),
-            Limits(max_channels=1_000_000),
+            Limits(max_channels=1_000_000, join_rate=1e9, join_burst=10**9),
             lambda: f"i{next(ids)}",
         )
         populate(self.core.mirror, users, devices, per_user=per_user)

@@ -6,7 +6,7 @@ import pytest
 from driver import ANNA, COVEN, DISCO, OWN, PHONE, Play
 from scenes import asked_to_leave, client_leave, in_the_coven
 
-from component.core.commands import MAX_SESSIONS
+from component.core.context import Limits
 from component.core.findings import Finding
 from component.core.operator import equip, sentence
 
@@ -119,7 +119,9 @@ def test_a_session_is_its_owners_and_its_commands(play: Play) -> None:
 
 
 def test_open_forms_are_bounded(play: Play) -> None:
-    sessions = [session_of(step(play, "mixpam:leave")) for _ in range(MAX_SESSIONS + 1)]
+    sessions = [
+        session_of(step(play, "mixpam:leave")) for _ in range(Limits().command_sessions + 1)
+    ]
     answer = step(play, "mixpam:leave", sessionid=sessions[0], action="cancel")
     assert problem(answer) == {"bad-request", "bad-sessionid"}
     answer = step(play, "mixpam:leave", sessionid=sessions[1], action="cancel")

@@ -7,7 +7,7 @@ import pytest
 from driver import ANNA, BEN, CORE_0, CORE_1, COVEN, DISCO, LAPTOP, OWN, PHONE, Play
 from scenes import comes_online, in_the_coven, tap_is_up
 
-from component.core.capability import ASKED_AT_ONCE
+from component.core.context import Limits
 
 
 def sha_1(features: tuple[str, ...]) -> str:
@@ -92,7 +92,7 @@ def test_a_hash_once_verified_is_not_asked_for_again_by_nobody(play: Play) -> No
 
 @pytest.mark.req("C1")
 def test_devices_of_one_hash_wait_for_one_answer(play: Play) -> None:
-    few = [f"{BEN}/{number}" for number in range(ASKED_AT_ONCE)]
+    few = [f"{BEN}/{number}" for number in range(Limits().hash_devices)]
     for device in (*few, PHONE, LAPTOP):
         play.says(presence(device))
     asked = {device: is_asked(play, device) for device in few}
@@ -107,7 +107,7 @@ def test_devices_of_one_hash_wait_for_one_answer(play: Play) -> None:
 @pytest.mark.req("C3")
 @pytest.mark.abuse(16)
 def test_the_next_devices_are_asked_when_the_first_have_lied(play: Play) -> None:
-    few = [f"{BEN}/{number}" for number in range(ASKED_AT_ONCE)]
+    few = [f"{BEN}/{number}" for number in range(Limits().hash_devices)]
     for device in (*few, PHONE):
         play.says(presence(device))
     for device in few:

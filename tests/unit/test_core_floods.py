@@ -1,5 +1,7 @@
 """A channel whose crowd comes and goes: what is passed on at once, what later, what never."""
 
+from dataclasses import replace
+
 import pytest
 from driver import ANNA, COVEN, PHONE, Play
 from scenes import in_the_coven
@@ -85,4 +87,26 @@ def test_what_waits_of_a_channel_goes_with_the_membership() -> None:
         play.hears(presence(person, PHONE))
     play.waits(10)
     play.hears(f"<iq type='set' from='{ANNA}' to='{COVEN}' id='*'>*</iq>")
+    play.silence()
+
+
+@pytest.mark.abuse(8)
+def test_many_channels_together_may_not_send_more_to_one_user_either() -> None:
+    play = crowded(presence_user_rate=2 * RATE)
+    row = play.core.mirror.find(jid.parse(ANNA))
+    assert row is not None
+    (coven,) = row.channels.values()
+    for number in range(3):
+        channel = jid.parse(f"c{number}@mix.example")
+        play.core.mirror.join(row.jid, replace(coven, channel=channel))
+    for number in range(3):
+        for person in range(RATE):
+            play.says(f"<presence from='{person}#c{number}@mix.example/x' to='{ANNA}'/>")
+    for number in range(2):
+        for person in range(RATE):
+            play.hears(f"<presence from='{person}#c{number}@mix.example/x' to='{PHONE}'/>")
+    play.silence()
+    play.waits(2)
+    for person in range(RATE):
+        play.hears(f"<presence from='{person}#c2@mix.example/x' to='{PHONE}'/>")
     play.silence()

@@ -270,3 +270,25 @@ def test_a_tap_of_another_version_is_reported_and_not_used() -> None:
     )
     play.silence()
     assert play.reported("tap-version")
+
+
+@pytest.mark.abuse(14)
+def test_joining_and_leaving_all_day_is_slowed_down() -> None:
+    play = Play(join_rate=0.5, join_burst=3)
+    tap_is_up(play)
+    for number in range(3):
+        play.says(client_leave(id_=f"l{number}"))
+    play.says(client_join(id_="j3"))
+    play.says(client_join(id_="j4"))
+    play.hears(f"<iq type='get' from='{OWN}' to='{ANNA}' id='*'>*</iq>")
+    text = "too many joins and leaves; try again in 2 s"
+    play.hears(refused("policy-violation", "wait", text, id_="j3"))
+    play.hears(refused("policy-violation", "wait", text, id_="j4"))
+    # Others are not slowed down, and after a while neither is she.
+    play.says(client_join(device=f"{BEN}/b", id_="j5"))
+    service_question(play, user=BEN)
+    play.waits(2)
+    play.says(client_join(f"other@{MIX}", id_="j6"))
+    play.silence()
+    play.says(client_join(f"third@{MIX}", id_="j7"))
+    play.hears(refused("policy-violation", "wait", text, id_="j7"))
