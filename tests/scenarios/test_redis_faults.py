@@ -147,6 +147,7 @@ async def test_down_at_the_start(fresh_stack: FreshStack) -> None:
     assert away["kind"] == "unreachable"
     await stack.redis.start()
     await stack.mixpam.ready()
+    await stack.settle()
     await stack.joined(stack.devices[0])
 
 
