@@ -1,0 +1,334 @@
+"""The outgoing rule, tried from every place of the core that has something sent.
+
+Each such place is found in the source. While sessions are played, whatever it sends is
+joined by what must never be sent: words in foreign names, put into the very list that the
+shell carries out. The shell is the real one; nothing of that may reach its `write`.
+"""
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from driver import ANNA, COVEN, LAPTOP, MIX, OWN, PHONE, SERVER, Play, Stored
+from fuzz import sessions
+from fuzz.control import cut
+from scenes import (
+    channel_answers,
+    client_join,
+    comes_online,
+    granted,
+    in_the_coven,
+    roster_is_set,
+    service_is_asked,
+    tap_is_up,
+)
+
+import component
+from component.core.effects import Copy, Effect, Send, Write
+from component.core.machine import Core
+from component.core.mirror import Device, Row, Speaks
+from component.core.operator import equip
+from component.core.outgoing import Outgoing
+from component.framing import Frame
+from component.service import Service
+from schemas import jid
+from schemas.settings import Settings
+
+pytestmark = pytest.mark.abuse(28)
+
+PACKAGE = Path(component.__file__).parent
+CORE = PACKAGE / "core"
+SPEAKING = {"send", "ask"}
+"""Methods of the core's desk that have something sent."""
+
+SETTINGS = Settings.model_validate(
+    {"component_jid": OWN, "secret": "s", "domains": f"{SERVER},example.net"}
+)
+ONLINE = Device(jid.parse(PHONE), Speaks.CORE_1)
+
+EVIL = b"forbidden-fruit"
+FORGED = (
+    f"<message from='eve@evil.example' to='{ANNA}/r'>%s</message>",
+    f"<message from='{SERVER}' to='{ANNA}/r'>%s</message>",
+    f"<message from='other@{MIX}' to='{PHONE}' type='groupchat'>%s</message>",
+    f"<message from='{ANNA}' to='ben@example.org' type='chat'>%s</message>",
+    f"<iq from='{ANNA}' to='{SERVER}' type='set' id='x'>%s</iq>",
+    f"<presence from='{PHONE}' to='eve@evil.example'>%s</presence>",
+    f"<iq from='{OWN}' to='{ANNA}' type='get'/><iq from='{SERVER}' to='{ANNA}'>%s</iq>",
+    f"<message from='{COVEN}' to='carl@elsewhere.example'>%s</message>",
+)
+
+
+def places() -> Iterator[str]:
+    """Find every function of the core that has something sent, as `file.function`."""
+    for path in sorted(CORE.glob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if path.stem != "context" and isinstance(function, ast.FunctionDef):
+                calls = (node.func for node in _own(function) if isinstance(node, ast.Call))
+                if any(_speaks(call) for call in calls):
+                    yield f"{path.stem}.{function.name}"
+
+
+def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
+    """Walk through a function, but not through those inside it."""
+    waiting = list(ast.iter_child_nodes(function))
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+
+
+def _speaks(call: ast.expr) -> bool:
+    if isinstance(call, ast.Name):
+        return call.id in {"Send", "Copy"}
+    return (
+        isinstance(call, ast.Attribute)
+        and call.attr in SPEAKING
+        and ast.unparse(call.value) in {"context", "self.context", "self._context"}
+    )
+
+
+class Temptation(list[Effect]):
+    """The core's effects, with forged ones behind each that has something sent."""
+
+    seen: set[str] = set()  # noqa: RUF012 - of all plays
+
+    def append(self, effect: Effect) -> None:
+        """Take an effect, and note which place it comes from."""
+        super().append(effect)
+        if not isinstance(effect, Send | Copy):
+            return
+        frame = sys._getframe(1)
+        while Path(frame.f_code.co_filename).stem == "context":
+            assert frame.f_back is not None
+            frame = frame.f_back
+        self.seen.add(f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}")
+        self.tempt()
+
+    def tempt(self) -> None:
+        """Put in what must never be sent."""
+        for forged in FORGED:
+            super().append(Send(forged.encode() % EVIL))
+        frame = Frame(FORGED[0].encode() % EVIL)
+        super().append(Copy(frame, Row(jid.parse(ANNA)), b"eve@evil.example", ONLINE))
+
+
+class Shelled(Play):
+    """A play whose effects the real shell carries out."""
+
+    def __init__(self, stored: Stored | None = None, **limits: float) -> None:
+        super().__init__(stored, **limits)
+        equip(self.core, ("root@admin.example",))
+        self.shell = service = Service(SETTINGS)
+        service._core = self.core
+        service._outgoing = Outgoing(self.core.mirror, jid.parse(OWN), frozenset(SETTINGS.domains))
+        service._store = self  # type: ignore[assignment]
+        service.up(self._link)
+        self.said = b""
+        self._put: list[Write] = []
+        self.core.context.effects = Temptation()
+
+    def _link(self, data: bytes) -> None:
+        self.said += data
+        self._written.extend(frame.data for frame in cut(data))
+
+    def put(self, write: Write) -> None:
+        """Take a write, as the store does."""
+        self._put.append(write)
+
+    def _carry_out(self, effects: Iterable[Effect]) -> None:
+        if not isinstance(effects, Temptation):
+            # The one place that hands on a list of its own.
+            Temptation.seen.add("machine.receive")
+            effects = Temptation(effects)
+            effects.tempt()
+        self.shell._say(self.shell._carry_out(effects))
+        while self._put:
+            self._write(self._put.pop(0))
+
+    def performs(self, session: bytes) -> None:
+        """Play a session to its end."""
+        for frame in cut(session):
+            if frame.name == b"wait":
+                self.waits(float(frame.get(b"seconds")))
+            elif frame.name == b"cut":
+                self.link_is_cut()
+            else:
+                self.passes_on(frame)
+        self.waits(3_600)
+
+
+@pytest.fixture(autouse=True)
+def _tempted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the core's effects be tempted, whichever place they come from."""
+
+    def take(core: Core) -> list[Effect]:
+        effects, core.context.effects = core.context.effects, Temptation()
+        return effects
+
+    sessions.recorded()  # by a core that is left alone
+    monkeypatch.setattr(Core, "_take", take)
+
+
+def recorded() -> list[Shelled]:
+    """Play the sessions of the fuzzer."""
+    plays = []
+    for session in sessions.recorded():
+        plays.append(Shelled())
+        plays[-1].performs(session)
+    return plays
+
+
+def commands() -> Shelled:
+    """Let an admin ask for what there is, and begin what needs a form."""
+    play = Shelled()
+    head = f"from='root@admin.example/d' to='{OWN}' id='c'"
+    for node in ("mixpam:leave", "no-such-command"):
+        play.says(
+            f"<iq type='set' {head}>"
+            f"<command xmlns='http://jabber.org/protocol/commands' node='{node}'/></iq>"
+        )
+    play.says(
+        f"<iq type='set' {head}><command xmlns='http://jabber.org/protocol/commands'"
+        " node='mixpam:leave' sessionid='never-was'/></iq>"
+    )
+    items = "http://jabber.org/protocol/disco#items"
+    play.says(f"<iq type='get' {head}><query xmlns='{items}'/></iq>")
+    play.says(f"<iq type='get' {head}><query xmlns='{items}' node='x'/></iq>")
+    return play
+
+
+def probed() -> Shelled:
+    """Let the channel probe, with a device and without."""
+    play = Shelled()
+    in_the_coven(play, PHONE)
+    play.says(f"<presence type='probe' from='{COVEN}' to='{ANNA}'/>")
+    play.says(f"<presence type='unavailable' from='{PHONE}' to='{OWN}'/>")
+    play.says(f"<presence type='probe' from='{COVEN}' to='{ANNA}'/>")
+    return play
+
+
+def archived() -> Shelled:
+    """Let messages come during a join, which the server archives now or has archived."""
+    play = Shelled()
+    tap_is_up(play, archive=True)
+    comes_online(play)
+    play.says(client_join())
+    service_is_asked(play)
+    play.hears_all()
+    play.says(f"<message type='groupchat' from='{COVEN}' to='{ANNA}' id='m'><body/></message>")
+    stanza_id = f"<stanza-id xmlns='urn:xmpp:sid:0' by='{ANNA}' id='1'/>"
+    play.says(f"<message type='groupchat' from='{COVEN}' to='{ANNA}' id='n'>{stanza_id}</message>")
+    play.says(channel_answers(granted()))
+    roster_is_set(play)
+    play.waits(60)
+    return play
+
+
+def reconciled() -> Shelled:
+    """Let the operator have a member looked at."""
+    play = Shelled()
+    in_the_coven(play, PHONE)
+    play._carry_out(
+        play.core.operate(
+            lambda: play.core.reconcile.user(jid.parse(ANNA), lambda _: None, repair=True),
+            play.now,
+        )
+    )
+    (asked,) = play.hears_all()
+    id_ = Frame(asked).get(b"id").decode()
+    play.says(
+        f"<iq type='result' from='{ANNA}' to='{OWN}' id='{id_}'>"
+        f"<query xmlns='jabber:iq:roster'><item jid='{COVEN}'/></query></iq>"
+    )
+    play.waits(60)
+    return play
+
+
+def crowded() -> Shelled:
+    """Let more come than may, and a device that is to hear of them."""
+    play = Shelled(presence_rate=1)
+    in_the_coven(play, PHONE)
+    for person in range(5):
+        play.says(f"<presence from='{person}#{COVEN}/x' to='{ANNA}'/>")
+    play.waits(10)
+    play.hears_all()
+    comes_online(play, LAPTOP)
+    again = Shelled(play.stored, presence_rate=1)
+    tap_is_up(again, services=MIX)
+    comes_online(again)
+    again.says(f"<presence from='0#{COVEN}/x' to='{ANNA}'/>")
+    again.hears_all()
+    comes_online(again, LAPTOP)
+    play.said += again.said
+    return play
+
+
+def strangers() -> Shelled:
+    """Let somebody else ask, write and want to join."""
+    play = Shelled()
+    in_the_coven(play, PHONE)
+    eve = "from='eve@evil.example/r'"
+    play.says(f"<message type='groupchat' {eve} to='{ANNA}'><body/></message>")
+    play.says(f"<iq type='get' id='v' {eve} to='{OWN}'><query xmlns='jabber:iq:version'/></iq>")
+    # The channel, in another spelling; and a roster too odd for the quick way.
+    play.says(f"<message from='COVEN@mix.example' to='{ANNA}' type='groupchat'><body/></message>")
+    play.says(
+        f"<iq type='result' id='r' from='{ANNA}' to='{PHONE}'><query xmlns='jabber:iq:roster'>"
+        f"<annotate xmlns='urn:xmpp:mix:roster:0'/><odd/><item jid='{COVEN}'/></query></iq>"
+    )
+    play.says(f"<iq type='get' id='v' {eve} to='x@{OWN}'><query xmlns='jabber:iq:version'/></iq>")
+    return play
+
+
+async def test_no_place_gets_anything_past_the_rule() -> None:
+    Temptation.seen.clear()
+    plays = [*recorded(), commands(), probed(), archived(), reconciled(), crowded(), strangers()]
+    for play in plays:
+        assert EVIL not in play.said
+        refused = {reason for what, reason in play.shell.counts if what == "outgoing-refused"}
+        assert {"channel-not-joined", "not-one-stanza", "message-as-user"} <= refused
+    assert Temptation.seen == set(places())
+
+
+def test_there_is_one_way_out() -> None:
+    """Only the stream touches the socket, and only `Service._say` the stream."""
+    writers = {
+        f"{path.relative_to(PACKAGE)}:{function.name}"
+        for path in PACKAGE.rglob("*.py")
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and ast.unparse(node.func)
+        in {"self._transport.write", "self._write", "transport.write", "writer.write"}
+        and path.parent.name not in {"core", "store", "doctor"}
+    }
+    stream = {"_write", "connection_made", "_end", "_read_header", "_listen_for_life"}
+    assert writers == {"service.py:_say"} | {f"link/stream.py:{name}" for name in stream}
+
+
+def test_what_is_said_was_judged() -> None:
+    """All that `_say` is given comes from where the effects are carried out, or from copies."""
+    tree = ast.parse((PACKAGE / "service.py").read_text(encoding="utf-8"))
+    said = {
+        ast.unparse(node.args[0]).partition("(")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._say"
+    }
+    assert said == {"out", "self._ask_core"}
+    added = {
+        ast.unparse(node.value).partition("(")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AugAssign) and ast.unparse(node.target) == "out"
+    }
+    assert added == {
+        "self._ask_core",
+        "self._copies_after_all",
+        "core.multicast.copies",
+        "spread.written",
+    }
