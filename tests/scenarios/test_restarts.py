@@ -3,39 +3,11 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
-from harness.fake import is_join
-from harness.stack import Stack, client_join
+from harness.stack import Stack
 from harness.stanza import match
 from harness.steps import memberships
 
 FreshStack = Callable[..., Awaitable[Stack]]
-
-
-@pytest.mark.abuse(22)
-async def test_redis_goes_and_comes_back(breakable: Stack) -> None:
-    stack = breakable
-    client = await stack.raw(await stack.user())
-    await client.mix_online()
-    channel = await stack.joined(client)
-    await stack.redis.stop()
-    try:
-        # Copies are made from memory; a join is refused before the channel hears of it.
-        stack.fake.say(channel.jid, client.bare, "without redis")
-        await client.expect(match("message", body="without redis"))
-        other = stack.fake.channel()
-        refused = await client.iq(client_join(client.bare, other.jid), 20)
-        assert refused.condition == "internal-server-error"
-        assert refused.need("{jabber:client}error").get("type") == "wait"
-        stack.fake.none(is_join(other.jid))
-    finally:
-        await stack.redis.start()
-    while (answer := await client.iq(client_join(client.bare, other.jid), 20))["type"] == "error":
-        # It looks for Redis again after a moment.
-        assert answer.condition == "internal-server-error"
-    assert await memberships(client) == {
-        channel.jid: channel.pid,
-        other.jid: other.pid,
-    }
 
 
 @pytest.mark.abuse(22)

@@ -18,6 +18,7 @@ from scenes import (
     channel_answers,
     client_join,
     comes_online,
+    error,
     granted,
     in_the_coven,
     roster_is_set,
@@ -34,6 +35,7 @@ from component.core.outgoing import Outgoing
 from component.framing import Frame
 from component.service import Service
 from schemas import jid
+from schemas.records import MembershipRecord
 from schemas.settings import Settings
 
 pytestmark = pytest.mark.abuse(28)
@@ -248,6 +250,25 @@ def reconciled() -> Shelled:
     return play
 
 
+def called() -> Shelled:
+    """Let a channel that users were in refuse to say whether they are."""
+    record = MembershipRecord(channel=COVEN, participant_id="1", nick="n")
+    stored = Stored()
+    stored.memberships[ANNA, COVEN] = record
+    play = Shelled(stored)
+    tap_is_up(play, services=MIX)
+    play.says(f"<message from='{SERVER}' to='{OWN}'>{sessions.EVENTS[1]}</message>")
+    play.hears_all()
+    play.waits(2)
+    for asked in play.hears_all():
+        id_ = Frame(asked).get(b"id").decode()
+        play.says(
+            f"<iq type='error' from='{COVEN}' to='{ANNA}' id='{id_}'>"
+            f"{error('forbidden', 'auth')}</iq>"
+        )
+    return play
+
+
 def crowded() -> Shelled:
     """Let more come than may, and a device that is to hear of them."""
     play = Shelled(presence_rate=1)
@@ -286,7 +307,16 @@ def strangers() -> Shelled:
 
 async def test_no_place_gets_anything_past_the_rule() -> None:
     Temptation.seen.clear()
-    plays = [*recorded(), commands(), probed(), archived(), reconciled(), crowded(), strangers()]
+    plays = [
+        *recorded(),
+        commands(),
+        probed(),
+        archived(),
+        reconciled(),
+        called(),
+        crowded(),
+        strangers(),
+    ]
     for play in plays:
         assert EVIL not in play.said
         refused = {reason for what, reason in play.shell.counts if what == "outgoing-refused"}
