@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from commandline import mixpam
 from harness.fake import is_join
-from harness.stack import Stack, client_join
+from harness.stack import Stack, client_join, client_leave
 from harness.steps import session
 
 FreshStack = Callable[..., Awaitable[Stack]]
@@ -88,8 +88,14 @@ async def test_it_waits_for_redis_and_says_so(fresh_stack: FreshStack) -> None:
     await stack.mixpam.ready()
 
 
+@pytest.mark.abuse(14)
 async def test_limits_of_a_user(fresh_stack: FreshStack) -> None:
-    stack = await fresh_stack(MIXPAM_MAX_CHANNELS="1", MIXPAM_MAX_PENDING="1")
+    stack = await fresh_stack(
+        MIXPAM_MAX_CHANNELS="1",
+        MIXPAM_MAX_PENDING="1",
+        MIXPAM_JOIN_RATE="0.001",
+        MIXPAM_JOIN_BURST="4",
+    )
     client = await session(stack)
     mute, other = stack.fake.channel(join=lambda _: None), stack.fake.channel()
     client.send(client_join(client.bare, mute.jid).replace("<iq", "<iq id='first'", 1))
@@ -101,3 +107,9 @@ async def test_limits_of_a_user(fresh_stack: FreshStack) -> None:
     third = stack.fake.channel()
     answer = await client.iq(client_join(client.bare, third.jid))
     assert answer.condition == "policy-violation"
+    # That was the fourth of those that were allowed in a row; leaving counts, too.
+    answer = await client.iq(client_leave(client.bare, other.jid))
+    assert answer.condition == "policy-violation"
+    assert "too many joins and leaves" in answer.raw
+    another = await session(stack)
+    await stack.joined(another)
