@@ -128,7 +128,8 @@ def translate(frame: Frame, old: bytes, new: bytes) -> bytes:
     is somebody else's stanza and stays as it is.
     """
     data = frame.data
-    if _FORWARDED in data or _CDATA in data:
+    # A prefix that the stanza itself declares is not its own, but of what is inside.
+    if _FORWARDED in data or _CDATA in data or data.find(old, 0, frame.tag_end) >= 0:
         return _translate_tree(data, old.decode(), new.decode())
     pieces: list[bytes] = []
     done = 0
@@ -136,7 +137,7 @@ def translate(frame: Frame, old: bytes, new: bytes) -> bytes:
     if data.count(old) == 1:
         # Nearly always: one declaration, found from where it stands.
         only = START_TAG.match(data, data.rfind(b"<", 0, data.find(old)))
-        tags = [] if only is None or only.start() == 0 else [only]
+        tags = [] if only is None else [only]
     else:
         # Tag by tag, once through: it may be a stranger's, made to be searched for long.
         tags = START_TAG.finditer(data, frame.tag_end)

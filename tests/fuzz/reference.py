@@ -65,7 +65,9 @@ class _Reader:
 
     def _text(self, text: str) -> None:
         self._empty = False
-        if self._depth == 1 and text.strip(" \t\r\n"):
+        # Between stanzas not even a reference to whitespace is whitespace.
+        start = self._parser.CurrentByteIndex
+        if self._depth == 1 and (text.strip(" \t\r\n") or self._data[start : start + 1] == b"&"):
             self._forbidden()
 
     def _cdata(self) -> None:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from component.core.fanout import copies, needs_ear, route
+from component.core.fanout import copies, needs_ear, route, translate
 from component.core.mirror import Copies, Device, Membership, Mirror, Speaks
 from component.framing import Frame
 from schemas import codec, jid
@@ -181,6 +181,17 @@ def test_a_device_gets_the_core_namespace_it_speaks(
     assert codec.write(codec.read(got[speaks_new])) == codec.write(
         codec.read(written(speaks_new, new))
     )
+
+
+@pytest.mark.req("F7")
+def test_a_prefix_that_the_stanza_declares_is_of_what_is_inside() -> None:
+    frame = Frame(
+        b"<message xmlns:m='urn:xmpp:mix:core:0' from='coven@mix.example' to='a@b'>"
+        b"<body>urn:xmpp:mix:core:0</body><m:mix><m:nick>x</m:nick></m:mix></message>"
+    )
+    read = codec.read(translate(frame, b"urn:xmpp:mix:core:0", b"urn:xmpp:mix:core:1"))
+    assert read.find("{urn:xmpp:mix:core:1}mix/{urn:xmpp:mix:core:1}nick") is not None
+    assert read.findtext("{jabber:client}body") == "urn:xmpp:mix:core:0"
 
 
 @pytest.mark.req("F1")
