@@ -1,4 +1,4 @@
-"""What travels between a participant's server and a channel (XEP-0369 §7.1).
+"""What travels between a participant's server and a channel: join and leave (XEP-0369 §7.1).
 
 One class a namespace, because living peers speak `urn:xmpp:mix:core:0` or `:1`.
 """
@@ -79,31 +79,8 @@ class Leave1(xso.XSO):
     TAG = (MIX_CORE[1], "leave")
 
 
-class _SetNick(xso.XSO):
-    """The wish to be called something in a channel (XEP-0369 §7.1.6)."""
-
-    def __init__(self, nick: str) -> None:
-        super().__init__()
-        self.nick = nick
-
-
-class SetNick0(_SetNick):
-    """`<setnick/>` of MIX core 0."""
-
-    TAG = (MIX_CORE[0], "setnick")
-    nick = xso.ChildText((MIX_CORE[0], "nick"))
-
-
-class SetNick1(_SetNick):
-    """`<setnick/>` of MIX core 1."""
-
-    TAG = (MIX_CORE[1], "setnick")
-    nick = xso.ChildText((MIX_CORE[1], "nick"))
-
-
 JOIN = (Join0, Join1)
 LEAVE = (Leave0, Leave1)
-SET_NICK = (SetNick0, SetNick1)
 
 JOIN_TAGS = tuple(f"{{{namespace}}}join" for namespace in MIX_CORE)
 LEAVE_TAGS = tuple(f"{{{namespace}}}leave" for namespace in MIX_CORE)

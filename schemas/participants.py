@@ -34,10 +34,12 @@ class ParticipantList:
     """What the channel told of its participants.
 
     `complete` is false for one page of several: who is missing may be on another.
+    `understood` is false if there were entries that do not look as they should.
     """
 
     participants: tuple[Participant, ...]
     complete: bool
+    understood: bool
 
     def of(self, user: Jid) -> Participant | None:
         """Find a user by bare JID."""
@@ -71,8 +73,9 @@ def read(stanza: ET.Element) -> ParticipantList | None:
     items = None if pubsub is None else pubsub.find(_ITEMS_TAG)
     if pubsub is None or items is None:
         return None
-    found = [each for item in items.iterfind(_ITEM_TAG) if (each := _participant(item))]
-    return ParticipantList(tuple(found), pubsub.find(_SET_TAG) is None)
+    listed = [_participant(item) for item in items.iterfind(_ITEM_TAG)]
+    found = tuple(each for each in listed if each is not None)
+    return ParticipantList(found, pubsub.find(_SET_TAG) is None, len(found) == len(listed))
 
 
 def _participant(item: ET.Element) -> Participant | None:

@@ -4,9 +4,9 @@ A kick that a channel sent while no component was there, or that was on its way 
 broke, is never sent again. So some time after every new link each channel that users are
 in is asked for their participant ids, in the name of one of them. Who is missing was
 kicked. A channel that refuses may hide its participants, or have kicked the one who asks:
-then others ask, and at last that user takes the nick that is the user's already, which
-changes nothing and which a channel refuses only to strangers. Where no question is
-answered nothing is done.
+then others ask, and at last that user asks how many messages there are (XEP-0313). Who
+may know neither the participants nor the messages is no participant (XEP-0369 §5.1). Where
+no question is answered nothing is done.
 
 A channel service that has lost its memory says of everybody that they are gone. When that
 seems so, nobody is taken for kicked and the operator is told.
@@ -22,7 +22,7 @@ from component.core.audit import FEW, LARGE_SHARE
 from component.core.context import Context
 from component.core.membership import Memberships
 from component.core.mirror import Membership
-from schemas import codec, mix, participants
+from schemas import mam, participants
 from schemas.jid import Jid
 from schemas.stanza import Stanza
 
@@ -123,8 +123,12 @@ class RollCall:
     def _told(self, question: _Question, reply: Stanza | None) -> None:
         told = None if reply is None else participants.read(reply.element)
         if reply is not None and reply.type == "result" and told is not None and told.complete:
-            missing = [each for each in question.members if told.by_id(each[1]) is None]
-            self._end(question, len(question.members), missing)
+            missing = [
+                (user, id_)
+                for user, id_ in question.members
+                if told.by_id(id_) is None and told.of(user) is None
+            ]
+            self._end(question, len(question.members), missing if told.understood else [])
         elif reply is None or not results.has_condition(reply, "forbidden"):
             self._end(question, 0, [])
         else:
@@ -132,22 +136,17 @@ class RollCall:
             if question.refused < min(ASKERS, len(question.members)):
                 self._ask(question)
             else:
-                self._ask_by_nick(question)
+                self._ask_for_messages(question)
 
-    def _ask_by_nick(self, question: _Question) -> None:
-        context, (asker, id_) = self._context, question.members[0]
-        membership = self._member(asker, question.channel, id_)
-        if membership is None or membership.nick is None:
-            self._end(question, 0, [])
-            return
-        request = codec.from_xso(mix.SET_NICK[membership.core](membership.nick))
+    def _ask_for_messages(self, question: _Question) -> None:
+        context, asker = self._context, question.members[0][0]
         context.ask(
-            context.iq("set", asker, question.channel, request),
+            context.iq("set", asker, question.channel, mam.count()),
             context.limits.channel_timeout,
-            lambda reply: self._renamed(question, reply),
+            lambda reply: self._counted(question, reply),
         )
 
-    def _renamed(self, question: _Question, reply: Stanza | None) -> None:
+    def _counted(self, question: _Question, reply: Stanza | None) -> None:
         if reply is None or not results.has_condition(reply, "forbidden"):
             self._end(question, 0, [])  # it hides its participants from this one, and all
             return

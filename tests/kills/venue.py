@@ -156,16 +156,15 @@ class Venue(FakeService):
         return self._of_participants(stanza, room)
 
     def _of_participants(self, stanza: Stanza, room: Room) -> str:
-        """Answer what only participants may ask: who is there, and for another nick."""
+        """Answer what only participants may ask: who is there, and what was said."""
         asked = stanza.find(f"{{{ns.PUBSUB}}}pubsub/{{{ns.PUBSUB}}}items")
-        nick = stanza.text(f"{{{ns.CORE1}}}setnick/{{{ns.CORE1}}}nick")
-        if asked is None and nick is None:
+        archive = stanza.find(f"{{{ns.MAM}}}query")
+        if asked is None and archive is None:
             return error(stanza, "cancel", "feature-not-implemented")
         if stanza["from"] not in room.participants:
             return error(stanza, "auth", "forbidden")
         if asked is None:
-            inner = f"<setnick xmlns='{ns.CORE1}'><nick>{nick}</nick></setnick>"
-            return result(stanza, inner)
+            return result(stanza, f"<fin xmlns='{ns.MAM}' complete='true'/>")
         items = "".join(
             f"<item id='{pid}'><participant xmlns='{ns.CORE1}'><jid>{user}</jid></participant>"
             "</item>"

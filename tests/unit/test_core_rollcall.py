@@ -13,12 +13,12 @@ NODE = "urn:xmpp:mix:nodes:participants"
 BEN = f"ben@{SERVER}"
 
 
-def starts(*users: str, nick: str | None = "third") -> Play:
+def starts(*users: str) -> Play:
     """Start with members of the coven from the store, and let their rosters agree."""
     stored = Stored()
     for number, name in enumerate(users):
         stored.memberships[name, COVEN] = MembershipRecord(
-            channel=COVEN, participant_id=f"p{number}", nick=nick
+            channel=COVEN, participant_id=f"p{number}"
         )
     play = Play(stored)
     begins(play, len(users))
@@ -57,11 +57,11 @@ def refuses(play: Play, id_: str, condition: str = "forbidden", *, to: str = ANN
     )
 
 
-def renamed(play: Play, *, by: str = ANNA) -> str:
-    """Hear a user taking the nick that the user has; give the id of the question."""
+def counts(play: Play, *, by: str = ANNA) -> str:
+    """Hear a user asking for the number of messages; give the id of the question."""
     request = play.hears(
-        f"<iq type='set' from='{by}' to='{COVEN}' id='*'>"
-        "<setnick xmlns='urn:xmpp:mix:core:1'><nick>third</nick></setnick></iq>"
+        f"<iq type='set' from='{by}' to='{COVEN}' id='*'><query xmlns='urn:xmpp:mam:2'>"
+        "<set xmlns='http://jabber.org/protocol/rsm'><max>0</max></set></query></iq>"
     )
     return request.get("id", "")
 
@@ -97,14 +97,14 @@ def test_a_kicked_one_may_not_ask() -> None:
 
 
 @pytest.mark.req("L4")
-def test_where_nobody_may_ask_each_takes_the_nick_again() -> None:
+def test_where_nobody_may_ask_each_counts_messages() -> None:
     play = starts(ANNA, BEN)
     refuses(play, roll_is_called(play, "p0", "p1"))
     refuses(play, roll_is_called(play, "p0", "p1", by=BEN), to=BEN)
-    refuses(play, renamed(play))
+    refuses(play, counts(play))
     refuses(play, roll_is_called(play, "p1", by=BEN), to=BEN)
     roster_is_set(play, "remove")
-    play.says(f"<iq type='result' from='{COVEN}' to='{BEN}' id='{renamed(play, by=BEN)}'/>")
+    play.says(f"<iq type='result' from='{COVEN}' to='{BEN}' id='{counts(play, by=BEN)}'/>")
     play.silence()
     assert play.members() == {}
     assert play.members(BEN) == {COVEN: "p1"}
@@ -114,7 +114,7 @@ def test_a_channel_may_hide_who_is_in_it() -> None:
     play = starts(ANNA, BEN)
     refuses(play, roll_is_called(play, "p0", "p1"))
     refuses(play, roll_is_called(play, "p0", "p1", by=BEN), to=BEN)
-    play.says(f"<iq type='result' from='{COVEN}' to='{ANNA}' id='{renamed(play)}'/>")
+    play.says(f"<iq type='result' from='{COVEN}' to='{ANNA}' id='{counts(play)}'/>")
     play.silence()
     assert play.members() == {COVEN: "p0"}
     assert play.members(BEN) == {COVEN: "p1"}
@@ -142,9 +142,26 @@ def test_what_tells_nothing_changes_nothing(answer: str) -> None:
     assert play.members() == {COVEN: "p0"}
 
 
-def test_without_a_nick_a_refusal_tells_nothing() -> None:
-    play = starts(ANNA, nick=None)
-    refuses(play, roll_is_called(play, "p0"))
+def test_a_list_that_is_not_understood_changes_nothing() -> None:
+    play = starts(ANNA)
+    id_ = roll_is_called(play, "p0")
+    play.says(
+        f"<iq type='result' from='{COVEN}' to='{ANNA}' id='{id_}'><pubsub xmlns='{PUBSUB}'>"
+        f"<items node='{NODE}'><item id='x'><member xmlns='urn:example'/></item></items>"
+        "</pubsub></iq>"
+    )
+    play.silence()
+    assert play.members() == {COVEN: "p0"}
+
+
+def test_who_is_there_by_another_id_stays() -> None:
+    play = starts(ANNA)
+    id_ = roll_is_called(play, "p0")
+    play.says(
+        f"<iq type='result' from='{COVEN}' to='{ANNA}' id='{id_}'><pubsub xmlns='{PUBSUB}'>"
+        f"<items node='{NODE}'><item id='x'><participant xmlns='urn:xmpp:mix:core:1'>"
+        f"<jid>{ANNA}</jid></participant></item></items></pubsub></iq>"
+    )
     play.silence()
     assert play.members() == {COVEN: "p0"}
 
