@@ -64,6 +64,7 @@ async def test_the_server_ends_and_freezes(fresh_stack: FreshStack) -> None:
     assert "nothing listens on" in done.result("server-port")["text"]
 
 
+@pytest.mark.abuse(11)
 async def test_a_stanza_that_is_too_large(fresh_stack: FreshStack) -> None:
     stack = await fresh_stack(MIXPAM_MAX_STANZA_BYTES="10000")
     client = await session(stack)

@@ -1,5 +1,7 @@
 """What strangers and broken peers send, and what must not come of it."""
 
+from xml.sax.saxutils import escape
+
 import pytest
 from harness import caps, ns
 from harness.client import RawClient
@@ -219,3 +221,18 @@ async def test_logs_carry_no_bodies(stack: Stack) -> None:
     await stack.settle(client)
     assert word not in "\n".join(stack.mixpam.process.lines)
     stack.mixpam.events()
+
+
+ODD = "a<b>&amp;'\"]]>\n\N{OCTOPUS} \N{LEFT-TO-RIGHT OVERRIDE}end"
+
+
+@pytest.mark.abuse(19)
+async def test_odd_characters_arrive_intact(stack: Stack) -> None:
+    client, channel = await mix_member(stack)
+    other = stack.fake.channel()
+    joined = await client.iq(client_join(client.bare, other.jid, escape(ODD, {"'": "&apos;"})))
+    assert joined["type"] == "result", joined.raw
+    assert joined.need(f".//{{{ns.CORE1}}}nick").text == ODD
+    id_ = stack.fake.say(channel, client.bare, escape(ODD))
+    got = await client.expect(match("message", id=id_))
+    assert got.need("{jabber:client}body").text == ODD
