@@ -294,16 +294,28 @@ for _, name in ipairs { "message", "presence", "iq" } do
 end
 -- C6: written as text once. Filters, mod_smacks for one, get a stanza for each session, with common children as
 -- everywhere in Prosody; only what they change is written anew.
-local function send_copy(session, stanza, before, after)
-	local list = session.filters and session.filters["stanzas/out"];
-	local text = before.." to='"..st.xml_escape(session.full_jid).."'"..after;
+local function untouched(copy, original, own)
+	if #copy ~= #original + (own and 1 or 0) or copy[#original + 1] ~= own then return false; end
+	for i = 1, #original do if copy[i] ~= original[i] then return false; end end
+	for key, value in pairs(copy.attr) do if key ~= "to" and original.attr[key] ~= value then return false; end end
+	for key in pairs(original.attr) do if copy.attr[key] == nil then return false; end end
+	return true;
+end
+local function send_copy(session, stanza, id, before, inside, after)
+	local list, to = session.filters and session.filters["stanzas/out"], session.full_jid;
+	local by = session.username.."@"..session.host;
+	local own = id and "<stanza-id xmlns='"..SID.."' by='"..st.xml_escape(by).."' id='"..st.xml_escape(id).."'/>" or "";
+	local text = before.." to='"..st.xml_escape(to).."'>"..inside..own..after;
 	if session.rawsend and not (list and list[1]) then return session.send(text); end
 	local copy = st.clone(stanza, true);
+	copy.attr.to = to;
 	for _, child in ipairs(stanza) do copy:add_direct_child(child); end
-	copy.attr.to = session.full_jid;
+	own = id and st.stanza("stanza-id", { xmlns = SID, by = by, id = id }) or nil;
+	if own then copy:add_direct_child(own); end
 	if not session.rawsend then return deliver(session, copy); end -- BOSH wants no text
 	local out = past_filter(session, copy, session.filter, "stanzas/out", copy);
-	if out then session.send(out == copy and alike(out, stanza, "to") and text or tostring(out)); end
+	if not out then return; end
+	session.send(out == copy and copy.attr.to == to and untouched(copy, stanza, own) and text or tostring(out));
 end
 -- 10: a message or presence to the domain itself has no other meaning from the component.
 local function deliver_to_each(event)
@@ -313,20 +325,11 @@ local function deliver_to_each(event)
 	stanza.attr.to = nil;
 	stanza:maptags(function (tag) return tag ~= list and tag or nil; end);
 	local attributes, inside = halves(stanza);
-	local before, ending = "<"..stanza.name..attributes, "</"..stanza.name..">";
-	local own, own_text; -- the archive id of one user after the other
 	for _, address in ipairs(list.tags) do
-		local to, id = address.attr.jid, address.attr.id;
+		local to = address.attr.jid;
 		local session = address.name == "address" and (full_sessions[to] or full_sessions[jid.prep(to)]);
 		if session and session.host == module.host then -- who is gone, is left out
-			local by = session.username.."@"..session.host;
-			if id and not (own and own.attr.id == id and own.attr.by == by) then
-				own = st.stanza("stanza-id", { xmlns = SID, by = by, id = id });
-				own_text = tostring(own);
-			end
-			if id then stanza:add_direct_child(own); end
-			send_copy(session, stanza, before, ">"..inside..(id and own_text or "")..ending);
-			if id then table.remove(stanza); table.remove(stanza.tags); end
+			send_copy(session, stanza, address.attr.id, "<"..stanza.name..attributes, inside, "</"..stanza.name..">");
 		end
 	end
 	return true;

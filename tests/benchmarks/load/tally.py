@@ -127,12 +127,19 @@ class Tally:
                 if phase.messages:
                     break
             if phase.messages:
-                await asyncio.sleep(0.5)
+                await self._quiet()
                 self._left.clear()
                 self._sent.clear()
                 return
         missing = [counter.count for counter in self._counters]
         raise LostError(f"no message reached all devices; counts {min(missing)}..{max(missing)}")
+
+    async def _quiet(self) -> None:
+        """Wait until nothing comes any more of what earlier messages left on its way."""
+        before = -1
+        while (now := sum(counter.count for counter in self._counters)) != before:
+            before = now
+            await asyncio.sleep(1)
 
     async def run(self, seconds: float, window: int) -> Phase:
         """Keep `window` messages under way for `seconds`, then wait for the last.
