@@ -54,7 +54,6 @@ class Cast:
     witness: Watched
     room: Room
     asked: list[Asked] = field(default_factory=list)
-    before: bool = False
 
     @property
     def devices(self) -> list[Watched]:
@@ -70,7 +69,7 @@ class Cast:
 
 
 async def join(cast: Cast) -> None:
-    """Join by the first device; the channel goes on talking meanwhile."""
+    """Join by the first device; the channel says something before it answers."""
     await cast.ask("join", cast.first, client_join(cast.actor.jid, cast.room.jid))
 
 
@@ -134,17 +133,10 @@ async def fan_out(cast: Cast) -> None:
 
 
 async def _calm(cast: Cast) -> None:
-    """Wait until what the channel or a client caused has gone through; not for the struck."""
-    world = cast.world
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_through(world))
-    await asyncio.sleep(0.02)
-
-
-async def _through(world: World) -> None:
+    """Wait until what was caused has gone through, but not for what is struck."""
     with contextlib.suppress(AssertionError, OSError, TimeoutError):
         async with asyncio.timeout(1):
-            await world.settle()
+            await cast.world.settle()
 
 
 Deed = Callable[[Cast], Awaitable[None]]

@@ -84,7 +84,7 @@ class Driver:
             await world.mend(point.blow)
 
         mending = asyncio.create_task(mend())
-        world.steps.begin(point.step, point.moment, strike)
+        world.steps.strike_at(point.step, point.moment, strike)
         await deeds.DEEDS[point.deed](cast)
         world.steps.end()
         await mending

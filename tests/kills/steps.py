@@ -38,19 +38,22 @@ class Steps:
         self._trap: _Trap | None = None
         self._counting = False
 
-    def begin(self, number: int = 0, moment: str = "", strike: Callable[[], None] = id) -> None:
-        """Count from now on, and `strike` at step `number`, if that is ever reached."""
+    def begin(self) -> None:
+        """Count from now on."""
         self.trace = []
         self.struck_at = None
         self._counting = True
-        self._trap = _Trap(number, moment, strike) if moment else None
-        if number == 0 and moment:
+
+    def strike_at(self, number: int, moment: str, strike: Callable[[], None]) -> None:
+        """Count from now on, and `strike` at step `number`; 0 is before all else."""
+        self.begin()
+        self._trap = _Trap(number, moment, strike)
+        if number == 0:
             self._spring(lambda _: None, b"")
 
     def end(self) -> None:
         """Stop counting. A trap that nothing has sprung springs now: after the last step."""
         if self._trap is not None:
-            self._trap.moment = AFTER
             self._spring(lambda _: None, b"")
         self._counting = False
 
