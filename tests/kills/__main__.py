@@ -34,7 +34,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("tests/run --kills", description=TEXT)
     parser.add_argument("points", type=int, help="kill points for each family of servers")
     parser.add_argument("--seed", type=int, help="the choice of points (default: a new one)")
-    parser.add_argument("--server", dest="servers", default=",".join(KINDS), help="comma separated kinds")
+    parser.add_argument(
+        "--server", dest="servers", default=",".join(KINDS), help="comma separated kinds"
+    )
     parser.add_argument("--point", type=_point, help="only this point, as a failure names it")
     return parser.parse_args()
 
