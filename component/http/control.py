@@ -114,7 +114,7 @@ async def _wish(request: web.Request) -> tuple[Jid, bool]:
     try:
         body = await request.json()
         user, repair = jid.parse(body["user"]), body["repair"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         raise web.HTTPBadRequest(reason="the body is {user, repair}") from None
     except ValueError:
         raise web.HTTPBadRequest(reason="user is not an address") from None

@@ -6,16 +6,17 @@ another type.
 """
 
 import asyncio
-import contextlib
+import atexit
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from driver import ANNA, COVEN, PHONE, SERVER, Play
 from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from component.framing import Frame
 from component.store.keys import Keys
@@ -112,21 +113,16 @@ async def _start(server: Path) -> None:
 @cache
 def _server() -> Path:
     """Start a Redis that lives as long as this process."""
-    return _running().__enter__()
-
-
-@contextlib.contextmanager
-def _running() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="mixpam-fuzz-redis-"))
     socket = folder / "redis"
-    child: Any = subprocess.Popen(
+    child = subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", "redis-server", "--port", "0", "--save", "",
          "--unixsocket", str(socket), "--dir", str(folder)],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    for _ in range(200):
-        with contextlib.suppress(OSError), Redis(unix_socket_path=str(socket)) as client:
-            client.ping()
-            break
-    yield socket
-    child.kill()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(child.wait)
+    atexit.register(child.kill)
+    with Redis(unix_socket_path=str(socket), retry=Retry(ConstantBackoff(0.05), 200)) as client:
+        client.ping()
+    return socket

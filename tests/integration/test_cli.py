@@ -306,6 +306,7 @@ async def test_only_who_knows_the_secret_may_change_anything(house: House) -> No
         {"user": "a@b@c", "repair": True},
         {"user": stack.domain, "repair": True},
         {"user": user.bare, "repair": "yes"},
+        {"user": 5, "repair": True},
     ):
         status, answer = await house.post(wrong, **token, **{HEADER: key})
         assert status == 400, answer

@@ -1,13 +1,18 @@
 """The store on a real Redis that holds what nobody of ours has written."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from fuzz import records
+from fuzz.mutations import mutated
 from harness.loopback import Block
 from harness.redis import Redis
+from hypothesis import given
+from hypothesis import settings as tries
 from redis.asyncio import Redis as Client
 
 from component.store.store import Store
@@ -120,3 +125,15 @@ async def test_where_nothing_can_be_set_aside_all_else_is_loaded(
     loaded = await store.load()
     assert (len(loaded.memberships), loaded.set_aside) == (1, 1)
     assert await client.hget(ANNA, "a@b") == b"nonsense"  # type: ignore[misc]
+
+
+@tries(deadline=None, database=None)
+@given(mutated(records.seeds()))
+def whatever_is_below_our_prefix(data: bytes) -> None:
+    records.check(data)
+
+
+@pytest.mark.abuse(21)
+async def test_whatever_is_below_our_prefix_can_be_lived_with() -> None:
+    # In a thread: each try has a loop and a start of its own.
+    await asyncio.to_thread(whatever_is_below_our_prefix)
