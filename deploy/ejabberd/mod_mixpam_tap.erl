@@ -19,8 +19,7 @@
 -define(VERSION, <<"1.1">>).
 -define(CROWD, 50). % stanzas before the link, above which presence and events wait
 -define(FLOOD, 100000). % messages before a link that takes none, above which it is closed
--define(SILENCE, 2). % ms without a message, after which nobody waits for more
--define(PATIENCE, 5). % ms that the first message waits for others at most
+-define(PATIENCE, 5). % ms that a message waits for others at most
 -define(ADDRESSES, 500).
 -define(ADDRESSES_BYTES, 65536).
 -define(ADDRESS, <<"http://jabber.org/protocol/address">>).
@@ -265,16 +264,37 @@ from_component(U, R, Host, Pkt) when U /= <<>>, R /= <<>> ->
     deliver_to(U, Host, R, xmpp:put_meta(Pkt, mixpam, true));
 from_component(_, _, _, _) -> route.
 
-%% C6
+%% C6. A user's sessions are looked up once for all consecutive addresses: it is much of
+%% what a copy costs, above all when one has just been sent and its process not run yet.
 deliver_to_all(Host, Pkt) ->
     [{xmlel, _, _, Addresses} | Els] = xmpp:get_els(Pkt),
     Copy = xmpp:put_meta(xmpp:set_els(Pkt, Els), mixpam, true),
-    [case parsed(attr(<<"jid">>, Attrs)) of
-         {JID, {U, Host, R}} when U /= <<>>, R /= <<>> ->
-             deliver_to(U, Host, R, with_id(xmpp:set_to(Copy, JID), attr(<<"id">>, Attrs)));
-         _ -> done
-     end || {xmlel, <<"address">>, Attrs, _} <- Addresses],
+    _ = lists:foldl(fun({xmlel, <<"address">>, Attrs, _}, User) ->
+                            deliver_to_address(Host, Copy, Attrs, User);
+                       (_, User) -> User
+                    end, none, Addresses),
     done.
+
+deliver_to_address(Host, Copy, Attrs, Last) ->
+    [Bare | Resource] = binary:split(attr(<<"jid">>, Attrs), <<"/">>),
+    User = case Last of {Bare, _, _} -> Last; _ -> sessions(Host, Bare) end,
+    case {User, [jid:resourceprep(R) || R <- Resource]} of
+        {{_, JID, #{} = Pids}, [R]} when is_map_key(R, Pids) ->
+            To = xmpp:set_to(Copy, jid:replace_resource(JID, hd(Resource))),
+            ejabberd_cluster:send(maps:get(R, Pids),
+                                  {mixpam, deliver, with_id(To, attr(<<"id">>, Attrs))});
+        _ -> gone
+    end,
+    User.
+
+sessions(Host, Bare) ->
+    case parsed(Bare) of
+        {JID, {U, Host, <<>>}} when U /= <<>> ->
+            Pids = [{R, proplists:get_value(pid, Info)}
+                    || {R, Info} <- ejabberd_sm:get_user_info(U, Host)],
+            {Bare, JID, maps:from_list(Pids)};
+        _ -> {Bare, none, none}
+    end.
 
 parsed(Text) ->
     try JID = jid:decode(Text), {JID, jid:tolower(JID)} catch _:_ -> error end.
@@ -547,32 +567,37 @@ forget_gatherer(Host) ->
 
 gatherer(Link, Address) ->
     erlang:monitor(process, Link),
-    gather(Link, Address, #{}, infinity, infinity).
+    gather(Link, Address, #{}, 0).
 
-%% The first of several goes at once, and the others when the process they come by is at
-%% rest, or silent for a moment, or at `Until`, as none must wait for long. One batch is
-%% open for each such process, because what comes by another is of another channel.
-gather(Link, Address, Open, Until, Wait) ->
+%% A batch goes when the process it comes by is at rest, or at `Until`; that is looked at
+%% when the batch is opened, so that one alone need not wait, and every millisecond. There
+%% is one for each such process, because what comes by another is of another channel.
+gather(Link, Address, Open, Until) ->
     receive
         {gather, From, Pkt, Id} ->
             Open1 = add(Link, Address, From, Pkt, Id, Open),
-            Now = erlang:monotonic_time(millisecond),
-            if map_size(Open1) == 0 -> gather(Link, Address, Open1, infinity, infinity);
-               Until == infinity -> gather(Link, Address, Open1, Now + ?PATIENCE, 0);
-               Now < Until -> gather(Link, Address, Open1, Until, 0);
-               true -> gather(Link, Address, flush(Link, Address, Open1), infinity, infinity)
+            case map_size(Open) == 0 andalso map_size(Open1) > 0 of
+                true ->
+                    self() ! look,
+                    gather(Link, Address, Open1, erlang:monotonic_time(millisecond) + ?PATIENCE);
+                false -> gather(Link, Address, Open1, Until)
+            end;
+        look ->
+            Late = erlang:monotonic_time(millisecond) >= Until,
+            case Late orelse lists:all(fun is_at_rest/1, maps:keys(Open)) of
+                true ->
+                    flush(Link, Address, Open),
+                    gather(Link, Address, #{}, 0);
+                false ->
+                    erlang:send_after(1, self(), look),
+                    gather(Link, Address, Open, Until)
             end;
         stop -> flush(Link, Address, Open);
         {'DOWN', _, process, Link, _} -> ok
-    after Wait ->
-        case Wait > 0 orelse lists:all(fun is_at_rest/1, maps:keys(Open)) of
-            true -> gather(Link, Address, flush(Link, Address, Open), infinity, infinity);
-            false -> gather(Link, Address, Open, Until, ?SILENCE)
-        end
     end.
 
-%% Back in the loop of its behaviour, with nothing more to do; elsewhere it may wait for
-%% the archive.
+%% Back in the loop of its behaviour, with nothing to do: elsewhere it may wait for the
+%% archive. The answer of a process that runs takes until it pauses.
 is_at_rest(Pid) when node(Pid) == node() ->
     case process_info(Pid, [message_queue_len, current_function]) of
         [{_, 0}, {_, {Module, _, _}}] -> Module == gen_server orelse Module == p1_server;
@@ -591,8 +616,7 @@ add(Link, Address, From, Pkt, Id, Open) when element(1, Pkt) == message ->
             Open#{From := {Common, N + 1, Bytes + Size, [{To, Id} | Tos]}};
         #{} ->
             flush(Link, Address, maps:with([From], Open)),
-            push(Link, Address, {Common, 1, Size, [{To, Id}]}),
-            Open#{From => {Common, 0, 0, []}}
+            Open#{From => {Common, 1, Size, [{To, Id}]}}
     end;
 add(Link, Address, From, Pkt, _Id, Open) ->
     flush(Link, Address, maps:with([From], Open)),
@@ -600,10 +624,8 @@ add(Link, Address, From, Pkt, _Id, Open) ->
     maps:remove(From, Open).
 
 flush(Link, Address, Open) ->
-    lists:foreach(fun(Batch) -> push(Link, Address, Batch) end, maps:values(Open)),
-    #{}.
+    lists:foreach(fun(Batch) -> push(Link, Address, Batch) end, maps:values(Open)).
 
-push(_Link, _Address, {_, 0, _, []}) -> ok;
 push(Link, _Address, {Common, 1, _, [{To, Id}]}) ->
     send_when_free(Link, with_id(xmpp:set_to(Common, To), Id));
 push(Link, Address, {Common, _, _, Tos}) ->
