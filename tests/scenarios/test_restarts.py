@@ -41,3 +41,22 @@ async def test_the_server_is_restarted(fresh_stack: FreshStack) -> None:
     assert await memberships(again) == {channel.jid: channel.pid}
     stack.fake.say(channel.jid, again.bare, "after the restart")
     await again.expect(match("message", body="after the restart"))
+
+
+@pytest.mark.abuse(25)
+async def test_a_server_that_falls_silent(fresh_stack: FreshStack) -> None:
+    """A half-open link looks like this: connected, and nothing comes any more."""
+    stack = await fresh_stack(MIXPAM_KEEPALIVE="1")
+    client = await stack.raw(await stack.user())
+    await client.mix_online()
+    channel = await stack.joined(client)
+    mark = stack.mixpam.mark()
+    stack.server.process.freeze()
+    try:
+        await stack.mixpam.process.line(r'"reason": ?"silent"', 10, since=mark)
+    finally:
+        stack.server.process.thaw()
+    await stack.mixpam.ready(since=mark)
+    stack.fake.say(channel.jid, client.bare, "heard again")
+    await client.expect(match("message", body="heard again"))
+    assert await memberships(client) == {channel.jid: channel.pid}

@@ -1,6 +1,7 @@
 """The front door tells the truth about settings, and its links lead somewhere."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,15 @@ def test_each_row_about_redis_is_a_test_and_each_test_a_row() -> None:
     functions = [each for each in tree.body if isinstance(each, ast.AsyncFunctionDef)]
     tests = [each.name for each in functions if each.name.startswith("test_")]
     assert sorted(named) == sorted(tests)
+
+
+def test_what_is_promised_names_tests_that_exist() -> None:
+    _, _, section = README.read_text(encoding="utf-8").partition("## What you can rely on\n")
+    named = set(re.findall(r"`(test_\w+)`", section.partition("\n## ")[0]))
+    sources = [path.read_text(encoding="utf-8") for path in REPOSITORY.glob("tests/*/test_*.py")]
+    there = {name for source in sources for name in re.findall(r"def (test_\w+)\(", source)}
+    assert len(named) > 10
+    assert named <= there
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
