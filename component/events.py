@@ -35,6 +35,12 @@ _ALL = (
         "What Redis remembers has been read.",
         ("memberships", "unfinished", "capabilities", "set_aside"),
     ),
+    Event(
+        "loading",
+        "info",
+        "Redis is being read; said every few seconds while that takes long.",
+        ("memberships",),
+    ),
     Event("link-up", "info", "The server has let the component in."),
     Event(
         "tap",

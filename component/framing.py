@@ -201,6 +201,18 @@ class Framer:
             raise FramingError("policy-violation", "stanza too large")
 
 
+def only_frame(data: bytes) -> Frame | None:
+    """Read an element that has nothing before or behind it; None if it is not one."""
+    match = START_TAG.match(data)
+    if match is not None and _find_plain_end(data, match) == len(data):
+        return Frame(data, match)
+    try:
+        frames = list(Framer(len(data)).feed(data))
+    except FramingError:
+        return None
+    return frames[0] if len(frames) == 1 and frames[0].data == data else None
+
+
 def _find_plain_end(data: bytes, match: re.Match[bytes]) -> int:
     """Find the end of an element without any of what makes `_Search` necessary, else -1.
 

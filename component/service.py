@@ -7,6 +7,7 @@ which asks the outgoing rule, or `route`, which is the rule for copies.
 from __future__ import annotations
 
 import asyncio
+import gc
 import secrets
 import signal
 from collections import Counter
@@ -21,10 +22,11 @@ from component.core.context import Limits
 from component.core.effects import Copy, Count, Effect, Report, Send, Write
 from component.core.fanout import needs_ear, route
 from component.core.machine import Core
-from component.core.mirror import Device, Row, copies_for
+from component.core.mirror import Row
 from component.core.operator import equip
 from component.core.outgoing import Outgoing
 from component.core.remembered import Remembered
+from component.core.sessions import Device, copies_for
 from component.framing import Frame
 from component.http.control import Control
 from component.http.server import HttpServer
@@ -122,22 +124,15 @@ class Service:
         self.receive(frames)
 
     async def _load(self) -> None:
-        loaded = await self._store.load()
-        for user, membership in loaded.memberships:
-            self._core.load_membership(user, membership)
-        for user, entry in loaded.journal:
-            self._core.load_journal(user, entry)
-        for user, resource, digest in loaded.shown:
-            self._core.load_shown(user, resource, digest)
-        for key, capability in loaded.capabilities:
-            self._core.load_capability(key, capability)
+        loaded = await self._store.load(self._core)
         self._report(
             "loaded",
-            memberships=len(loaded.memberships),
-            unfinished=len(loaded.journal),
-            capabilities=len(loaded.capabilities),
+            memberships=loaded.memberships,
+            unfinished=loaded.unfinished,
+            capabilities=loaded.capabilities,
             set_aside=loaded.set_aside,
         )
+        _spare_collector()
 
     # -- the lanes (link.stream.Lanes) -----------------------------------------------------
 
@@ -211,7 +206,7 @@ class Service:
         self._say(self._ask_core(partial(self._core.operate, action, now)))
         self._set_timer()
 
-    def _lost(self) -> None:
+    async def _lost(self) -> None:
         self._write = None
         self._store.lead(leading=False)
         self._early.clear()
@@ -219,6 +214,8 @@ class Service:
             self._catching_up.cancel()
         self._say(self._ask_core(partial(self._core.link_lost, self._loop.time())))
         self._set_timer()
+        for _ in self._core.forget_sessions():
+            await asyncio.sleep(0)
 
     # -- effects ---------------------------------------------------------------------------
 
@@ -236,12 +233,14 @@ class Service:
                         self._report("outgoing-refused", "error", reason=reason)
                 case Copy(frame, row, channel, device):
                     # The outgoing rule of copies, for those that had to wait.
-                    if channel in row.channels:
+                    if row.has_joined(channel):
                         out += self._copies_after_all(frame, row, channel, device)
                 case Write():
                     self._store.put(effect)
                 case Report(event, level, facts):
                     self._report(event, level, **facts)
+                    if event == "ready":
+                        _spare_collector()
                 case Count(what, reason):
                     self.counts[what, reason] += 1
         return out
@@ -249,7 +248,7 @@ class Service:
     def _copies_after_all(
         self, frame: Frame, row: Row, channel: bytes, device: Device | None
     ) -> list[bytes]:
-        targets = row.copies if device is None else copies_for([device])
+        targets = row.copies if device is None else copies_for(device)
         self._tally.copies += len(targets.every)
         made = self._core.multicast.copies(targets, frame)
         if device is None and needs_ear(frame):
@@ -301,3 +300,12 @@ class Service:
         self._watch.saw(event, level, facts)
         self._notifier.saw(event, facts)
         getattr(self._log, level)(event, **facts)
+
+
+def _spare_collector() -> None:
+    """Keep the garbage collector off what has come to stay.
+
+    Else it walks all users every now and then, and everybody waits for it.
+    """
+    gc.collect()
+    gc.freeze()

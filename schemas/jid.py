@@ -59,7 +59,7 @@ class Jid(NamedTuple):
         return text if self.resource is None else f"{text}/{self.resource}"
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=5_000)
 def parse(text: str) -> Jid:
     """Canonicalise a JID as written by a server, a client or an operator.
 

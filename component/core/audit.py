@@ -25,9 +25,10 @@ from component.core.context import Context
 from component.core.departures import Departures
 from component.core.errors import Refusal
 from component.core.membership import Memberships
+from component.core.mirror import Row
 from component.core.rosters import Rosters
 from component.core.services import Services
-from schemas import roster
+from schemas import jid, roster
 from schemas.jid import Jid
 from schemas.stanza import Stanza
 
@@ -57,7 +58,8 @@ class Audit:
         self._services = services
         self._memberships = memberships
         self._departures = departures
-        self._to_ask: deque[Jid] = deque()
+        self._online: deque[bytes] = deque()
+        self._offline: deque[bytes] = deque()
         self._asking = 0
         self._looked_at = 0
         self._with_losses = 0
@@ -66,26 +68,32 @@ class Audit:
 
     def begin(self, domain: str) -> None:
         """Look at all members of a domain whose sessions have been replayed."""
-        mirror = self._context.mirror
-        self._is_empty = not any(row.channels for row in mirror.rows.values())
-        rows = [
-            row
-            for row in mirror.rows.values()
-            if row.jid.domain == domain and (row.channels or self._is_empty)
-        ]
-        rows.sort(key=lambda row: not row.devices)
-        self._to_ask.extend(row.jid for row in rows)
-        while self._to_ask and self._asking < AT_ONCE:
-            self._ask_next()
+        end = f"@{domain}".encode()
+        rows = self._context.mirror.rows.values()
+        self._is_empty = not any(row.channels for row in rows)
+
+        def look(row: Row) -> None:
+            if row.key.endswith(end) and (row.channels or self._is_empty):
+                (self._online if row.is_online else self._offline).append(row.key)
+
+        def begin() -> None:
+            while (self._online or self._offline) and self._asking < AT_ONCE:
+                self._ask_next()
+
+        self._context.each_row(look, then=begin)
 
     def link_lost(self) -> None:
         """Forget whom to ask: the next link begins anew."""
-        self._to_ask.clear()
+        self._forget()
         self._searched.clear()
         self._asking = self._looked_at = self._with_losses = 0
 
+    def _forget(self) -> None:
+        self._online.clear()
+        self._offline.clear()
+
     def _ask_next(self) -> None:
-        user = self._to_ask.popleft()
+        user = jid.parse((self._online or self._offline).popleft().decode())
         self._asking += 1
         self._rosters.read(user, lambda reply: self._told(user, reply))
 
@@ -100,7 +108,7 @@ class Audit:
             if self._is_empty:
                 self._search(user, rostered)
             self._seen(user, self._channels(user) - rostered, is_gone=False)
-        if self._to_ask:
+        if self._online or self._offline:
             self._ask_next()
 
     def _search(self, user: Jid, rostered: set[Jid]) -> None:
@@ -117,7 +125,7 @@ class Audit:
         has_joined = row is not None and row.channels
         if refused is None and self._is_empty and not has_joined:
             self._is_empty = False
-            self._to_ask.clear()
+            self._forget()
             self._context.report("memory-empty", "error", channel=str(channel))
 
     def _channels(self, user: Jid) -> set[Jid]:
@@ -125,7 +133,7 @@ class Audit:
         row = self._context.mirror.find(user)
         if row is None:
             return set()
-        return {each.channel for key, each in row.channels.items() if key not in row.busy}
+        return {jid.parse(key.decode()) for key in row.channels if key not in row.busy}
 
     def _seen(self, user: Jid, missing: set[Jid], *, is_gone: bool) -> None:
         self._looked_at += 1
@@ -134,7 +142,7 @@ class Audit:
         self._with_losses += 1
         if self._with_losses > max(FEW, self._looked_at * LARGE_SHARE):
             self._context.report("audit-stopped", "error", users=self._with_losses)
-            self._to_ask.clear()
+            self._forget()
             return
         for channel in missing:
             self._context.report("membership-gone", user=str(user), channel=str(channel))

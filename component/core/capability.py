@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from component.core.context import Context
 from component.core.effects import DropCapability, PutCapability
-from component.core.mirror import Device, Row, Speaks
-from schemas import codec, disco
+from component.core.mirror import Row
+from component.core.sessions import Device, Speaks
+from schemas import disco
 from schemas.disco import CapsKey
 from schemas.records import CapabilityRecord
 from schemas.stanza import Stanza
@@ -103,7 +104,7 @@ class Capability:
         late_key = (device.jid, context.own, request.get("id", ""))
 
         def answer(reply: Stanza | None) -> None:
-            if reply is None and key == disco.caps_keys(codec.read(device.presence)):
+            if reply is None and device.caps == (NO_HASH if key is None else key.cache_key):
                 context.expect(late_key, context.limits.late_window, late_answer)
             self._answered(device, key, reply)
 
@@ -160,5 +161,4 @@ class Capability:
         if device.speaks == speaks:
             return
         device.speaks = speaks
-        row.devices_changed()
         self._learned(row, device)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from component.core.effects import Change, Count, Effect, Report, Send, Write
-from component.core.mirror import Mirror
+from component.core.mirror import Mirror, Row
 from schemas import codec
 from schemas import jid as jids
 from schemas import stanza as stanzas
@@ -63,6 +63,12 @@ class Limits:
 
 
 _FEW_CALLED_OFF = 1_000
+
+ROWS_AT_ONCE = 200
+"""Rows that are looked at in one go, when all are …"""
+
+ROWS_INTERVAL = 0.001
+"""… and seconds until the next go: others have their turn in between."""
 
 
 class Deadlines:
@@ -124,6 +130,8 @@ class Context:
     taps: dict[str, bool] = field(default_factory=dict)
     _questions: dict[tuple[Jid, Jid, str], _Question] = field(default_factory=dict)
     _outcomes: dict[int, Outcome] = field(default_factory=dict)
+    # Which link this is; what was begun on another is not gone on with.
+    _link: int = 0
     _tokens: itertools.count[int] = field(default_factory=itertools.count)
 
     def is_local(self, jid: Jid) -> bool:
@@ -170,6 +178,30 @@ class Context:
         """Plan an action from now."""
         return self.deadlines.at(self.now + seconds, action)
 
+    def each_row(
+        self, action: Callable[[Row], None], then: Callable[[], None] = lambda: None
+    ) -> None:
+        """Do something with each row, some at a time, and `then` something else.
+
+        Ends with the link.
+        """
+        keys, link = iter(list(self.mirror.rows)), self._link
+
+        def some() -> None:
+            if link != self._link:
+                return
+            batch = list(itertools.islice(keys, ROWS_AT_ONCE))
+            for key in batch:
+                row = self.mirror.rows.get(key)
+                if row is not None:
+                    action(row)
+            if len(batch) == ROWS_AT_ONCE:
+                self.after(ROWS_INTERVAL, some)
+            else:
+                then()
+
+        some()
+
     def ask(self, request: ET.Element, timeout: float, answer: Answer) -> None:
         """Send an iq request; `answer` gets the one reply that fits it, or None.
 
@@ -205,6 +237,7 @@ class Context:
         for question in self._questions.values():
             self.deadlines.off(question.deadline)
         self._questions.clear()
+        self._link += 1
         # Writes still happen, but what was to follow them belonged to that link.
         self._outcomes.clear()
 

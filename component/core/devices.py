@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from component.core.context import Context
-from component.core.mirror import Device, Row
+from component.core.mirror import Row
+from component.core.sessions import Device, said
 from component.framing import Frame
 from schemas.jid import Jid
 from schemas.stanza import Stanza
@@ -40,11 +41,7 @@ class Devices:
             return
         if stanza.type == "available":
             row = self._context.mirror.row(jid.bare)
-            device = row.devices.get(jid.resource)
-            if device is None:
-                device = row.devices[jid.resource] = Device(jid)
-                row.devices_changed()
-            device.presence = frame.data
+            device = row.devices.come(jid.resource, said(frame))
             self._seen(row, device, stanza)
         elif stanza.type == "unavailable":
             self._end(jid, frame)
@@ -54,10 +51,9 @@ class Devices:
     def _end(self, jid: Jid, frame: Frame) -> None:
         mirror = self._context.mirror
         row = mirror.find(jid.bare)
-        device = None if row is None else row.devices.pop(jid.resource or "", None)
+        device = None if row is None else row.devices.end(jid.resource or "")
         if row is None or device is None:
             return
-        row.devices_changed()
         self._gone(row, device, frame.data)
         mirror.tidy(jid.bare)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from component.core.mirror import Device, Row
+from component.core.mirror import Row
+from component.core.sessions import Device
 from component.framing import Frame
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 

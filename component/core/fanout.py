@@ -12,7 +12,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 
 from component.core.departures import may_be_kick
-from component.core.mirror import Copies, Mirror, Row
+from component.core.mirror import Mirror, Row
+from component.core.sessions import Copies
 from component.framing import ATTRIBUTE, START_TAG, Frame
 from schemas import codec
 from schemas.namespaces import FORWARD, MIX_CORE
@@ -57,12 +58,12 @@ def channel_of(row: Row, frame: Frame) -> bytes | None:
     messages: those come from the channel itself (XEP-0369 §7.1).
     """
     sender = frame.sender.partition(b"/")[0]
-    if sender in row.channels:
+    if row.has_joined(sender):
         return sender
     if frame.type == b"groupchat":
         return None
     channel = sender.partition(b"#")[2]
-    return channel if channel in row.channels else None
+    return channel if row.has_joined(channel) else None
 
 
 def copies(targets: Copies, frame: Frame) -> list[bytes]:

@@ -9,13 +9,16 @@ purpose, so that they need no accessors that serve nobody else.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal
 
+from component.core.context import ROWS_AT_ONCE
 from component.core.machine import Core
-from component.core.mirror import Device, Membership, Row, Speaks
+from component.core.mirror import Greeting, Membership, Row
 from component.core.operation import Op
 from component.core.presence import GONE
+from component.core.sessions import Device, Speaks
 from schemas.jid import Jid
 
 Evidence = Literal["hash", "no-hash", "open", "silent", "unverified"]
@@ -178,8 +181,8 @@ def describe_channel(core: Core, channel: Jid) -> ChannelMembers:
     for row in core.mirror.rows.values():
         if key in row.busy:
             under_way.append(str(row.jid))
-        membership = row.channels.get(key)
-        if membership is not None:
+        if row.has_joined(key):
+            membership = row.channels[key]
             members.append(
                 MemberView(
                     str(row.jid),
@@ -209,22 +212,36 @@ def describe_domains(core: Core) -> tuple[DomainView, ...]:
 
 
 def totals(core: Core) -> Totals:
-    """Count everything, in one walk over all rows."""
+    """Count everything, in one go."""
+    counting = count(core)
+    while True:
+        try:
+            next(counting)
+        except StopIteration as done:
+            sums: Totals = done.value
+            return sums
+
+
+def count(core: Core) -> Generator[None, None, Totals]:
+    """Count everything, in one walk over all rows, in steps."""
     known = online = devices = mix = undecided = asleep = 0
     memberships = operations = presences = 0
     channels: set[bytes] = set()
-    for row in core.mirror.rows.values():
-        known += bool(row.channels or row.devices)
-        online += bool(row.devices)
-        devices += len(row.devices)
-        for device in row.devices.values():
-            mix += device.is_mix
-            undecided += device.speaks is None
-            asleep += device.hibernated
+    for number, row in enumerate(list(core.mirror.rows.values()), 1):
+        there = [state for _, state in row.states() if state.presence is not None]
+        known += bool(row.channels or there)
+        online += bool(there)
+        devices += len(there)
+        for state in there:
+            mix += state.is_mix
+            undecided += state.speaks is None
+            asleep += state.hibernated
         memberships += len(row.channels)
         channels.update(row.channels)
         operations += len(row.busy)
         presences += sum(len(memory.stanzas) for memory in row.participants.values())
+        if number % ROWS_AT_ONCE == 0:
+            yield
     return Totals(
         users_known=known,
         users_online=online,
@@ -292,7 +309,7 @@ def _channel(row: Row, key: bytes, membership: Membership) -> ChannelView:
         membership.core,
         membership.shares_presence,
         0 if memory is None else len(memory.stanzas),
-        memory is not None and memory.complete,
+        row.greeting is Greeting.DONE if memory is None else memory.complete,
     )
 
 

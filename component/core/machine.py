@@ -7,14 +7,14 @@ error for its sender or in a counted drop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from component import __version__
 from component.core.annotation import annotate_tree, annotated
 from component.core.audit import Audit
 from component.core.capability import Capability
 from component.core.commands import Commands
-from component.core.context import Context, Limits
+from component.core.context import ROWS_AT_ONCE, Context, Limits
 from component.core.departures import Departures, may_be_kick
 from component.core.devices import Devices
 from component.core.effects import Effect, Send
@@ -22,7 +22,7 @@ from component.core.errors import Refusal, answer, bad_request
 from component.core.identity import Identity
 from component.core.joinrate import JoinRate
 from component.core.membership import Memberships
-from component.core.mirror import Device, Mirror, Row
+from component.core.mirror import Mirror, Row
 from component.core.multicast import Multicast
 from component.core.participants import Participants
 from component.core.preferences import Preferences
@@ -33,6 +33,7 @@ from component.core.requests import read
 from component.core.rollcall import RollCall
 from component.core.rosters import Rosters
 from component.core.services import Services
+from component.core.sessions import Device
 from component.core.traffic import Traffic
 from component.framing import Frame
 from schemas import codec, jid, roster, tap
@@ -102,9 +103,9 @@ class Core:
 
     # -- stored state --------------------------------------------------------------------
 
-    def load_membership(self, user: str, record: MembershipRecord) -> None:
-        """Take over a membership from the store, before the link is up."""
-        self._memberships.load(jid.parse(user), record)
+    def load_memberships(self, user: str, records: Iterable[MembershipRecord]) -> None:
+        """Take over a user's memberships from the store, before the link is up."""
+        self._memberships.load(jid.parse(user), records)
 
     def load_journal(self, user: str, record: JournalRecord) -> None:
         """Take over an unfinished change from the store, before the link is up."""
@@ -120,8 +121,7 @@ class Core:
 
     def start_over(self) -> None:
         """Forget all stored state, to take it over anew; only before a link's first stanza."""
-        self.mirror.rows.clear()
-        self.mirror.services.clear()
+        self.mirror.clear()
         self._memberships.start_over()
 
     # -- inputs --------------------------------------------------------------------------
@@ -191,7 +191,7 @@ class Core:
         return self._take()
 
     def link_lost(self, now: float) -> list[Effect]:
-        """Forget what only the link told: devices, open questions, changes under way."""
+        """Forget what only the link told; `forget_sessions` is the rest of it."""
         self.context.now = now
         self.context.no_more_answers()
         self.context.taps.clear()
@@ -201,11 +201,20 @@ class Core:
         self._audit.link_lost()
         self._roll_call.link_lost()
         self._participants.link_lost()
-        self._presence.link_lost()
-        self._memberships.link_lost()
         self.reconcile.link_lost()
-        self.mirror.all_devices_gone()
         return self._take()
+
+    def forget_sessions(self) -> Iterator[None]:
+        """Go on forgetting, row by row, in steps; before the next link's first stanza.
+
+        The journal knows what is left to do of changes under way, and the tap answers the
+        clients that wait.
+        """
+        for number, row in enumerate(list(self.mirror.rows.values())):
+            self._presence.link_lost(row)
+            self.mirror.link_lost(row)
+            if number % ROWS_AT_ONCE == 0:
+                yield
 
     @property
     def next_deadline(self) -> float | None:

@@ -9,6 +9,7 @@ do (`recover`). The order that clients rely on: roster push, result, channel tra
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from typing import Literal
 
 from component.core import results
@@ -59,9 +60,9 @@ class Memberships:
 
     # -- from the store, and after a cut -------------------------------------------------
 
-    def load(self, user: Jid, record: MembershipRecord) -> None:
-        """Enter a membership from the store."""
-        self._context.mirror.join(user, Membership.of(record))
+    def load(self, user: Jid, records: Iterable[MembershipRecord]) -> None:
+        """Enter a user's memberships from the store."""
+        self._context.mirror.enter(user, [Membership.of(record) for record in records])
 
     def load_journal(self, user: Jid, record: JournalRecord) -> None:
         """Remember a change that was under way when the last process ended."""
@@ -70,16 +71,6 @@ class Memberships:
     def start_over(self) -> None:
         """Forget what the store told of changes under way."""
         self._journal.clear()
-
-    def link_lost(self) -> None:
-        """Let go of everything under way; the journal knows what is left to do.
-
-        The tap answers the clients that wait.
-        """
-        for row in list(self._context.mirror.rows.values()):
-            row.busy.clear()
-            row.holding.clear()
-            self._context.mirror.tidy(row.jid)
 
     def recover(self, domain: str) -> None:
         """Finish or undo what is in the journal for a domain's users."""
@@ -112,7 +103,7 @@ class Memberships:
         ops = [op for op in row.busy.values() if isinstance(op, Op)]
         if len(ops) + sum(len(op.queue) for op in ops) >= limits.max_pending:
             raise wait("resource-constraint", "too many joins and leaves at the same time")
-        joined = key in row.channels
+        joined = row.has_joined(key)
         if request.kind == "join" and not joined:
             coming = sum(op.kind == "join" and not op.member for op in ops)
             if len(row.channels) + coming >= limits.max_channels:
@@ -292,7 +283,7 @@ class Memberships:
                 # Known from here on, so that the roster push is annotated; what the channel
                 # sends goes on waiting until the result is out.
                 before = self._context.mirror.membership(op.user, op.channel)
-                self.load(op.user, record)
+                self.load(op.user, [record])
                 self._presence.shared_anew(op.user, op.channel, before)
                 self._write_roster(op, shares=record.shares_presence)
             else:
@@ -398,15 +389,15 @@ class Memberships:
             op.label = self._context.new_id()
             self._context.report("change-begun", **op.facts())
         row = self._context.mirror.row(op.user)
-        row.busy[op.key] = op
+        row.activity.busy[op.key] = op
         if op.kind == "join" and not op.member:
             op.holding = Holding(self._context, row, op.key)
-            row.holding[op.key] = op.holding
+            row.activity.holding[op.key] = op.holding
 
     def _finish(self, op: Op) -> None:
         """Take an operation off the desk, and the next wish for its channel up."""
         row = self._context.mirror.row(op.user)
-        row.busy.pop(op.key, None)
+        row.activity.busy.pop(op.key, None)
         if op.holding is not None:
             holding = op.holding
             membership = row.channels.get(op.key)
@@ -417,7 +408,7 @@ class Memberships:
             else:
                 holding.discard()
                 self._released(op)
-        if op.afterwards and op.key in row.channels:
+        if op.afterwards and row.has_joined(op.key):
             end = self.forget if op.afterwards == "forget" else self.depart
             end(op.user, op.channel)
         self._context.mirror.tidy(op.user)
@@ -435,7 +426,8 @@ class Memberships:
     def _released(self, op: Op) -> None:
         row = self._context.mirror.find(op.user)
         if row is not None and row.holding.get(op.key) is op.holding:
-            del row.holding[op.key]
+            del row.activity.holding[op.key]
+            row.calm()
 
     def _postponed(self, user: Jid, channel: Jid, what: Literal["forget", "depart"]) -> bool:
         """Have the end of a membership wait for the change that is under way, if one is."""

@@ -2,73 +2,25 @@
 
 The hot lane decides with one dictionary look-up per stanza, keyed by the bytes that stand
 on the wire; the control lane comes through the same rows. Grows with memberships of
-all users and devices of online ones.
+all users and devices of online ones: each row is packed (component.core.packed), and
+what it hands out is a view or made for the occasion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import IntFlag
+from enum import Enum
 from typing import Protocol
 
+from component.core import packed
 from component.core.bucket import TokenBucket
+from component.core.packed import CHANNELS, CODE
+from component.core.sessions import Sessions
 from component.framing import Frame
-from schemas import codec, jid
+from schemas import jid
 from schemas.jid import Jid
-from schemas.namespaces import MIX_CORE
 from schemas.records import CoreVersion, MembershipRecord
-
-
-class Speaks(IntFlag):
-    """What a device's verified service discovery says of it."""
-
-    NOTHING = 0
-    CORE_0 = 1
-    CORE_1 = 2
-    PSA = 4
-    MIX = CORE_0 | CORE_1
-
-    @classmethod
-    def from_features(cls, features: frozenset[str]) -> Speaks:
-        """Reduce a feature list to what matters here."""
-        speaks = cls.NOTHING
-        if MIX_CORE[0] in features:
-            speaks |= cls.CORE_0
-        if MIX_CORE[1] in features:
-            speaks |= cls.CORE_1
-        if "urn:xmpp:psa" in features:
-            speaks |= cls.PSA
-        return speaks
-
-    def to_features(self) -> list[str]:
-        """Give the feature names back, for the cache."""
-        names = zip((MIX_CORE[0], MIX_CORE[1], "urn:xmpp:psa"), (1, 2, 4), strict=True)
-        return [name for name, bit in names if self & bit]
-
-
-@dataclass(slots=True)
-class Device:
-    """An available session of a user.
-
-    `speaks` is None until it is known; `presence` is its last one, as it came.
-    """
-
-    jid: Jid
-    speaks: Speaks | None = None
-    caps: str | None = None
-    hibernated: bool = False
-    presence: bytes = b""
-
-    @property
-    def is_mix(self) -> bool:
-        """Whether the device is known to speak MIX."""
-        return self.speaks is not None and bool(self.speaks & Speaks.MIX)
-
-    @property
-    def resource(self) -> str:
-        """The resource of the device's JID."""
-        return self.jid.resource or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,32 +57,21 @@ class Membership:
             shares_presence=self.shares_presence,
         )
 
+    @classmethod
+    def unpacked(cls, member: packed.Member) -> Membership:
+        """Make one of what a row holds."""
+        return cls(jid.parse(member.channel.decode()), *member[1:])
 
-@dataclass(frozen=True, slots=True)
-class Copies:
-    """Where copies go: full JIDs ready to stand inside an attribute.
-
-    `every` has them all, `only_0` and `only_1` those that understand just the one core
-    namespace.
-    """
-
-    every: tuple[bytes, ...] = ()
-    only_0: tuple[bytes, ...] = ()
-    only_1: tuple[bytes, ...] = ()
-
-
-def copies_for(devices: Iterable[Device]) -> Copies:
-    """Sort those of the devices that speak MIX into targets."""
-    targets = [
-        (codec.escape(str(device.jid)).encode(), device.speaks & Speaks.MIX)
-        for device in devices
-        if device.speaks is not None and device.is_mix
-    ]
-    return Copies(
-        tuple(target for target, _ in targets),
-        tuple(target for target, speaks in targets if speaks == Speaks.CORE_0),
-        tuple(target for target, speaks in targets if speaks == Speaks.CORE_1),
-    )
+    def packed(self) -> packed.Member:
+        """Give what a row is to hold."""
+        return packed.Member(
+            str(self.channel).encode(),
+            self.participant_id,
+            self.nick,
+            self.nodes,
+            self.core,
+            self.shares_presence,
+        )
 
 
 class Waiting(Protocol):
@@ -155,44 +96,154 @@ class ParticipantPresence:
 
 
 @dataclass(slots=True)
-class Row:
-    """All about one user, or one who has devices and no channel yet.
+class Activity:
+    """What is going on for one user; most rows have none.
 
     `busy` has the change under way for each channel (bare JID), `holding` what the
-    channel sends while it must wait, `participants` the presence of its participants.
-    `shown` has the devices (resources) that the channels were shown, with a digest of what.
+    channel sends while it must wait, `participants` the presence of its participants,
+    `presences` how many more of all those channels may be passed on at once.
     """
 
-    jid: Jid
-    channels: dict[bytes, Membership] = field(default_factory=dict)
-    devices: dict[str, Device] = field(default_factory=dict)
     busy: dict[bytes, object] = field(default_factory=dict)
     holding: dict[bytes, Waiting] = field(default_factory=dict)
     participants: dict[bytes, ParticipantPresence] = field(default_factory=dict)
-    shown: dict[str, str] = field(default_factory=dict)
     presences: TokenBucket = field(default_factory=TokenBucket)
-    _copies: Copies | None = None
+
+
+class Greeting(Enum):
+    """Whether a user's channels have been asked who is there."""
+
+    NOT_YET = 0
+    WAITS = 1
+    DONE = 2
+
+
+_IDLE = Activity()
+"""Stands for no activity; never written to, as the types see to."""
+
+
+class Row(Sessions):
+    """All about one user, or one who has devices and no channel yet.
+
+    `greeting` tells whether the channels have been asked, on this link, who is there.
+    """
+
+    __slots__ = ("_activity", "_channels", "_details", "greeting")
+
+    def __init__(self, user: Jid) -> None:
+        super().__init__(user)
+        self._channels = b""
+        self._details = b""
+        self._activity: Activity | None = None
+        self.greeting = Greeting.NOT_YET
+
+    # -- channels ------------------------------------------------------------------------
+
+    def has_joined(self, channel: bytes) -> bool:
+        """Tell whether the user is in a channel; the same work however many there are."""
+        code = CHANNELS.codes.get(channel)
+        return code is not None and code in self._channels
 
     @property
-    def copies(self) -> Copies:
-        """The MIX devices as targets; made anew after a change of devices."""
-        if self._copies is None:
-            self._copies = copies_for(self.devices.values())
-        return self._copies
+    def channels(self) -> Channels:
+        """The memberships by channel (bare JID); has_joined is the fast way to ask for one."""
+        return Channels(self._channels, self._details)
 
-    def devices_changed(self) -> None:
-        """Have the targets made anew."""
-        self._copies = None
+    def enter(self, memberships: Iterable[Membership]) -> None:
+        """Enter memberships, in place of older ones in the same channels."""
+        news = {str(each.channel).encode(): each for each in memberships}
+        members = packed.unpack(self._channels, self._details)
+        kept = [each for each in members if each.channel not in news]
+        self._repack(kept + [each.packed() for each in news.values()])
+
+    def leave(self, channel: bytes) -> None:
+        """Remove the membership in a channel, if there is one."""
+        if self.has_joined(channel):
+            members = packed.unpack(self._channels, self._details)
+            self._repack([each for each in members if each.channel != channel])
+
+    def _repack(self, members: list[packed.Member]) -> None:
+        before = self._channels, self._details
+        self._channels, self._details = packed.pack(members)
+        packed.release(*before)
+
+    # -- what is going on ----------------------------------------------------------------
 
     @property
-    def mix_devices(self) -> Iterator[Device]:
-        """The devices that are known to speak MIX."""
-        return (device for device in self.devices.values() if device.is_mix)
+    def busy(self) -> Mapping[bytes, object]:
+        """The changes under way; begin one in `activity`."""
+        return (self._activity or _IDLE).busy
+
+    @property
+    def holding(self) -> Mapping[bytes, Waiting]:
+        """The channels that must wait; add one in `activity`."""
+        return (self._activity or _IDLE).holding
+
+    @property
+    def participants(self) -> Mapping[bytes, ParticipantPresence]:
+        """The presence that is remembered; add some in `activity`."""
+        return (self._activity or _IDLE).participants
+
+    @property
+    def activity(self) -> Activity:
+        """What is going on, to be changed."""
+        if self._activity is None:
+            self._activity = Activity()
+        return self._activity
+
+    def drop_activity(self) -> None:
+        """Let go of whatever is going on."""
+        self._activity = None
+
+    def calm(self) -> None:
+        """Let go of an activity that has ended."""
+        each = self._activity
+        if each is not None and not (each.busy or each.holding or each.participants):
+            self._activity = None
+
+    # -- ends ----------------------------------------------------------------------------
 
     @property
     def empty(self) -> bool:
         """Whether nothing is known of the user any more."""
-        return not (self.channels or self.devices or self.busy or self.holding)
+        return not (self._channels or self.is_online or self.busy or self.holding)
+
+    def dismiss(self) -> None:
+        """Give up what is shared with other rows, before the row itself is let go."""
+        self._repack([])
+        self.forget_sessions()
+
+
+class Channels(Mapping[bytes, Membership]):
+    """A user's memberships by channel, as they were when asked for; made one by one."""
+
+    __slots__ = ("_codes", "_details")
+
+    def __init__(self, codes: bytes, details: bytes) -> None:
+        self._codes = codes
+        self._details = details
+
+    def __contains__(self, channel: object) -> bool:
+        code = CHANNELS.codes.get(channel) if isinstance(channel, bytes) else None
+        return code is not None and code in self._codes
+
+    def __getitem__(self, channel: bytes) -> Membership:
+        if channel in self:
+            for each in packed.unpack(self._codes, self._details):
+                if each.channel == channel:
+                    return Membership.unpacked(each)
+        raise KeyError(channel)
+
+    def __iter__(self) -> Iterator[bytes]:
+        codes = self._codes
+        return (CHANNELS.values[codes[at : at + CODE]] for at in range(0, len(codes), CODE))
+
+    def __len__(self) -> int:
+        return len(self._codes) // CODE
+
+    def all(self) -> list[Membership]:
+        """Give all memberships."""
+        return [Membership.unpacked(each) for each in packed.unpack(self._codes, self._details)]
 
 
 class Mirror:
@@ -218,10 +269,15 @@ class Mirror:
 
     def tidy(self, user: Jid) -> None:
         """Let go of a row in which nothing is left."""
-        key = str(user).encode()
-        row = self.rows.get(key)
-        if row is not None and row.empty:
-            del self.rows[key]
+        row = self.find(user)
+        if row is not None:
+            self._tidy(row)
+
+    def _tidy(self, row: Row) -> None:
+        row.calm()
+        if row.empty:
+            row.dismiss()
+            del self.rows[row.key]
 
     def membership(self, user: Jid, channel: Jid) -> Membership | None:
         """Look up one membership."""
@@ -230,22 +286,31 @@ class Mirror:
 
     def join(self, user: Jid, membership: Membership) -> None:
         """Enter a membership, in place of an older one."""
-        self.row(user).channels[str(membership.channel).encode()] = membership
-        self.services.add(membership.channel.domain)
+        self.enter(user, [membership])
+
+    def enter(self, user: Jid, memberships: list[Membership]) -> None:
+        """Enter several memberships of a user at once."""
+        self.row(user).enter(memberships)
+        self.services.update(each.channel.domain for each in memberships)
 
     def part(self, user: Jid, channel: Jid) -> None:
         """Remove a membership, if there is one."""
         row = self.find(user)
         if row is not None:
-            key = str(channel).encode()
-            row.channels.pop(key, None)
+            row.leave(str(channel).encode())
             self.tidy(user)
 
-    def all_devices_gone(self) -> None:
-        """Forget every device: the link that told of them is gone."""
-        for row in list(self.rows.values()):
-            row.devices.clear()
-            row.devices_changed()
-            # What the channels sent meanwhile is not known.
-            row.participants.clear()
-            self.tidy(row.jid)
+    def link_lost(self, row: Row) -> None:
+        """Forget what only the link told of a user: devices, and what is going on."""
+        row.all_gone()
+        # What the channels sent meanwhile is not known.
+        row.greeting = Greeting.NOT_YET
+        row.drop_activity()
+        self._tidy(row)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for row in self.rows.values():
+            row.dismiss()
+        self.rows.clear()
+        self.services.clear()

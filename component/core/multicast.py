@@ -24,7 +24,8 @@ from component.core.fanout import (
     others_of,
     translated,
 )
-from component.core.mirror import Copies, Mirror
+from component.core.mirror import Mirror
+from component.core.sessions import Copies
 from component.framing import START_TAG, Frame
 from schemas.namespaces import ADDRESSES, STANZA_ID
 
@@ -128,7 +129,7 @@ class Multicast:
             if (
                 row is None
                 # Its channel is found once for all, unless the address is a participant's.
-                or (sender not in row.channels and channel_of(row, plain) is None)
+                or (not row.has_joined(sender) and channel_of(row, plain) is None)
                 or row.holding
             ):
                 others.append(_alone(plain, user, id_))

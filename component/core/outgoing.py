@@ -9,7 +9,7 @@ that would be written. Copies of channel stanzas have their own form of the same
 from __future__ import annotations
 
 from component.core.mirror import Mirror, Row
-from component.framing import Frame, Framer, FramingError
+from component.framing import Frame, only_frame
 from schemas import jid
 from schemas.jid import Jid
 
@@ -24,19 +24,19 @@ class Outgoing:
 
     def why_not(self, data: bytes) -> str | None:
         """Give the reason why these bytes must not be written, or None."""
-        frame = _only_stanza(data)
+        frame = only_frame(data)
         if frame is None:
             return "not-one-stanza"
         try:
-            sender = jid.parse(_text(frame.get(b"from")))
-            to = jid.parse(_text(frame.get(b"to")))
+            sender = jid.parse(_text(frame.sender))
+            to = jid.parse(_text(frame.to))
         except ValueError:
             return "unaddressed"
         if frame.name not in {b"message", b"presence", b"iq"}:
             return "no-stanza"
         if sender == self._own or (
             # Nobody else lives at the domain, and that is all that is ever said.
-            sender.domain == self._own.domain and frame.get(b"type") == b"error"
+            sender.domain == self._own.domain and frame.type == b"error"
         ):
             return None
         if sender.local is not None and sender.domain in self._domains:
@@ -50,7 +50,7 @@ class Outgoing:
             return "full-jid"
         if to.bare == sender.bare:
             return None if to.resource is not None else "own-account"
-        if sender.resource is None and frame.get(b"type") == b"error" and not is_presence:
+        if sender.resource is None and frame.type == b"error" and not is_presence:
             return None  # the refusal of what a stranger sent
         if frame.name == b"message":
             return "message-as-user"
@@ -69,22 +69,13 @@ class Outgoing:
         return None
 
 
-def _only_stanza(data: bytes) -> Frame | None:
-    """Read a stanza that has nothing behind it: what is not judged must not go out."""
-    try:
-        frames = list(Framer(len(data)).feed(data))
-    except FramingError:
-        return None
-    return frames[0] if len(frames) == 1 and frames[0].data == data else None
-
-
 def _is_joined(row: Row, channel: Jid) -> bool:
-    return str(channel).encode() in row.channels
+    return row.has_joined(str(channel).encode())
 
 
 def _knows(row: Row, channel: Jid) -> bool:
     key = str(channel).encode()
-    return key in row.channels or key in row.busy
+    return row.has_joined(key) or key in row.busy
 
 
 _ENTITIES = {b"&apos;": b"'", b"&quot;": b'"', b"&lt;": b"<", b"&gt;": b">", b"&amp;": b"&"}

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections import deque
 
+from component.core.bucket import TokenBucket
 from component.core.context import Context
 from component.core.effects import Copy
-from component.core.mirror import Device, Membership, ParticipantPresence, Row
+from component.core.mirror import Greeting, Membership, ParticipantPresence, Row
+from component.core.sessions import Device
 from component.framing import Frame
 from schemas import stanza as stanzas
-from schemas.jid import Jid
 from schemas.namespaces import MIX_NODES
 
 PRESENCE_NODE = f"{MIX_NODES}presence"
@@ -36,17 +37,15 @@ class Participants:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._to_ask: deque[tuple[Jid, Jid]] = deque()
+        self._to_ask: deque[bytes] = deque()
         self._asking = False
         self._late = 0
 
     def remember(self, row: Row, channel: bytes, frame: Frame) -> None:
         """Note a participant's presence that was just passed on."""
-        memory = row.participants.get(channel)
-        if memory is None:
-            memory = row.participants[channel] = ParticipantPresence()
-        sender = frame.get(b"from")
-        if frame.get(b"type") == b"unavailable":
+        memory = _memory(row, channel)
+        sender = frame.sender
+        if frame.type == b"unavailable":
             memory.stanzas.pop(sender, None)
         elif sender in memory.stanzas or (
             len(memory.stanzas) < self._context.limits.presence_memory
@@ -65,11 +64,11 @@ class Participants:
         each participant only the last: a crowd that comes and goes must not fill the link
         that everybody shares.
         """
-        memory = row.participants.setdefault(channel, ParticipantPresence())
-        limits = self._context.limits
-        if not memory.late and self._may_pass(row, memory):
+        memory = _memory(row, channel)
+        limits, presences = self._context.limits, row.activity.presences
+        if not memory.late and self._may_pass(presences, memory):
             memory.bucket.take()
-            row.presences.take()
+            presences.take()
             return True
         sender = frame.sender
         if sender in memory.late:
@@ -93,49 +92,49 @@ class Participants:
             return
         some = max(1, int(self._context.limits.presence_rate * LATE_INTERVAL))
         for sender in list(memory.late)[:some]:
-            if not self._may_pass(row, memory):
+            if not self._may_pass(row.activity.presences, memory):
                 break
             memory.bucket.take()
-            row.presences.take()
+            row.activity.presences.take()
             self._late -= 1
             self._context.effects.append(Copy(Frame(memory.late.pop(sender)), row, channel))
         if memory.late:
             self._context.after(LATE_INTERVAL, lambda: self._pass_on(row, channel))
 
-    def _may_pass(self, row: Row, memory: ParticipantPresence) -> bool:
+    def _may_pass(self, presences: TokenBucket, memory: ParticipantPresence) -> bool:
         """Tell whether neither the channel nor all of the user's together send too fast."""
         limits, now = self._context.limits, self._context.now
         of_channel, of_user = limits.presence_rate, limits.presence_user_rate
-        return memory.bucket.has(now, of_channel, of_channel) and row.presences.has(
+        return memory.bucket.has(now, of_channel, of_channel) and presences.has(
             now, of_user, of_user
         )
 
     def forget(self, row: Row, channel: bytes) -> None:
         """Forget what is known of a channel's participants."""
-        memory = row.participants.pop(channel, None)
-        if memory is not None:
-            self._late -= len(memory.late)
+        if channel in row.participants:
+            self._late -= len(row.activity.participants.pop(channel).late)
 
     def began(self, row: Row, membership: Membership) -> None:
         """Begin with a new membership: the channel sends everything of itself."""
-        key = str(membership.channel).encode()
-        row.participants.setdefault(key, ParticipantPresence()).complete = True
+        _memory(row, str(membership.channel).encode()).complete = True
 
     def greet(self, row: Row, device: Device) -> None:
         """Give a device that just turned out to speak MIX what its channels' people do."""
-        for key, membership in row.channels.items():
-            memory = row.participants.setdefault(key, ParticipantPresence())
-            # Whose presence came has subscribed since, whatever the join said.
-            subscribed = PRESENCE_NODE in membership.nodes or memory.stanzas
-            if not subscribed or key in row.holding:
-                continue
-            if memory.complete:
+        must_ask = False
+        for membership in row.channels.all():
+            key = str(membership.channel).encode()
+            memory = row.participants.get(key)
+            if _is_unasked(row, membership):
+                must_ask = True
+            elif memory is not None and memory.complete and key not in row.holding:
                 for data in memory.stanzas.values():
                     self._context.effects.append(Copy(Frame(data), row, key, device))
-            else:
-                memory.complete = True
-                self._to_ask.append((row.jid, membership.channel))
-        if self._to_ask and not self._asking:
+        if not must_ask or row.greeting is Greeting.WAITS:
+            return
+        if row.greeting is Greeting.NOT_YET:
+            row.greeting = Greeting.WAITS
+        self._to_ask.append(row.key)
+        if not self._asking:
             self._ask_some()
 
     def link_lost(self) -> None:
@@ -146,10 +145,54 @@ class Participants:
 
     def _ask_some(self) -> None:
         self._asking = False
-        for _ in range(min(REQUESTS_AT_ONCE, len(self._to_ask))):
-            user, channel = self._to_ask.popleft()
-            if self._context.mirror.membership(user, channel) is not None:
-                self._context.send(stanzas.make(stanzas.PRESENCE, None, user, channel, None))
+        left = REQUESTS_AT_ONCE
+        while self._to_ask and left:
+            row = self._context.mirror.rows.get(self._to_ask[0])
+            asked = 0 if row is None else self._ask(row, left)
+            left -= asked
+            if left:
+                self._to_ask.popleft()
         if self._to_ask:
             self._asking = True
             self._context.after(REQUEST_INTERVAL, self._ask_some)
+
+    def _ask(self, row: Row, at_most: int) -> int:
+        """Ask a user's channels who is there; gives how many were asked."""
+        unasked = [each for each in row.channels.all() if _is_unasked(row, each)]
+        for membership in unasked[:at_most]:
+            memory = row.participants.get(str(membership.channel).encode())
+            if memory is not None:
+                memory.complete = True
+            to = membership.channel
+            self._context.send(stanzas.make(stanzas.PRESENCE, None, row.jid, to, None))
+        for membership in unasked[at_most:]:
+            # Not asked yet, though the user's turn has come.
+            _memory(row, str(membership.channel).encode())
+        row.greeting = Greeting.DONE
+        return len(unasked[:at_most])
+
+
+def _is_unasked(row: Row, membership: Membership) -> bool:
+    """Tell whether a channel has to be asked who is there."""
+    key = str(membership.channel).encode()
+    if key in row.holding:
+        return False  # its join ends before long, and then it tells by itself
+    memory = row.participants.get(key)
+    if memory is None:
+        return PRESENCE_NODE in membership.nodes and row.greeting is not Greeting.DONE
+    # Whose presence came has subscribed since, whatever the join said.
+    return not memory.complete and bool(PRESENCE_NODE in membership.nodes or memory.stanzas)
+
+
+def _memory(row: Row, channel: bytes) -> ParticipantPresence:
+    """Give what is remembered of a channel's participants, from now on.
+
+    Of a channel that was asked and of which nothing is remembered, nobody was there.
+    """
+    memory = row.participants.get(channel)
+    if memory is None:
+        membership = row.channels.get(channel)
+        subscribed = membership is not None and PRESENCE_NODE in membership.nodes
+        asked = subscribed and row.greeting is Greeting.DONE and channel not in row.holding
+        memory = row.activity.participants[channel] = ParticipantPresence(complete=asked)
+    return memory

@@ -12,10 +12,12 @@ import hashlib
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
+from functools import lru_cache
 
 from component.core.context import Context
 from component.core.effects import DropShown, PutShown, Send
-from component.core.mirror import Device, Membership, Row
+from component.core.mirror import Membership, Row
+from component.core.sessions import Device
 from component.framing import Frame
 from schemas import codec
 from schemas import stanza as stanzas
@@ -39,9 +41,7 @@ class Presence:
 
     def load(self, user: Jid, resource: str, digest: str) -> None:
         """Take over from the store what the channels were shown."""
-        row = self._context.mirror.find(user)
-        if row is not None:
-            row.shown[resource] = digest
+        self._context.mirror.row(user).show(resource, digest)
 
     def show(self, row: Row, device: Device) -> None:
         """Show a device as it is now, if it speaks MIX and is not known like that."""
@@ -51,8 +51,8 @@ class Presence:
         channels = _sharing(row)
         if not channels:
             return
-        digest = _digest(device.presence)
-        if row.shown.get(device.resource) == digest:
+        digest = digest_of(device.presence)
+        if row.state(device.resource).shown == digest:
             return
         self._record(row, device, digest)
 
@@ -62,10 +62,10 @@ class Presence:
         `unavailable` is the presence it left with, if it sent one.
         """
         resource = device.resource or ""
-        if row.shown.get(resource, GONE) == GONE:
+        if row.state(resource).shown in {None, GONE}:
             return
         # Not forgotten yet: should the link break now, the end is told again on the next.
-        row.shown[resource] = GONE
+        row.show(resource, GONE)
         for membership in _sharing(row):
             self._unavailable(device, membership.channel, unavailable)
         self._context.write(PutShown(str(row.jid), resource, UNKNOWN))
@@ -78,8 +78,8 @@ class Presence:
         if not membership.shares_presence:
             return
         for device in list(row.mix_devices):
-            digest = _digest(device.presence)
-            if row.shown.get(device.resource) == digest:
+            digest = digest_of(device.presence)
+            if row.state(device.resource).shown == digest:
                 self._tell([membership], device)
             else:
                 # The others have seen it, or there are none: showing it to all is right.
@@ -107,14 +107,13 @@ class Presence:
         """Forget what was shown when there is no channel left to correct."""
         if row.shown and not _sharing(row):
             for resource in row.shown:
+                row.show(resource, None)
                 self._context.write(DropShown(str(row.jid), resource))
-            row.shown.clear()
 
-    def link_lost(self) -> None:
+    def link_lost(self, row: Row) -> None:
         """Doubt all that was shown: the last of it may have been on the link."""
-        for row in self._context.mirror.rows.values():
-            for resource in row.shown:
-                row.shown[resource] = UNKNOWN
+        for resource in row.shown:
+            row.show(resource, UNKNOWN)
 
     def probed(self, stanza: Stanza) -> None:
         """Answer a joined channel's probe (RFC 6121 §4.3.2); nobody else's."""
@@ -131,12 +130,14 @@ class Presence:
 
     def correct(self, domain: str) -> None:
         """Hide the devices that vanished while nobody watched; the replay is complete."""
-        for row in list(self._context.mirror.rows.values()):
-            if row.jid.domain != domain:
-                continue
-            for resource in list(row.shown):
-                if resource not in row.devices:
+        end = f"@{domain}".encode()
+
+        def look(row: Row) -> None:
+            if row.key.endswith(end):
+                for resource in row.shown_but_gone:
                     self.hide(row, row.jid.with_resource(resource))
+
+        self._context.each_row(look)
 
     # -- inside ---------------------------------------------------------------------------
 
@@ -144,7 +145,7 @@ class Presence:
         """Forget a device that has not come back since its end was told."""
         row = self._context.mirror.find(user)
         if row is not None and row.shown.get(resource) == GONE:
-            del row.shown[resource]
+            row.show(resource, None)
             self._context.write(DropShown(str(user), resource))
 
     def _record(self, row: Row, device: Device, digest: str) -> None:
@@ -153,8 +154,8 @@ class Presence:
         A new one is shown only when that is durable: what a channel knows and we forgot
         could never be taken back.
         """
-        is_new = device.resource not in row.shown
-        row.shown[device.resource] = digest
+        is_new = row.state(device.resource).shown is None
+        row.show(device.resource, digest)
         if is_new:
             intent = PutShown(str(row.jid), device.resource, UNKNOWN)
             self._context.write(intent, then=lambda _: self._tell_if_there(row, device))
@@ -165,15 +166,13 @@ class Presence:
     def _tell_if_there(self, row: Row, device: Device) -> None:
         if row.devices.get(device.resource) is device and device.is_mix:
             self._tell(_sharing(row), device)
-            digest = row.shown.get(device.resource)
+            digest = row.state(device.resource).shown
             if digest is not None:
                 self._context.write(PutShown(str(row.jid), device.resource, digest))
 
     def _tell(self, memberships: Iterable[Membership], device: Device) -> None:
-        frame = Frame(device.presence)
         for membership in memberships:
-            channel = codec.escape(str(membership.channel)).encode()
-            self._context.effects.append(Send(frame.readdressed(channel)))
+            self._context.effects.append(Send(device.presence_for(membership.channel)))
 
     def _unavailable(self, device: Jid, channel: Jid, presence: bytes | None) -> None:
         if presence is None:
@@ -184,10 +183,11 @@ class Presence:
 
 
 def _sharing(row: Row) -> list[Membership]:
-    return [each for each in row.channels.values() if each.shares_presence]
+    return [each for each in row.channels.all() if each.shares_presence]
 
 
-def _digest(presence: bytes) -> str:
+@lru_cache(maxsize=1_000)
+def digest_of(presence: bytes) -> str:
     """Give a digest of what a presence says, addresses left out.
 
     A replay may have the same presence with a time stamp of the server (XEP-0203) and

@@ -137,7 +137,7 @@ class Reconcile:
     def _account_gone(self, round_: _Round) -> None:
         """Leave the channels of an account that was deleted while nobody looked."""
         row = self._context.mirror.find(round_.user)
-        for membership in [] if row is None else list(row.channels.values()):
+        for membership in [] if row is None else row.channels.all():
             found = self._finding(round_, membership.channel, "differ", None)
             repairs = ("leave the channel and forget the membership: the account is gone",)
             round_.findings.append(replace(found, repairs=repairs))
@@ -148,7 +148,7 @@ class Reconcile:
     def _find_channels(self, round_: _Round) -> None:
         """Sort out which roster items are channels, by what their domains are."""
         row = self._context.mirror.find(round_.user)
-        channels = set() if row is None else {each.channel for each in row.channels.values()}
+        channels = set() if row is None else {each.channel for each in row.channels.all()}
         channels |= round_.rostered.keys() | {jid.parse(each) for each in round_.stored or {}}
         by_domain: dict[str, list[Jid]] = {}
         for channel in sorted(channels):
@@ -193,8 +193,8 @@ class Reconcile:
                 why = "a change is under way and will settle it"
                 round_.findings.append(replace(found, why=why))
                 continue
-            if key not in row.channels:
-                row.busy[key] = _Looking()
+            if not row.has_joined(key):
+                row.activity.busy[key] = _Looking()
             round_.asking.add(channel)
             self._ask(round_, channel, participants.request(), self._told)
         if not round_.asking and round_ in self._rounds:
@@ -378,7 +378,7 @@ class Reconcile:
         row = self._context.mirror.find(round_.user)
         key = str(channel).encode()
         if row is not None and isinstance(row.busy.get(key), _Looking):
-            del row.busy[key]
+            del row.activity.busy[key]
         round_.asking.discard(channel)
         round_.findings.append(finding)
         self._ask_more(round_)

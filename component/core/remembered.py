@@ -31,7 +31,7 @@ class Remembered:
         ]
         row = self._mirror.rows.get(user.encode())
         if row is not None:
-            changes += [PutMembership(user, each.record()) for each in row.channels.values()]
+            changes += [PutMembership(user, each.record()) for each in row.channels.all()]
             changes += [
                 PutShown(user, resource, UNKNOWN if digest == GONE else digest)
                 for resource, digest in row.shown.items()

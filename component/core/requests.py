@@ -61,11 +61,11 @@ def read(context: Context, stanza: Stanza) -> Request:
         raise bad_request("the iq has no usable id")
     if payload.tag in pam.CLIENT_JOIN:
         kind: Literal["join", "leave"] = "join"
-        wish = codec.to_xso(payload, pam.CLIENT_JOIN[payload.tag])
+        wish = codec.to_xso(_without_children(payload), pam.CLIENT_JOIN[payload.tag])
         tags = mix.JOIN_TAGS
     elif payload.tag in pam.CLIENT_LEAVE:
         kind = "leave"
-        wish = codec.to_xso(payload, pam.CLIENT_LEAVE[payload.tag])
+        wish = codec.to_xso(_without_children(payload), pam.CLIENT_LEAVE[payload.tag])
         tags = mix.LEAVE_TAGS
     else:
         raise bad_request("neither <client-join/> nor <client-leave/>")
@@ -78,6 +78,13 @@ def read(context: Context, stanza: Stanza) -> Request:
         except codec.MalformedStanza as error:
             raise bad_request(f"<join/> is not as XEP-0369 says: {error}") from None
     return Request(kind, user, stanza.sender, stanza.id, channel, payload.tag, inner, core, stanza)
+
+
+def _without_children(payload: ET.Element) -> ET.Element:
+    """Give the element alone: what is in it is looked at by itself."""
+    alone = ET.Element(payload.tag, payload.attrib)
+    alone.text = payload.text
+    return alone
 
 
 def _inner(payload: ET.Element, kind: str, tags: tuple[str, ...]) -> ET.Element:

@@ -21,7 +21,7 @@ from component.core import results
 from component.core.audit import FEW, LARGE_SHARE
 from component.core.context import Context
 from component.core.membership import Memberships
-from component.core.mirror import Membership
+from component.core.mirror import Membership, Row
 from schemas import mam, participants
 from schemas.jid import Jid
 from schemas.stanza import Stanza
@@ -81,10 +81,17 @@ class RollCall:
 
     def _begin(self, domain: str) -> None:
         members: dict[Jid, list[tuple[Jid, str]]] = {}
-        for row in self._context.mirror.rows.values():
-            if row.jid.domain == domain:
-                for each in row.channels.values():
-                    members.setdefault(each.channel, []).append((row.jid, each.participant_id))
+        end = f"@{domain}".encode()
+
+        def look(row: Row) -> None:
+            if row.key.endswith(end):
+                user = row.jid
+                for each in row.channels.all():
+                    members.setdefault(each.channel, []).append((user, each.participant_id))
+
+        self._context.each_row(look, then=lambda: self._ask_all(members))
+
+    def _ask_all(self, members: dict[Jid, list[tuple[Jid, str]]]) -> None:
         for channel, those in members.items():
             if channel not in self._avoided:
                 for start in range(0, len(those), TOGETHER):

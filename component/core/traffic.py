@@ -37,7 +37,7 @@ class Traffic:
                 if key in row.holding:
                     row.holding[key].take(frame)
                     return
-                if key in row.channels:
+                if row.has_joined(key):
                     # Only the spelling of its address kept it off the hot lane.
                     self._context.effects.append(Copy(frame, row, key))
                     return

@@ -81,9 +81,9 @@ class Control:
         which = request.query.get("which")
         rows = self._core.mirror.rows.values()
         if which == "joined":
-            found = [str(row.jid) for row in rows if row.channels]
+            found = [row.key.decode() for row in rows if row.channels]
         elif which == "online":
-            found = [str(row.jid) for row in rows if row.devices]
+            found = [row.key.decode() for row in rows if row.is_online]
         else:
             raise web.HTTPBadRequest(reason="which is joined or online")
         return web.json_response({"users": sorted(found)})

@@ -74,6 +74,7 @@ class HttpServer:
             self._tasks = [
                 asyncio.create_task(self._listen()),
                 asyncio.create_task(self._sources.sample()),
+                asyncio.create_task(self._sources.count()),
             ]
 
     async def stop(self) -> None:

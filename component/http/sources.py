@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Protocol
 
 from component import __version__
-from component.core.inspect import Totals, totals
+from component.core.inspect import Totals, count, totals
 from component.core.machine import Core
 from component.http.watch import Watch
 from component.tally import Tally, Timings
@@ -29,8 +29,11 @@ NAPS = 4
 SAMPLES = 150
 """Samples kept: five minutes."""
 
-TOTALS_SHARE = 0.01
+TOTALS_SHARE = 0.002
 """Share of its time the process may spend on sums over all users, which walk the mirror."""
+
+FEW_ROWS = 2_000
+"""Users that are counted in one go, whenever somebody asks."""
 
 
 class StoreView(Protocol):
@@ -70,16 +73,31 @@ class Sources:
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     version: str = __version__
     python: str = field(default_factory=platform.python_version)
-    _totals: tuple[float, Totals] | None = None
+    _totals: Totals | None = None
+    _wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def totals(self) -> Totals:
-        """Give the sums over all users: fresh, or kept for as long as they were dear."""
-        began = perf_counter()
-        if self._totals is None or began >= self._totals[0]:
-            made = totals(self.core)
-            ended = perf_counter()
-            self._totals = (ended + (ended - began) / TOTALS_SHARE, made)
-        return self._totals[1]
+        """Give the sums over all users: fresh where they are few, else those last counted."""
+        if self._totals is None or len(self.core.mirror.rows) <= FEW_ROWS:
+            self._totals = totals(self.core)
+        else:
+            self._wanted.set()
+        return self._totals
+
+    async def count(self) -> None:
+        """Count many users for those who ask, with pauses for others, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            began, counting = perf_counter(), count(self.core)
+            while True:
+                try:
+                    next(counting)
+                except StopIteration as done:
+                    self._totals = done.value
+                    break
+                await asyncio.sleep(0)
+            await asyncio.sleep((perf_counter() - began) / TOTALS_SHARE)
 
     async def sample(self) -> None:
         """Take samples until cancelled."""

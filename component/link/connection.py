@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from component.link.stream import Lanes, Stream
 from schemas.settings import Settings
@@ -72,14 +72,14 @@ class Connection:
         self._standing_by = False
         self._probation: asyncio.TimerHandle | None = None
 
-    async def run(self, lost: Callable[[], None]) -> None:
+    async def run(self, lost: Callable[[], Awaitable[None]]) -> None:
         """Be connected until `stop`; `lost` is called after each stream that was up."""
         wait = FIRST_WAIT
         while not self._stopping.is_set():
             reason, was_up = await self._one_stream()
             self._end_probation()
             if was_up:
-                lost()
+                await lost()
                 wait = FIRST_WAIT
             if self._stopping.is_set():
                 break

@@ -3,30 +3,54 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from redis.exceptions import ResponseError
 
 from component.store.keys import Keys
 from component.store.mark import NOTHING, Mark
+from schemas import jid
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
-SCAN_COUNT = 1_000
+SCAN_COUNT = 200
+"""Keys that are read at a time; the loop has other things to do in between."""
+
+PROGRESS_EVERY = 5.0
+"""Seconds between two words about a load that takes long."""
 
 R = TypeVar("R", bound=BaseModel)
 
 
+class Learner(Protocol):
+    """Takes what is stored, in any order; users are canonical bare JIDs."""
+
+    def start_over(self) -> None:
+        """Forget what was taken so far: it is read anew."""
+
+    def load_memberships(self, user: str, records: Iterable[MembershipRecord]) -> None:
+        """Take all memberships of a user."""
+
+    def load_journal(self, user: str, record: JournalRecord) -> None:
+        """Take an unfinished change."""
+
+    def load_capability(self, key: str, record: CapabilityRecord) -> None:
+        """Take a verified capabilities hash."""
+
+    def load_shown(self, user: str, resource: str, digest: str) -> None:
+        """Take what the channels were shown of a device."""
+
+
 @dataclass(slots=True)
 class Loaded:
-    """All that Redis knew at the start; users are canonical bare JIDs."""
+    """How much Redis knew at the start."""
 
-    memberships: list[tuple[str, MembershipRecord]] = field(default_factory=list)
-    journal: list[tuple[str, JournalRecord]] = field(default_factory=list)
-    capabilities: list[tuple[str, CapabilityRecord]] = field(default_factory=list)
-    shown: list[tuple[str, str, str]] = field(default_factory=list)
+    memberships: int = 0
+    unfinished: int = 0
+    capabilities: int = 0
     mark: Mark = NOTHING
     set_aside: int = 0
 
@@ -76,24 +100,29 @@ class Reader:
         self._keys = keys
         self._report = report
 
-    async def load(self) -> Loaded:
-        """Read everything; what does not validate is set aside, counted and reported.
+    async def load(self, learner: Learner) -> Loaded:
+        """Give everything to whoever learns it, a few users at a time.
+
+        What does not validate is set aside, counted and reported.
 
         Raises one of `component.store.trouble.FAILURES` if Redis goes away meanwhile.
         """
-        loaded = Loaded()
+        loaded, said = Loaded(), perf_counter()
         async for found in user_hashes(self._redis, self._keys):
             for each in found:
-                await self._load_user(loaded, each)
+                await self._load_user(learner, loaded, each)
+            if perf_counter() - said > PROGRESS_EVERY:
+                said = perf_counter()
+                self._report("loading", memberships=loaded.memberships)
         capabilities = self._keys.capabilities
         fields, mark = await _hashes(self._redis, [capabilities, self._keys.mark])
         if fields is None:
             self._not_ours(loaded, capabilities, "not a hash")
         else:
-            await self._read_records(
-                loaded, capabilities, fields, CapabilityRecord,
-                lambda name, record: loaded.capabilities.append((name, record)),
-            )  # fmt: skip
+            records = await self._read_records(loaded, capabilities, fields, CapabilityRecord)
+            loaded.capabilities = len(records)
+            for name, record in records:
+                learner.load_capability(name, record)
         if mark is None:
             self._not_ours(loaded, self._keys.mark, "not a hash")
         loaded.mark = Mark.read(mark or {})
@@ -111,24 +140,27 @@ class Reader:
                 found[channel] = MembershipRecord.model_validate_json(text)
         return found
 
-    async def _load_user(self, loaded: Loaded, found: UserHash) -> None:
+    async def _load_user(self, learner: Learner, loaded: Loaded, found: UserHash) -> None:
         name, user, fields = found.name, found.user, found.fields
         if fields is None:
             self._not_ours(loaded, name, "not a hash")
         elif not self._keys.is_ours(name, user):
             self._not_ours(loaded, name, "not the address of a user")
         elif found.kind == "shown":
-            loaded.shown += [(user, resource, digest) for resource, digest in fields.items()]
+            for resource, digest in fields.items():
+                if _is_resource(user, resource):
+                    learner.load_shown(user, resource, digest)
+                else:
+                    await self._set_aside(loaded, name, (resource, digest), "not a resource")
         elif found.kind == "channels":
-            await self._read_records(
-                loaded, name, fields, MembershipRecord,
-                lambda _, record: loaded.memberships.append((user, record)),
-            )  # fmt: skip
+            members = await self._read_records(loaded, name, fields, MembershipRecord)
+            learner.load_memberships(user, [record for _, record in members])
+            loaded.memberships += len(members)
         else:
-            await self._read_records(
-                loaded, name, fields, JournalRecord,
-                lambda _, record: loaded.journal.append((user, record)),
-            )  # fmt: skip
+            entries = await self._read_records(loaded, name, fields, JournalRecord)
+            loaded.unfinished += len(entries)
+            for _, entry in entries:
+                learner.load_journal(user, entry)
 
     def _not_ours(self, loaded: Loaded, key: str, reason: str) -> None:
         """Leave a key below our prefix where it is: somebody else has put it there."""
@@ -136,29 +168,40 @@ class Reader:
         self._report("record-unusable", "error", key=_printable(key), reason=reason)
 
     async def _read_records(
-        self,
-        loaded: Loaded,
-        key: str,
-        fields: dict[str, str],
-        kind: type[R],
-        take: Callable[[str, R], None],
-    ) -> None:
+        self, loaded: Loaded, key: str, fields: dict[str, str], kind: type[R]
+    ) -> list[tuple[str, R]]:
+        found: list[tuple[str, R]] = []
         for name, text in fields.items():
             try:
                 record = kind.model_validate_json(text)
                 if getattr(record, "channel", name) != name:
                     raise ValueError("the record is of another channel")  # noqa: TRY301
             except ValueError as error:
-                loaded.set_aside += 1
                 reason = "not a record" if isinstance(error, ValidationError) else str(error)
-                field_ = _printable(name)
-                self._report("record-unusable", "error", key=key, field=field_, reason=reason)
-                # Where Redis takes no more, the record stays and is met again.
-                with contextlib.suppress(ResponseError):
-                    await self._redis.hset(self._keys.set_aside, f"{key} {name}", text)
-                    await self._redis.hdel(key, name)
+                await self._set_aside(loaded, key, (name, text), reason)
             else:
-                take(name, record)
+                found.append((name, record))
+        return found
+
+    async def _set_aside(
+        self, loaded: Loaded, key: str, item: tuple[str, str], reason: str
+    ) -> None:
+        """Put a field that cannot be used where it does no harm."""
+        name, text = item
+        loaded.set_aside += 1
+        field = _printable(name)
+        self._report("record-unusable", "error", key=key, field=field, reason=reason)
+        # Where Redis takes no more, the record stays and is met again.
+        with contextlib.suppress(ResponseError):
+            await self._redis.hset(self._keys.set_aside, f"{key} {name}", text)
+            await self._redis.hdel(key, name)
+
+
+def _is_resource(user: str, text: str) -> bool:
+    try:
+        return jid.parse(f"{user}/{text}").resource == text
+    except ValueError:
+        return False
 
 
 def _printable(name: str) -> str:

@@ -21,7 +21,7 @@ from component.core.effects import Write
 from component.store.client import connect
 from component.store.keys import Keys
 from component.store.mark import FIELD, Mark, Marks
-from component.store.reading import Loaded, Reader
+from component.store.reading import Learner, Loaded, Reader
 from component.store.trouble import FAILURES, Trouble, check_version, explain
 from component.store.writing import BATCH, Memory, add, write_anew
 from component.tally import Timings
@@ -76,14 +76,18 @@ class Store:
 
     # -- start and end -------------------------------------------------------------------
 
-    async def load(self) -> Loaded:
-        """Read everything, saying what is wrong with Redis for as long as that takes."""
+    async def load(self, learner: Learner) -> Loaded:
+        """Give everything to whoever learns it.
+
+        Says what is wrong with Redis for as long as that takes.
+        """
         wait = FIRST_WAIT
         while True:
             try:
                 await check_version(self._redis)
-                loaded = await self._reader.load()
+                loaded = await self._reader.load(learner)
             except FAILURES as error:
+                learner.start_over()
                 self._complain(explain(error))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)

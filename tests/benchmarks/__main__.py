@@ -12,7 +12,8 @@ BENCHMARKS = {
     "path": "the whole path against ejabberd's own MIX-PAM, and against direct sending",
     "component": "the component alone over TCP against C + expat, slixmpp and aioxmpp",
     "control": "CPU per join, roster, parse in the core",
-    "memory": "bytes per user, and start-up from a real Redis",
+    "memory": "bytes per user, start from a real Redis, and pauses of a whole component",
+    "idle": "CPU of a component whose users are all silent",
     "soak": "half an hour at 80 %% of the capacity, with restarts: no loss, no growth",
     "growth": "cost per message against participants, devices, channels and users",
 }

@@ -8,9 +8,12 @@ import argparse
 import asyncio
 import random
 
+from harness.machines import REPOSITORY
+
 from benchmarks import traffic
 from benchmarks.engines.mixpam import populate
 from benchmarks.hotlane import HotLane
+from benchmarks.picture import draw
 from benchmarks.report import Report, median, table
 from component.core.mirror import Membership
 from schemas import jid
@@ -25,15 +28,39 @@ AXES: dict[str, tuple[int, ...]] = {
     "users": (1_000, 10_000, 100_000),
 }
 _BASE = {"participants": 0, "devices": 2, "channels": 10, "users": 10_000}
-_BIG = 20_000
-"""Users from which on fewer channels are entered, or filling them takes minutes."""
+_NAMES = {
+    "participants": "participants of the channel",
+    "devices": "devices of each user",
+    "channels": "channels of each user",
+    "users": "users online",
+}
+PICTURE = REPOSITORY / "deploy" / "docs" / "growth.svg"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
     parser.add_argument("--axes", default=",".join(AXES), help="what grows")
+    parser.add_argument("--draw", action="store_true", help="write the README's picture anew")
     parser.add_argument("--most-users", type=int, default=100_000, help="leave out more users")
+
+
+def _picture(report: Report) -> None:
+    """Draw what was measured, if all of it was."""
+    charts = {
+        _NAMES[axis]: [
+            (value, report.results[f"growth/{axis}/{value}/us_per_copy"])
+            for value in values
+            if f"growth/{axis}/{value}/us_per_copy" in report.results
+        ]
+        for axis, values in AXES.items()
+    }
+    if all(
+        len(points) == len(AXES[axis]) for axis, points in zip(AXES, charts.values(), strict=True)
+    ):
+        title = "What one delivery costs as things grow"
+        PICTURE.write_text(draw(title, charts, "µs of CPU"), encoding="utf-8")
+        print(f"\nPicture: {PICTURE.relative_to(REPOSITORY)}")
 
 
 def _reads(stanzas: list[bytes]) -> list[bytes]:
@@ -46,7 +73,7 @@ def _case(axis: str, value: int) -> tuple[HotLane, list[bytes], int]:
     shape = {**_BASE, axis: value}
     lane = HotLane()
     users = max(value, 1) if axis == "participants" else shape["users"]
-    per_user = min(shape["channels"], 3) if users > _BIG else shape["channels"]
+    per_user = shape["channels"]
     populate(lane.mirror, users, shape["devices"], per_user=per_user)
     if axis == "participants":
         room = jid.parse(f"room@mix.{traffic.DOMAIN}")
@@ -103,3 +130,5 @@ def run(options: argparse.Namespace, report: Report) -> None:
     """Run the benchmark."""
     for axis in options.axes.split(","):
         asyncio.run(_axis(axis, options, report))
+    if options.draw:
+        _picture(report)

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from driver import ANNA, COVEN, PHONE, SERVER, Play
+from harness.memory import Taken
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
@@ -85,23 +86,15 @@ async def _start(server: Path) -> None:
     )
     store = Store(settings, report, lambda *_: None)
     try:
-        first = await asyncio.wait_for(store.load(), 5)
+        await asyncio.wait_for(store.load(first := Taken()), 5)
         # What is set aside is not met again, and all else is.
         reports.clear()
-        second = await asyncio.wait_for(store.load(), 5)
+        await asyncio.wait_for(store.load(second := Taken()), 5)
     finally:
         await store.close()
-    assert second.memberships == first.memberships
-    assert second.journal == first.journal
+    assert second.ordered() == first.ordered()
     play = Play()
-    for user, membership in first.memberships:
-        play.core.load_membership(user, membership)
-    for user, entry in first.journal:
-        play.core.load_journal(user, entry)
-    for user, resource, digest in first.shown:
-        play.core.load_shown(user, resource, digest)
-    for key, capability in first.capabilities:
-        play.core.load_capability(key, capability)
+    first.give(play.core)
     play.says(_TAP.format(sessions.EVENTS[0]))
     play.hears_all()
     play.passes_on(Frame(f"<presence from='{PHONE}' to='mixpam.example.org'/>".encode()))

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from harness.loopback import Block, answering
 from harness.machines import REPOSITORY, Machine
+from harness.memory import Taken
 from harness.process import Process
 from redis.asyncio import Redis as Client
 
@@ -26,7 +27,7 @@ from component.core.effects import (
     PutShown,
     Write,
 )
-from component.store.store import Loaded, Store
+from component.store.store import Store
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 from schemas.settings import Settings
 
@@ -152,20 +153,15 @@ def changes() -> list[Change]:
     ]
 
 
-def ordered(loaded: Loaded) -> list[list[str]]:
-    """Return all that was loaded, in an order that does not depend on Redis."""
-    assert loaded.set_aside == 0
-    kinds = (loaded.memberships, loaded.journal, loaded.capabilities, loaded.shown)
-    return [sorted(map(repr, kind)) for kind in kinds]
-
-
 async def load(server: Server) -> list[list[str]]:
     """Read everything as a component that starts does."""
     store, reported = store_of(server)
-    loaded = await store.load()
+    memory = Taken()
+    loaded = await store.load(memory)
     await store.close()
     assert reported == []
-    return ordered(loaded)
+    assert (loaded.memberships, loaded.set_aside) == (USERS, 0)
+    return memory.ordered()
 
 
 async def grow(server: Server, enough: asyncio.Event) -> None:

@@ -10,6 +10,7 @@ import pytest_asyncio
 from fuzz import records
 from fuzz.mutations import mutated
 from harness.loopback import Block
+from harness.memory import Taken
 from harness.redis import Redis
 from hypothesis import given
 from hypothesis import settings as tries
@@ -71,8 +72,8 @@ def unusable(store: Store) -> list[dict[str, Any]]:
 @pytest.mark.abuse(21)
 async def test_what_is_no_utf8_is_set_aside_under_its_name(client: Client, store: Store) -> None:
     await client.hset(ANNA, mapping={b"coven@mix.example": GOOD, b"\xff@mix.example": b"{\xfe}"})  # type: ignore[misc]
-    loaded = await store.load()
-    assert [user for user, _ in loaded.memberships] == ["anna@example.org"]
+    loaded = await store.load(taken := Taken())
+    assert [user for user, _ in taken.memberships] == ["anna@example.org"]
     assert loaded.set_aside == 1
     (report,) = unusable(store)
     assert report["field"] == "\\udcff@mix.example"
@@ -98,8 +99,8 @@ async def test_a_key_of_nobody_is_told_of_and_left(
     client: Client, store: Store, key: str | bytes
 ) -> None:
     await client.hset(key, "coven@mix.example", GOOD)  # type: ignore[misc, arg-type]
-    loaded = await store.load()
-    assert loaded.memberships == []
+    loaded = await store.load(taken := Taken())
+    assert taken.memberships == []
     assert loaded.set_aside == 1
     assert [report["reason"] for report in unusable(store)] == ["not the address of a user"]
     assert await client.exists(key)
@@ -111,7 +112,7 @@ async def test_a_key_of_another_type_is_told_of_and_left(
     client: Client, store: Store, key: str
 ) -> None:
     await client.set(key, "x")
-    assert (await store.load()).set_aside == 1
+    assert (await store.load(Taken())).set_aside == 1
     assert [report["reason"] for report in unusable(store)] == ["not a hash"]
     assert await client.get(key) == b"x"
 
@@ -122,8 +123,8 @@ async def test_where_nothing_can_be_set_aside_all_else_is_loaded(
 ) -> None:
     await client.set("mixpam:set-aside", "x")
     await client.hset(ANNA, mapping={"a@b": "nonsense", "coven@mix.example": GOOD})  # type: ignore[misc]
-    loaded = await store.load()
-    assert (len(loaded.memberships), loaded.set_aside) == (1, 1)
+    loaded = await store.load(Taken())
+    assert (loaded.memberships, loaded.set_aside) == (1, 1)
     assert await client.hget(ANNA, "a@b") == b"nonsense"  # type: ignore[misc]
 
 
@@ -137,3 +138,17 @@ def whatever_is_below_our_prefix(data: bytes) -> None:
 async def test_whatever_is_below_our_prefix_can_be_lived_with() -> None:
     # In a thread: each try has a loop and a start of its own.
     await asyncio.to_thread(whatever_is_below_our_prefix)
+
+
+@pytest.mark.abuse(21)
+@pytest.mark.parametrize("resource", [b"\xff", "a\nb", ""])
+async def test_what_is_no_resource_is_set_aside(
+    client: Client, store: Store, resource: str | bytes
+) -> None:
+    await client.hset(  # type: ignore[misc]
+        "mixpam:{anna@example.org}:shown", mapping={resource: b"d", b"phone": b"digest"}
+    )
+    loaded = await store.load(taken := Taken())
+    assert taken.shown == [("anna@example.org", "phone", "digest")]
+    assert loaded.set_aside == 1
+    assert [report["reason"] for report in unusable(store)] == ["not a resource"]

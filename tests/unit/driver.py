@@ -30,8 +30,8 @@ from component.core.effects import (
 )
 from component.core.fanout import needs_ear, route
 from component.core.machine import Core
-from component.core.mirror import copies_for
 from component.core.outgoing import Outgoing
+from component.core.sessions import copies_for
 from component.framing import Frame
 from schemas import codec, jid
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
@@ -104,7 +104,7 @@ class Play:
         )
         self._outgoing = Outgoing(self.core.mirror, own, frozenset(domains))
         for (user, _), membership in self.stored.memberships.items():
-            self.core.load_membership(user, membership)
+            self.core.load_memberships(user, [membership])
         for (user, _), entry in self.stored.journal.items():
             self.core.load_journal(user, entry)
         for (user, resource), digest in self.stored.shown.items():
@@ -182,6 +182,8 @@ class Play:
     def link_is_cut(self) -> None:
         """Lose the link; what was written and not heard is lost with it."""
         self._carry_out(self.core.link_lost(self.now))
+        for _ in self.core.forget_sessions():
+            pass
         self._written.clear()
 
     def dies(self, **limits: float) -> "Play":
@@ -222,7 +224,7 @@ class Play:
                     self._written.append(data)
                 case Copy(frame, row, channel, device):
                     if channel in row.channels:
-                        targets = row.copies if device is None else copies_for([device])
+                        targets = row.copies if device is None else copies_for(device)
                         self._written += self.core.multicast.copies(targets, frame)
                         if device is None and needs_ear(frame):
                             self._carry_out(self.core.overhear(row, channel, frame, self.now))

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from component.core.fanout import copies, needs_ear, route, translate
-from component.core.mirror import Copies, Device, Membership, Mirror, Speaks
+from component.core.mirror import Membership, Mirror
+from component.core.sessions import Copies, Speaks
 from component.framing import Frame
 from schemas import codec, jid
 from schemas.namespaces import MIX_CORE
@@ -34,7 +35,7 @@ def mirror(**devices: Speaks | None) -> Mirror:
     made.join(USER, Membership(COVEN, "123", None, (), 1, shares_presence=True))
     row = made.row(USER)
     for resource, speaks in devices.items():
-        row.devices[resource] = Device(USER.with_resource(resource), speaks)
+        row.devices.come(resource).speaks = speaks
     return made
 
 
@@ -102,7 +103,7 @@ def test_what_has_to_wait_is_not_for_the_hot_lane() -> None:
             raise AssertionError(frame)
 
     made = mirror()
-    made.row(USER).holding[b"coven@mix.example"] = Waiting()
+    made.row(USER).activity.holding[b"coven@mix.example"] = Waiting()
     assert route(made, stanza()) is None
 
 

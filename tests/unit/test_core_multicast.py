@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scenes import comes_online, in_the_coven, tap_is_up
 
 from component.core.fanout import copies, route
-from component.core.mirror import Device, Membership, Mirror, Speaks
+from component.core.mirror import Membership, Mirror
 from component.core.multicast import LARGEST, LARGEST_BYTES, Multicast
+from component.core.sessions import Speaks
 from component.framing import Frame
 from schemas import codec, jid
 
@@ -82,7 +83,7 @@ def test_one_for_many_is_as_many_as_one_by_one(
         address = jid.parse(user)
         row = mirror.row(address)
         for resource, speaks in devices.items():
-            row.devices[resource] = Device(address.with_resource(resource), speaks)
+            row.devices.come(resource).speaks = speaks
         if joined:
             mirror.join(address, Membership(CHANNEL, "1", None, (), 1, shares_presence=True))
     multicast = Multicast(OWN, lambda: "secret", wanted=True)
@@ -152,7 +153,7 @@ def test_a_join_under_way_keeps_back_what_was_gathered() -> None:
         def take(self, frame: Frame) -> None:
             kept.append(frame.data)
 
-    row.holding[COVEN.encode()] = Waiting()
+    row.activity.holding[COVEN.encode()] = Waiting()
     play.says(gathered(to, {ANNA: "a1"}, "<body>hi</body>"))
     play.silence()
     [alone] = kept
@@ -218,9 +219,7 @@ def test_no_stanza_has_more_addresses_than_agreed(length: int, stanzas: int) -> 
         address = jid.parse(user)
         mirror.join(address, Membership(CHANNEL, "1", None, (), 1, shares_presence=True))
         for resource in ("a" * length, "b" * length):
-            mirror.row(address).devices[resource] = Device(
-                address.with_resource(resource), Speaks.MIX
-            )
+            mirror.row(address).devices.come(resource).speaks = Speaks.MIX
     spread = multicast.spread(mirror, Frame(gathered(to, users, "<body/>").encode()))
     counts = [len(unfolded(stanza)) for stanza in spread.written]
     assert (len(counts), sum(counts)) == (stanzas, 2 * LARGEST)

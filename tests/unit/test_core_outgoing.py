@@ -17,7 +17,7 @@ def outgoing() -> Outgoing:
     mirror.join(
         jid.parse(ANNA), Membership(jid.parse(COVEN), "123", None, (), 1, shares_presence=True)
     )
-    mirror.row(jid.parse(ANNA)).busy[b"joining@mix.example"] = object()
+    mirror.row(jid.parse(ANNA)).activity.busy[b"joining@mix.example"] = object()
     mirror.row(jid.parse("ben@example.org"))
     return Outgoing(mirror, jid.parse(OWN), frozenset({"example.org", "example.net"}))
 

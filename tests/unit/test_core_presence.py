@@ -343,7 +343,7 @@ def test_a_start_is_no_flood() -> None:
             nodes=[PRESENCE_NODE],
             shares_presence=False,
         )
-        play.core.load_membership(ANNA, record)
+        play.core.load_memberships(ANNA, [record])
     comes_online(play)
     asked = drained(play)
     assert 0 < asked < 61

@@ -29,9 +29,10 @@ from scenes import (
 import component
 from component.core.effects import Copy, Effect, Send, Write
 from component.core.machine import Core
-from component.core.mirror import Device, Row, Speaks
+from component.core.mirror import Row
 from component.core.operator import equip
 from component.core.outgoing import Outgoing
+from component.core.sessions import Device, Speaks
 from component.framing import Frame
 from component.service import Service
 from schemas import jid
@@ -48,7 +49,17 @@ SPEAKING = {"send", "ask"}
 SETTINGS = Settings.model_validate(
     {"component_jid": OWN, "secret": "s", "domains": f"{SERVER},example.net"}
 )
-ONLINE = Device(jid.parse(PHONE), Speaks.CORE_1)
+
+
+def online() -> Device:
+    """Give a device that would get copies."""
+    address = jid.parse(PHONE)
+    device = Row(address.bare).devices.come(address.resource or "")
+    device.speaks = Speaks.CORE_1
+    return device
+
+
+ONLINE = online()
 
 EVIL = b"forbidden-fruit"
 FORGED = (

@@ -11,7 +11,9 @@ import structlog
 import uvloop
 
 from benchmarks import traffic
-from component.core.mirror import Device, Membership, Mirror, Speaks
+from component.core.mirror import Membership, Mirror
+from component.core.sessions import Speaks, said
+from component.framing import Frame
 from component.link.stream import Stream
 from component.service import Service
 from schemas import jid
@@ -41,14 +43,17 @@ def populate(
     for number in range(users):
         user = jid.parse(traffic.user(number))
         row = mirror.row(user)
-        for each in traffic.channels_of(number, per_user, channels):
-            channel = jid.parse(traffic.channel(each))
-            mirror.join(user, Membership(channel, f"p{number}", None, ("messages",), 1, True))
+        rooms = [
+            jid.parse(traffic.channel(each))
+            for each in traffic.channels_of(number, per_user, channels)
+        ]
+        mirror.enter(
+            user, [Membership(room, f"p{number}", None, ("messages",), 1, True) for room in rooms]
+        )
         for device in range(1, devices + 1):
             full = jid.parse(f"{traffic.user(number)}/d{device}")
             presence = PRESENCE.format(full=full, component=traffic.COMPONENT).encode()
-            row.devices[f"d{device}"] = Device(full, speaks, presence=presence)
-        row.devices_changed()
+            row.devices.come(f"d{device}", said(Frame(presence))).speaks = speaks
 
 
 def settings(port: int = 5347) -> Settings:

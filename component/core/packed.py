@@ -1,0 +1,186 @@
+"""How the mirror keeps a hundred thousand users small: shared values, packed bytes.
+
+Users have much in common: channels, the terms of membership, what their clients say of
+themselves. Each such value is kept once, under a code of four bytes, for as long as
+somebody uses it. What is a user's own (participant ids, nicks, resources) is packed into
+one bytes object each for channels and sessions; Python objects of it are made when they
+are asked for. Only `Row` of component.core.mirror reads and writes this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+from schemas.records import CoreVersion
+
+T = TypeVar("T", bound=Hashable)
+
+CODE = 4
+"""Bytes of a code."""
+
+_CODES = 1 << 24
+_LONG = 255
+
+
+class Shared(Generic[T]):
+    """Values under codes, counted by their uses; the last use takes a value with it.
+
+    As in UTF-8, first bytes of codes differ from all others, so that a code is found in a
+    row of codes only where one begins; and none has a newline in it. Numbers go round:
+    `round_begins` is called before those that were given up are given out again.
+    """
+
+    def __init__(self, round_begins: Callable[[], None] = lambda: None) -> None:
+        self.codes: dict[T, bytes] = {}
+        self.values: dict[bytes, T] = {}
+        self._uses: dict[bytes, int] = {}
+        self._next = 0
+        self._round_begins = round_begins
+
+    def __len__(self) -> int:
+        """Tell how many values are in use."""
+        return len(self.values)
+
+    def take(self, value: T) -> bytes:
+        """Give the code of a value, which has one more use from now on."""
+        code = self.codes.get(value)
+        if code is None:
+            code = self._free_code()
+            self.codes[value] = code
+            self.values[code] = value
+            self._uses[code] = 1
+        else:
+            self._uses[code] += 1
+        return code
+
+    def drop(self, code: bytes) -> None:
+        """Take one use away."""
+        uses = self._uses[code] - 1
+        if uses:
+            self._uses[code] = uses
+        else:
+            del self._uses[code], self.codes[self.values.pop(code)]
+
+    def _free_code(self) -> bytes:
+        if len(self.values) >= _CODES:
+            raise OverflowError("more different values than there are codes")
+        while True:
+            number = self._next
+            self._next = (number + 1) % _CODES
+            if not self._next:
+                self._round_begins()
+            code = bytes(
+                (0xC0 | number >> 18, *(0x80 | number >> shift & 0x3F for shift in (12, 6, 0)))
+            )
+            if code not in self.values:
+                return code
+
+
+class Terms(NamedTuple):
+    """What is the same in many memberships; also how id and nick are written behind it."""
+
+    nodes: tuple[str, ...]
+    core: CoreVersion
+    shares_presence: bool
+    id_is_hex: bool
+    nick: Literal["none", "own", "first"]
+
+
+class Member(NamedTuple):
+    """One membership of a user, unpacked."""
+
+    channel: bytes
+    participant_id: str
+    nick: str | None
+    nodes: tuple[str, ...]
+    core: CoreVersion
+    shares_presence: bool
+
+
+CHANNELS: Shared[bytes] = Shared()
+"""Channels (bare JIDs) somebody is in."""
+
+_TERMS: Shared[Terms] = Shared()
+
+
+def pack(members: Iterable[Member]) -> tuple[bytes, bytes]:
+    """Pack a user's memberships: the channels' codes, and the rest in the same order.
+
+    What was packed in their place is the caller's to `release`, afterwards.
+    """
+    codes, details = bytearray(), bytearray()
+    first: str | None = None
+    for channel, id_, nick, nodes, core, shares in members:
+        written = _from_hex(id_)
+        is_hex = written is not None
+        kind: Literal["none", "own", "first"] = "none"
+        if nick is not None:
+            kind = "own" if first is None or nick != first else "first"
+            first = nick if first is None else first
+        codes += CHANNELS.take(channel)
+        details += _TERMS.take(Terms(nodes, core, shares, is_hex, kind))
+        _put(details, id_.encode() if written is None else written)
+        if nick is not None and kind == "own":
+            _put(details, nick.encode())
+    return bytes(codes), bytes(details)
+
+
+def unpack(codes: bytes, details: bytes) -> Iterator[Member]:
+    """Give what was packed, in order."""
+    position = 0
+    first: str | None = None
+    for start in range(0, len(codes), CODE):
+        terms = _TERMS.values[details[position : position + CODE]]
+        raw, position = _get(details, position + CODE)
+        nick: str | None = None
+        if terms.nick == "own":
+            written, position = _get(details, position)
+            nick = written.decode()
+            first = nick if first is None else first
+        elif terms.nick == "first":
+            nick = first
+        yield Member(
+            CHANNELS.values[codes[start : start + CODE]],
+            raw.hex() if terms.id_is_hex else raw.decode(),
+            nick, terms.nodes, terms.core, terms.shares_presence,
+        )  # fmt: skip
+
+
+def release(codes: bytes, details: bytes) -> None:
+    """Give up the uses that something packed has."""
+    position = 0
+    for start in range(0, len(codes), CODE):
+        CHANNELS.drop(codes[start : start + CODE])
+        code = details[position : position + CODE]
+        _, position = _get(details, position + CODE)
+        if _TERMS.values[code].nick == "own":
+            _, position = _get(details, position)
+        _TERMS.drop(code)
+
+
+def _from_hex(text: str) -> bytes | None:
+    """Give the bytes that exactly this text is the hexadecimal form of."""
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return raw if raw.hex() == text else None
+
+
+def _put(out: bytearray, data: bytes) -> None:
+    if len(data) < _LONG:
+        out.append(len(data))
+    else:
+        out.append(_LONG)
+        out += len(data).to_bytes(4, "big")
+    out += data
+
+
+def _get(data: bytes, position: int) -> tuple[bytes, int]:
+    size = data[position]
+    position += 1
+    if size == _LONG:
+        size = int.from_bytes(data[position : position + 4], "big")
+        position += 4
+    return data[position : position + size], position + size
