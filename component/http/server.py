@@ -137,6 +137,7 @@ class HttpServer:
         if self._guard.is_strange_host(request):
             response = _json({"error": "unknown host name; set MIXPAM_HTTP_TOKEN to use one"}, 403)
         elif request.path in _OPEN or self._guard.admits(request):
+            await self._sources.counted()
             try:
                 response = await handler(request)
             except web.HTTPException as error:

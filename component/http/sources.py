@@ -10,7 +10,7 @@ import asyncio
 import platform
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Protocol
 
 from component import __version__
@@ -78,26 +78,39 @@ class Sources:
 
     def totals(self) -> Totals:
         """Give the sums over all users: fresh where they are few, else those last counted."""
-        if self._totals is None or len(self.core.mirror.rows) <= FEW_ROWS:
+        if self._totals is None or self._are_few:
             self._totals = totals(self.core)
         else:
             self._wanted.set()
         return self._totals
+
+    async def counted(self) -> None:
+        """See to it that there are sums to give, though nobody ever asked for any."""
+        if self._totals is None and not self._are_few:
+            await self._count()
 
     async def count(self) -> None:
         """Count many users for those who ask, with pauses for others, until cancelled."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            began, counting = perf_counter(), count(self.core)
-            while True:
-                try:
-                    next(counting)
-                except StopIteration as done:
-                    self._totals = done.value
-                    break
-                await asyncio.sleep(0)
-            await asyncio.sleep((perf_counter() - began) / TOTALS_SHARE)
+            began = process_time()
+            await self._count()
+            await asyncio.sleep((process_time() - began) / TOTALS_SHARE)
+
+    @property
+    def _are_few(self) -> bool:
+        return len(self.core.mirror.rows) <= FEW_ROWS
+
+    async def _count(self) -> None:
+        counting = count(self.core)
+        while True:
+            try:
+                next(counting)
+            except StopIteration as done:
+                self._totals = done.value
+                return
+            await asyncio.sleep(0)
 
     async def sample(self) -> None:
         """Take samples until cancelled."""
