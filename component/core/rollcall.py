@@ -22,15 +22,16 @@ from component.core.audit import FEW, LARGE_SHARE
 from component.core.context import Context
 from component.core.membership import Memberships
 from component.core.mirror import Membership, Row
-from schemas import mam, participants
+from schemas import jid, mam, participants
 from schemas.jid import Jid
 from schemas.stanza import Stanza
 
 DELAY = 1.0
 """Seconds after the replay: rosters, and what was cut off, come first."""
 
-AT_ONCE = 20
-"""Questions that are open at the same time."""
+AT_ONCE = 4
+"""Questions that are open at the same time: their answers may come in one read, and each
+takes milliseconds, for which everybody waits."""
 
 TOGETHER = 50
 """Participants who are asked for in one question."""
@@ -59,6 +60,9 @@ class RollCall:
         self._context = context
         self._memberships = memberships
         self._link = 0
+        # Channels and the users of each who have to be asked for, as the mirror names them:
+        # of all there are, nothing else is kept.
+        self._unasked: dict[bytes, list[bytes]] = {}
         self._to_ask: deque[_Question] = deque()
         self._asking: list[_Question] = []
         # Channels whose answer may have been what broke a link, by its size.
@@ -76,40 +80,56 @@ class RollCall:
         self._link += 1
         self._avoided.update(question.channel for question in self._asking)
         self._to_ask.clear()
+        self._unasked.clear()
         self._asking.clear()
         self._looked_at = self._missing = 0
 
     def _begin(self, domain: str) -> None:
-        members: dict[Jid, list[tuple[Jid, str]]] = {}
         end = f"@{domain}".encode()
 
         def look(row: Row) -> None:
             if row.key.endswith(end):
-                user = row.jid
-                for each in row.channels.all():
-                    members.setdefault(each.channel, []).append((user, each.participant_id))
+                for channel in row.channels:
+                    self._unasked.setdefault(channel, []).append(row.key)
 
-        self._context.each_row(look, then=lambda: self._ask_all(members))
-
-    def _ask_all(self, members: dict[Jid, list[tuple[Jid, str]]]) -> None:
-        for channel, those in members.items():
-            if channel not in self._avoided:
-                for start in range(0, len(those), TOGETHER):
-                    question = _Question(channel, those[start : start + TOGETHER])
-                    self._to_ask.append(question)
-        self._ask_more()
+        self._context.each_row(look, then=self._ask_more)
 
     def _ask_more(self) -> None:
-        while self._to_ask and len(self._asking) < AT_ONCE:
+        while len(self._asking) < AT_ONCE:
+            question = self._next()
+            if question is None:
+                return
+            if question.members:
+                self._asking.append(question)
+                self._ask(question)
+
+    def _next(self) -> _Question | None:
+        """Give the next question, of those who are still members."""
+        if self._to_ask:
             question = self._to_ask.popleft()
             question.members = [
                 (user, id_)
                 for user, id_ in question.members
                 if self._member(user, question.channel, id_) is not None
             ]
-            if question.members:
-                self._asking.append(question)
-                self._ask(question)
+            return question
+        if not self._unasked:
+            return None
+        key, users = next(iter(self._unasked.items()))
+        channel, some = jid.parse(key.decode()), users[:TOGETHER]
+        del users[:TOGETHER]
+        if not users or channel in self._avoided:
+            del self._unasked[key]
+        if channel in self._avoided:
+            return _Question(channel, [])
+        return _Question(channel, [each for user in some for each in self._id(user, key)])
+
+    def _id(self, user: bytes, channel: bytes) -> list[tuple[Jid, str]]:
+        """Give a user with the id in a channel, unless that is about to change."""
+        row = self._context.mirror.rows.get(user)
+        if row is None or channel in row.busy or not row.has_joined(channel):
+            return []
+        return [(row.jid, row.channels[channel].participant_id)]
 
     def _member(self, user: Jid, channel: Jid, id_: str) -> Membership | None:
         """Give a membership that is as it was, and not about to change."""
@@ -169,6 +189,7 @@ class RollCall:
         if missing and self._missing > max(FEW, self._looked_at * LARGE_SHARE):
             self._context.report("roll-call-stopped", "error", participants=self._missing)
             self._to_ask.clear()
+            self._unasked.clear()
             return
         for user, id_ in missing:
             if self._member(user, question.channel, id_) is not None:

@@ -32,7 +32,7 @@ _FEATURES = (
     b"<query xmlns='http://jabber.org/protocol/disco#info'%b><identity category='conference'"
     b" type='mix'/><feature var='urn:xmpp:mix:core:1'/></query>"
 )
-_ROSTER_END = b"</query>"
+_ITEM = re.compile(rb"<item[^>]* id='([^']*)'")
 
 
 class _Link(asyncio.Protocol):
@@ -229,6 +229,15 @@ class StandIn:
                     for each in self._rosters(frame.to.decode())
                 )
                 inner = f"<query xmlns='jabber:iq:roster'>{items}</query>".encode()
+        elif b"pubsub" in data:
+            items = b"".join(
+                b"<item id='%b'><participant xmlns='urn:xmpp:mix:core:1'/></item>" % each
+                for each in _ITEM.findall(data)
+            )
+            inner = (
+                b"<pubsub xmlns='http://jabber.org/protocol/pubsub'>"
+                b"<items node='urn:xmpp:mix:nodes:participants'>%b</items></pubsub>" % items
+            )
         elif b"disco#info" in data:
             node = re.search(rb" node='[^']*'", data)
             inner = _FEATURES % (b"" if node is None else node[0])
