@@ -18,14 +18,13 @@ from component.core.effects import DropMembership, PutMembership
 from component.core.errors import Refusal, answer, condition_of, wait
 from component.core.holding import Holding
 from component.core.journal import Journal
-from component.core.mirror import Membership
+from component.core.mirror import Membership, Row
 from component.core.operation import Op
 from component.core.participants import Participants
 from component.core.presence import Presence
 from component.core.requests import Request
 from component.core.rosters import Rosters
 from component.core.services import Services
-from component.core.sharing import shares_presence
 from schemas import codec, mix
 from schemas import stanza as stanzas
 from schemas.jid import Jid
@@ -98,16 +97,10 @@ class Memberships:
 
         Raises Refusal if it asks for too much.
         """
-        limits, row = self._context.limits, self._context.mirror.row(request.user)
+        row = self._context.mirror.row(request.user)
         key = str(request.channel).encode()
-        ops = [op for op in row.busy.values() if isinstance(op, Op)]
-        if len(ops) + sum(len(op.queue) for op in ops) >= limits.max_pending:
-            raise wait("resource-constraint", "too many joins and leaves at the same time")
         joined = row.has_joined(key)
-        if request.kind == "join" and not joined:
-            coming = sum(op.kind == "join" and not op.member for op in ops)
-            if len(row.channels) + coming >= limits.max_channels:
-                raise wait("policy-violation", f"at most {limits.max_channels} channels")
+        self._check_room(row, new=request.kind == "join" and not joined)
         under_way = row.busy.get(key)
         if isinstance(under_way, Op):
             under_way.queue.append(request)
@@ -121,6 +114,16 @@ class Memberships:
             self._journal_then_ask(op)
         else:
             self._rosters.has(op.user, op.channel, lambda found: self._looked_up(op, found))
+
+    def _check_room(self, row: Row, *, new: bool) -> None:
+        """See that a user may ask for one more change. Raises Refusal if not."""
+        limits = self._context.limits
+        ops = [op for op in row.busy.values() if isinstance(op, Op)]
+        if len(ops) + sum(len(op.queue) for op in ops) >= limits.max_pending:
+            raise wait("resource-constraint", "too many joins and leaves at the same time")
+        coming = sum(op.kind == "join" and not op.member for op in ops)
+        if new and len(row.channels) + coming >= limits.max_channels:
+            raise wait("policy-violation", f"at most {limits.max_channels} channels")
 
     def _checked(self, op: Op, verdict: Refusal | ET.Element | None) -> None:
         if verdict is None:
@@ -253,30 +256,12 @@ class Memberships:
 
     def _joined(self, op: Op, reply: Stanza) -> None:
         op.reply = reply
-        join = results.find(reply, mix.JOIN_TAGS)
-        participant_id = None
-        if join is not None:
-            try:
-                parsed = codec.to_xso(join, mix.JOIN[mix.JOIN_TAGS.index(join.tag)])
-                participant_id = parsed.participant_id
-            except codec.MalformedStanza:
-                pass
-        if join is None or participant_id is None:
+        record = results.granted(op, reply)
+        if record is None:
             if op.member:
                 self._journal.close(op)
             self._refuse(op, _unusable(), undo=not op.member)
             return
-        shares = shares_presence(join)
-        if shares is None and op.request is not None:
-            shares = shares_presence(op.request.inner)
-        record = MembershipRecord(
-            channel=str(op.channel),
-            participant_id=participant_id,
-            nick=parsed.nick,
-            nodes=[each.node for each in parsed.subscriptions],
-            core=op.request.core if op.request is not None else op.core,
-            shares_presence=shares is not False,
-        )
 
         def then(done: bool) -> None:
             if done:

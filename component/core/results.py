@@ -1,14 +1,47 @@
-"""The channel's answer to a join or leave, as the client gets it (XEP-0405 §5.6, §5.7)."""
+"""The channel's answer to a join or leave: what it grants, and how the client gets it.
+
+XEP-0405 §5.6, §5.7.
+"""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
+from component.core.operation import Op
 from component.core.requests import Request
+from component.core.sharing import shares_presence
 from schemas import codec, mix
 from schemas import stanza as stanzas
 from schemas.namespaces import MIX_CORE, STANZAS
+from schemas.records import MembershipRecord
 from schemas.stanza import Stanza
+
+
+def granted(op: Op, reply: Stanza) -> MembershipRecord | None:
+    """Read the membership that a channel grants; None if it gives no usable participant id.
+
+    What the channel does not say of presence the client's wish decides (XEP-0404 §6.2).
+    """
+    join = find(reply, mix.JOIN_TAGS)
+    if join is None:
+        return None
+    try:
+        parsed = codec.to_xso(join, mix.JOIN[mix.JOIN_TAGS.index(join.tag)])
+    except codec.MalformedStanza:
+        return None
+    if parsed.participant_id is None:
+        return None
+    shares = shares_presence(join)
+    if shares is None and op.request is not None:
+        shares = shares_presence(op.request.inner)
+    return MembershipRecord(
+        channel=str(op.channel),
+        participant_id=parsed.participant_id,
+        nick=parsed.nick,
+        nodes=[each.node for each in parsed.subscriptions],
+        core=op.request.core if op.request is not None else op.core,
+        shares_presence=shares is not False,
+    )
 
 
 def joined(request: Request, reply: Stanza, participant_id: str) -> ET.Element:
