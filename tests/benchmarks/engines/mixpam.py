@@ -14,6 +14,7 @@ from benchmarks import traffic
 from component.core.mirror import Membership, Mirror
 from component.core.sessions import Speaks, said
 from component.framing import Frame
+from component.core.presence import digest_of
 from component.link.stream import Stream
 from component.service import Service
 from schemas import jid
@@ -53,7 +54,10 @@ def populate(
         for device in range(1, devices + 1):
             full = jid.parse(f"{traffic.user(number)}/d{device}")
             presence = PRESENCE.format(full=full, component=traffic.COMPONENT).encode()
-            row.devices.come(f"d{device}", said(Frame(presence))).speaks = speaks
+            session = row.devices.come(f"d{device}", said(Frame(presence)))
+            session.speaks = speaks
+            # As in life: what speaks MIX has been shown to the channels.
+            row.show(session.resource, digest_of(session.presence))
 
 
 def settings(port: int = 5347) -> Settings:
