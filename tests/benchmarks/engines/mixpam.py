@@ -12,9 +12,9 @@ import uvloop
 
 from benchmarks import traffic
 from component.core.mirror import Membership, Mirror
+from component.core.presence import digest_of
 from component.core.sessions import Speaks, said
 from component.framing import Frame
-from component.core.presence import digest_of
 from component.link.stream import Stream
 from component.service import Service
 from schemas import jid
