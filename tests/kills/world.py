@@ -26,8 +26,8 @@ from kills.venue import Venue
 from kills.wire import Commands, Pieces, Stanzas, Wire
 
 SETTLED: Final = 4.0
-"""Seconds after which ejabberd has on disk what it has confirmed: Mnesia hands its log to
-the file after two, and dets (the archive) what it keeps in memory after three."""
+"""Seconds after which ejabberd has on disk what it has confirmed: dets, which has the
+archive, keeps it in memory for three, and Mnesia its log not as long."""
 
 EXPECTED_ERRORS: Final = frozenset({"redis-away"})
 
