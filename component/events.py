@@ -208,6 +208,14 @@ _ALL = (
         "Somebody is trying something; nothing happened.",
     ),
     Event(
+        "stanza-oversized",
+        "warning",
+        "A stanza is larger than MIXPAM_MAX_STANZA_BYTES; it was left out, the link goes on.",
+        ("kind", "sender"),
+        "If it is a user's roster, raise MIXPAM_MAX_STANZA_BYTES: until then it is shown without"
+        " annotation. A channel's message is in the archive.",
+    ),
+    Event(
         "stanza-malformed",
         "warning",
         "The server passed on a stanza that is not well-formed or not addressed; it was dropped.",

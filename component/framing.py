@@ -58,6 +58,10 @@ _CDATA_END = b"]]>"
 _NOT_YET = -1
 
 
+SKIPPED = 100
+"""How many times the limit a stanza may be, to be left out without ending the stream."""
+
+
 class FramingError(ValueError):
     """What came is no XMPP stream; `condition` is the stream error for it (RFC 6120 §4.9.3)."""
 
@@ -143,7 +147,8 @@ class Frame:
 class Framer:
     """Takes chunks of the stream after its header, gives frames.
 
-    Memory is bounded by the size limit of one stanza and one chunk.
+    Memory is bounded by the size limit of one stanza and one chunk. What is larger is left
+    out, so that nobody can end the stream by one large stanza.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -151,25 +156,23 @@ class Framer:
         # An element whose end has not come, and the search for that.
         self._rest = bytearray()
         self._search: _Search | None = None
+        # Bytes of that element that are not kept, because it is too large.
+        self._skipped = 0
         self.closed = False
+        self.oversized: list[Frame] = []
+        """Start tags of stanzas that were too large and are left out; the caller's to clear."""
 
     def feed(self, chunk: bytes) -> Iterator[Frame]:
-        """Take a chunk; give each frame that is complete.
+        """Take a chunk; give each frame that is complete and not too large.
 
         What comes after the stream's end is ignored.
         Raises FramingError when the stream cannot go on.
         """
         if self.closed:
             return
-        data = chunk
-        if self._rest:
-            self._rest += chunk
-            self._search = self._search or _Search()
-            if self._search.go_on(self._rest, 0) < 0:
-                self._check_size(len(self._rest))
-                return
-            data = bytes(self._rest)
-        self._search = None
+        data = self._with_rest(chunk) if self._rest or self._skipped else chunk
+        if not data:
+            return
         position, length = 0, len(data)
         try:
             while True:
@@ -185,20 +188,51 @@ class Framer:
                     if end < 0:
                         break
                     self._search = None
-                self._check_size(end - position)
                 # Move on first: whoever takes the frame may raise.
                 start, position = position, end
                 if match is None:
                     self.closed, position = True, length
                     break
+                if end - start > self._max_bytes:
+                    self.oversized.append(Frame(match[0]))
+                    continue
                 yield Frame(data[start:end], match)
         finally:
             self._rest = bytearray(data[position:])
-        self._check_size(len(self._rest))
+        self._skip()
 
-    def _check_size(self, size: int) -> None:
-        if size > self._max_bytes:
-            raise FramingError("policy-violation", "stanza too large")
+    def _with_rest(self, chunk: bytes) -> bytes:
+        """Search on in an element that has begun; give it and all behind it, once it ends.
+
+        One that was too large is not there any more. Nothing: the end has not come.
+        """
+        self._rest += chunk
+        self._search = self._search or _Search()
+        end = self._search.go_on(self._rest, -self._skipped)
+        if end < 0:
+            self._skip()
+            return b""
+        data = bytes(self._rest[end:] if self._skipped else self._rest)
+        self._rest, self._search, self._skipped = bytearray(), None, 0
+        return data
+
+    def _skip(self) -> None:
+        """Let go of what has come of an element that is too large; search on for its end.
+
+        Raises FramingError if its start tag alone is.
+        """
+        if self._skipped + len(self._rest) <= self._max_bytes or self._search is None:
+            return
+        if not self._skipped:
+            tag = START_TAG.match(self._rest)
+            if tag is None:
+                raise FramingError("policy-violation", "start tag too large")
+            self.oversized.append(Frame(bytes(tag[0])))
+        gone = self._search.settled - self._skipped
+        del self._rest[:gone]
+        self._skipped += gone
+        if len(self._rest) > self._max_bytes or self._skipped > SKIPPED * self._max_bytes:
+            raise FramingError("policy-violation", "far too large")
 
 
 def only_frame(data: bytes) -> Frame | None:
@@ -245,11 +279,14 @@ class _Search:
     def __init__(self) -> None:
         self._data: bytes | bytearray = b""
         self._base = 0
+        # Up to here nobody looks back.
+        self.settled = 0
         self._steps = self._run()
 
     def go_on(self, data: bytes | bytearray, base: int) -> int:
-        """Search on in all that has come of the element, which begins at `base`.
+        """Search on in what has come of the element, which begins at `base`.
 
+        That is below zero if its beginning, up to `settled`, is not kept any more.
         Gives where it ends, or -1 for "not yet". Raises FramingError.
         """
         self._data, self._base = data, base
@@ -279,10 +316,11 @@ class _Search:
             mark = marks.search(self._data, self._base + at)
             if mark is None:
                 # The last bytes may be the beginning of a mark.
-                at = max(at, len(self._data) - self._base - len(name) - len(b"</"))
+                at = self.settled = max(at, len(self._data) - self._base - len(name) - len(b"</"))
                 yield _NOT_YET
                 continue
             start, at = mark.start() - self._base, mark.end() - self._base
+            self.settled = start
             if mark[0] == b"<?":
                 raise _restricted()
             if mark[0] == b"<!":
@@ -327,7 +365,7 @@ class _Search:
                 if mark[0] != b">":
                     raise FramingError("not-well-formed", "not an end tag")
                 return mark.end() - self._base
-            at = len(self._data) - self._base
+            at = self.settled = len(self._data) - self._base
             yield _NOT_YET
 
     def _stream_end(self) -> Iterator[int]:
@@ -351,7 +389,7 @@ class _Search:
             yield _NOT_YET
         at = start + len(_CDATA_START)
         while (end := self._data.find(_CDATA_END, self._base + at)) < 0:
-            at = max(at, len(self._data) - self._base - len(_CDATA_END) + 1)
+            at = self.settled = max(at, len(self._data) - self._base - len(_CDATA_END) + 1)
             yield _NOT_YET
         return end + len(_CDATA_END) - self._base
 

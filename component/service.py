@@ -163,6 +163,13 @@ class Service:
         self._say(out)
         self._set_timer()
 
+    def leave_out(self, frames: list[Frame]) -> None:
+        """Drop what was too large: what one channel sends must not end everybody's link."""
+        for frame in frames:
+            self.counts["dropped", "oversized"] += 1
+            kind, sender = (part.decode(errors="replace") for part in (frame.name, frame.sender))
+            self._report("stanza-oversized", "warning", kind=kind, sender=sender)
+
     def _deal_with(self, frame: Frame, now: float, out: list[bytes]) -> None:
         core, tally = self._core, self._tally
         joined = route(core.mirror, frame)

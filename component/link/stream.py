@@ -47,6 +47,9 @@ class Lanes(Protocol):
     def receive(self, frames: list[Frame]) -> None:
         """Deal with what one read brought, in order."""
 
+    def leave_out(self, frames: list[Frame]) -> None:
+        """Tell of stanzas that were too large; of their content nothing may be used."""
+
 
 class Stream(asyncio.Protocol):
     """The client side of one stream; `ended` gets the reason when it is over.
@@ -176,8 +179,8 @@ class Stream(asyncio.Protocol):
         frames: list[Frame] = []
         for frame in self._framer.feed(data):
             if len(frame.data) > self._max_bytes and not frame.to.startswith(self._gathering):
-                raise FramingError("policy-violation", "stanza too large")
-            if frame.name == b"stream:error":
+                self._framer.oversized.append(frame)
+            elif frame.name == b"stream:error":
                 self._reason = _condition(frame.data)
             elif self._state is State.HANDSHAKE:
                 if frame.name != b"handshake":
@@ -189,6 +192,9 @@ class Stream(asyncio.Protocol):
                 frames.append(frame)
         if frames and self._state is State.UP:
             self._lanes.receive(frames)
+        if self._framer.oversized:
+            self._lanes.leave_out(self._framer.oversized)
+            self._framer.oversized = []
         if self._framer.closed:
             self._end(_CLOSE)
 

@@ -11,6 +11,7 @@ import pytest
 from commandline import mixpam
 from harness.fake import is_join
 from harness.stack import Stack, client_join, client_leave
+from harness.stanza import match
 from harness.steps import session
 
 FreshStack = Callable[..., Awaitable[Stack]]
@@ -71,9 +72,13 @@ async def test_a_stanza_that_is_too_large(fresh_stack: FreshStack) -> None:
     channel = await stack.joined(client)
     mark = stack.mixpam.mark()
     stack.fake.say(channel.jid, client.bare, "x" * 12_000)
-    assert (await link_down(stack, mark))["reason"] == "policy-violation"
-    # It comes back: one stanza does not lock it out.
-    await stack.mixpam.ready(mark)
+    stack.fake.say(channel.jid, client.bare, "and on")
+    # One stanza costs that stanza, and nobody else notices.
+    await client.expect(match("message", body="and on"))
+    [told] = [each for each in stack.mixpam.events()[mark:] if each["event"] == "stanza-oversized"]
+    assert (told["kind"], told["sender"]) == ("message", channel.jid)
+    assert not [each for each in stack.mixpam.events()[mark:] if each["event"] == "link-down"]
+    client.none(lambda stanza: len(stanza.raw) > 10_000)
 
 
 async def test_it_waits_for_redis_and_says_so(fresh_stack: FreshStack) -> None:

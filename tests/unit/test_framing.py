@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from work import Work
 from xmlgen import Slicer, attributes, chunked, stanzas, whitespace
 
-from component.framing import Frame, Framer, FramingError
+from component.framing import SKIPPED, START_TAG, Frame, Framer, FramingError
 
 LIMIT = 20_000
 
@@ -138,22 +138,54 @@ ENDLESS = {
 
 @pytest.mark.abuse(11)
 @pytest.mark.parametrize(("start", "more"), ENDLESS.values(), ids=ENDLESS)
-def test_what_never_ends_is_refused_at_the_limit(start: bytes, more: bytes) -> None:
-    chunks = [start, *[more] * 2_000]
+def test_what_never_ends_is_refused_in_the_end(start: bytes, more: bytes) -> None:
+    """At the limit, if it is a tag; a stanza is left out first, and not kept."""
+    framer, condition, size, kept = Framer(1_000), "", 0, 0
+    for chunk in (start, *[more] * 200_000):
+        try:
+            assert list(framer.feed(chunk)) == []
+        except FramingError as error:
+            condition = error.condition
+            break
+        size += len(chunk)
+        kept = max(kept, len(framer._rest))
     # A name is refused for its own length, everything else for the stanza's.
-    condition = "not-well-formed" if start == b"<" else "policy-violation"
-    assert failure(chunks, limit=1_000) == condition
-    within = 1 + (1_000 - len(start)) // len(more)
-    if start != b"<":
-        assert frames(chunks[:within], limit=1_000) == []
+    assert condition == ("not-well-formed" if start == b"<" else "policy-violation")
+    assert kept <= 1_000 + len(more)
+    assert size <= (1 + SKIPPED) * 1_000 + len(more)
+    assert start == b"<" or size > 1_000 - len(more)
 
 
 @pytest.mark.abuse(11)
-@pytest.mark.parametrize("chunks", [1, 2], ids=["whole", "in two"])
-def test_a_whole_stanza_over_the_limit_is_refused(chunks: int) -> None:
-    stanza = b"<m>" + b"x" * LIMIT + b"</m>"
-    middle = 0 if chunks == 1 else 5_000
-    assert failure([stanza[:middle], stanza[middle:]]) == "policy-violation"
+@given(st.lists(st.tuples(whitespace, stanzas), max_size=5), st.integers(1, 60), st.data())
+def test_what_is_too_large_is_left_out_and_nothing_else(
+    parts: list[tuple[str, str]], limit: int, data: st.DataObject
+) -> None:
+    stream = "".join(space + stanza for space, stanza in parts).encode()
+    tags = [len(tag[0]) for tag in START_TAG.finditer(stream)]
+    limit = max([limit, *tags])
+    framer, got = Framer(limit), []
+    for chunk in chunked(data.draw, stream):
+        got += [frame.data for frame in framer.feed(chunk)]
+    whole = Slicer().slices(stream)
+    assert got == [each for each in whole if len(each) <= limit]
+    left_out = [Frame(each) for each in whole if len(each) > limit]
+    assert [each.name for each in framer.oversized] == [each.name for each in left_out]
+
+
+@pytest.mark.abuse(11)
+@pytest.mark.parametrize("size", [1, 100, 5_000, 100_000])
+def test_the_next_stanza_comes_after_one_that_was_too_large(size: int) -> None:
+    large = b"<m from='a' to='b'><m>" + b"x" * 3 * LIMIT + b"</m><![CDATA[</m>]]></m>"
+    stream = (b"<n/>" + large) * 2 + b" <n/>"
+    framer, got = Framer(LIMIT), []
+    for start in range(0, len(stream), size):
+        got += [frame.data for frame in framer.feed(stream[start : start + size])]
+    assert got == [b"<n/>"] * 3
+    assert [(each.name, each.sender, each.to) for each in framer.oversized] == [
+        (b"m", b"a", b"b"),
+        (b"m", b"a", b"b"),
+    ]
 
 
 def test_the_limit_is_of_each_stanza_and_not_of_a_chunk() -> None:

@@ -75,6 +75,7 @@ class Lanes:
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.reads = 0
+        self.left_out: list[Frame] = []
         self.write: Callable[[bytes], None] | None = None
 
     def up(self, write: Callable[[bytes], None]) -> None:
@@ -85,6 +86,10 @@ class Lanes:
         """Take what one read brought."""
         self.reads += 1
         self.frames += [frame.data for frame in frames]
+
+    def leave_out(self, frames: list[Frame]) -> None:
+        """Take what was too large."""
+        self.left_out += frames
 
 
 class Link:
@@ -150,8 +155,7 @@ async def test_what_one_read_brings_is_dealt_with_at_once_and_in_order() -> None
         (b"</stream:stream>", "closed"),
         (b"<!-- x -->", "restricted-xml"),
         (b"<message/><!-- x -->", "invalid-xml"),
-        (b"<message>" + b"x" * 20_000 + b"</message>", "policy-violation"),
-        (b"<message>" + b"x" * (20_000 + ADDRESSES_BYTES), "policy-violation"),
+        (b"<message " + b"x='x' " * (20_000 + ADDRESSES_BYTES), "policy-violation"),
         (b"x", "not-well-formed"),
     ],
 )
@@ -316,5 +320,18 @@ async def test_addresses_may_make_a_stanza_for_many_longer() -> None:
     body = b"<x>" + b"x" * 20_000 + b"</x></message>"
     link.stream.data_received(b"<message to='mixpam.example.org/secret'>" + body)
     assert len(link.lanes.frames) == 1
-    link.stream.data_received(b"<message to='mixpam.example.org'>" + body)
-    assert link.ends() == "policy-violation"
+    assert link.lanes.left_out == []
+    link.stream.data_received(b"<message to='mixpam.example.org'>" + body + b"<iq/>")
+    assert [frame.to for frame in link.lanes.left_out] == [b"mixpam.example.org"]
+    assert link.lanes.frames[1:] == [b"<iq/>"]
+
+
+async def test_what_is_too_large_is_left_out_and_told_of_once() -> None:
+    link = Link()
+    link.is_up()
+    link.stream.data_received(b"<message from='a@b'>")
+    for _ in range(20):
+        link.stream.data_received(b"x" * 10_000)
+    link.stream.data_received(b"</message><iq/>")
+    assert [frame.sender for frame in link.lanes.left_out] == [b"a@b"]
+    assert link.lanes.frames == [b"<iq/>"]
