@@ -69,6 +69,7 @@ async def test_the_server_ends_and_freezes(fresh_stack: FreshStack) -> None:
 async def test_a_stanza_that_is_too_large(fresh_stack: FreshStack) -> None:
     stack = await fresh_stack(MIXPAM_MAX_STANZA_BYTES="10000")
     client = await session(stack)
+    await client.mix_online()
     channel = await stack.joined(client)
     mark = stack.mixpam.mark()
     stack.fake.say(channel.jid, client.bare, "x" * 12_000)
