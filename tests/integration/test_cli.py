@@ -17,6 +17,7 @@ from harness.stack import MixHost, Stack
 from harness.steps import memberships, session
 
 from component.http.control import HEADER, control_key
+from component.store.keys import Keys
 from schemas.settings import load
 
 NOT_RUNNING = 3
@@ -148,7 +149,8 @@ async def test_what_redis_alone_lost_is_written_again(house: House) -> None:
     user = await session(stack)
     channel = await stack.joined(user)
     tells(channel, (channel.pid, user.bare))
-    await flush(stack)
+    # Not all of it: that the component would notice by itself.
+    await delete(stack, Keys("mixpam").channels(user.bare))
     argv = ["reconcile", "--user", user.bare]
     done = await mixpam(*argv, "--dry-run", env=house.env)
     assert "to do: write the membership to Redis" in done.out
@@ -159,19 +161,22 @@ async def test_what_redis_alone_lost_is_written_again(house: House) -> None:
     assert await memberships(user) == {channel.jid: channel.pid}
 
 
-async def flush(stack: Stack) -> None:
-    """Empty Redis, behind the component's back."""
+async def delete(stack: Stack, *keys: str) -> None:
+    """Delete keys, or all there are, from Redis behind the component's back."""
     from redis.asyncio import Redis  # noqa: PLC0415 - the harness's Redis has the same name
 
     connection = Redis.from_url(stack.redis.url)
-    await connection.flushall()
+    if keys:
+        assert await connection.delete(*keys) == len(keys)
+    else:
+        await connection.flushall()
     await connection.aclose()
 
 
 async def lose_everything(stack: Stack) -> None:
     """Have a component start with an empty Redis."""
     await stack.mixpam.stop()
-    await flush(stack)
+    await delete(stack)
     await stack.mixpam.start()
 
 
