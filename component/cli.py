@@ -198,6 +198,8 @@ def _password(user: str | None, file: Path | None) -> str:
     if user is None:
         return ""
     if file is None:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("no terminal to ask for the password: say --password-file")
         return getpass.getpass(f"Password of {user}: ")
     try:
         return file.read_text(encoding="utf-8").strip()

@@ -160,8 +160,8 @@ def no_trust(domain: str, host: str, why: str) -> Result:
         f"the server on {host} cannot be trusted with a password: {why}",
         f"Give the server a certificate for {domain} that clients accept: they will refuse this"
         " one, too. If your own authority signed it, make that known to this machine"
-        " (update-ca-certificates). On the server's own machine, --client-host 127.0.0.1"
-        " needs no certificate.",
+        " (update-ca-certificates). On the server's own machine, with --client-host 127.0.0.1,"
+        " any certificate will do.",
         prosody=f"prosodyctl --root cert import {domain} /etc/letsencrypt/live",
         ejabberd='certfiles: ["/etc/ejabberd/certs/*.pem"]',
     )

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from component.cli import app
 
@@ -30,3 +31,10 @@ def test_whatever_prints_data_prints_json_too(path: str) -> None:
 @pytest.mark.parametrize("path", ALL)
 def test_help_says_what_a_command_does_and_shows_how(path: str) -> None:
     assert ALL[path].help
+
+
+def test_without_a_terminal_no_password_is_asked_for() -> None:
+    done = CliRunner().invoke(app, ["check", "--user", "romeo@example.org"])
+    assert done.exit_code == 2
+    assert "--password-file" in done.output
+    assert "echo" not in done.output
