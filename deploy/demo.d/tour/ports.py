@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_address
 
 IP = "127.0.0.1"
 """Everything in the demo listens here and nowhere else."""
@@ -28,3 +29,11 @@ def _free(port: int) -> int | None:
         except OSError:
             return None
         return int(probe.getsockname()[1])
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine, by an address that others cannot reach."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

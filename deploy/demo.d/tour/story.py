@@ -76,7 +76,7 @@ async def raise_the_curtain(cast: Cast) -> tuple[Device, Device, Device, Device]
     try:
         await phone.plugin["xep_0369"].create_channel(JID(cast.service), CHANNEL_NAME)
     except (IqError, IqTimeout) as error:
-        raise Unseen(f"{cast.service} makes a channel", _why(error)) from None
+        raise Unseen(f"{cast.service} makes a channel", why(error)) from None
     return phone, laptop, old, desk
 
 
@@ -156,7 +156,7 @@ async def _old_client_reads(channel: str, old: Device, lines: dict[str, str]) ->
 
 async def _bob_leaves(cast: Cast, desk: Device) -> None:
     heading(4, "bob leaves")
-    await _leave(desk, cast.channel)
+    await leave(desk, cast.channel)
     if not await desk.seen(
         lambda s: (
             roster_push(cast.channel)(s)
@@ -189,14 +189,15 @@ async def join(device: Device, channel: str, nick: str) -> None:
     try:
         await device.plugin["xep_0405"].join_channel(JID(channel), nick, timeout=20)
     except (IqError, IqTimeout) as error:
-        raise Unseen(f"{nick} joins {channel}", _why(error)) from None
+        raise Unseen(f"{nick} joins {channel}", why(error)) from None
 
 
-async def _leave(device: Device, channel: str) -> None:
+async def leave(device: Device, channel: str) -> None:
+    """Leave a channel. Raises Unseen when that fails."""
     try:
         await device.plugin["xep_0405"].leave_channel(JID(channel), timeout=20)
     except (IqError, IqTimeout) as error:
-        raise Unseen(f"{device.user} leaves {channel}", _why(error)) from None
+        raise Unseen(f"{device.user} leaves {channel}", why(error)) from None
 
 
 async def _get_it_once(cast: Cast, text: str, nick: str, *devices: Device) -> None:
@@ -219,7 +220,7 @@ async def _archive(device: Device, channel: str) -> dict[str, str]:
     try:
         answer = await device.plugin["xep_0313"].retrieve(with_jid=JID(channel), timeout=10)
     except (IqError, IqTimeout) as error:
-        raise Unseen(f"{device.user} reads the archive", _why(error)) from None
+        raise Unseen(f"{device.user} reads the archive", why(error)) from None
     return {
         str(found["mam_result"]["id"]): str(found["mam_result"]["forwarded"]["stanza"]["body"])
         for found in answer["mam"]["results"]
@@ -247,7 +248,8 @@ def _text(stanza: ET.Element | None) -> str:
     return "nothing" if stanza is None else ET.tostring(stanza, "unicode")
 
 
-def _why(error: IqError | IqTimeout) -> str:
+def why(error: IqError | IqTimeout) -> str:
+    """Say in words what a request came to."""
     if isinstance(error, IqTimeout):
         return "no answer"
     return f"the error {error.condition}: {error.text or 'no text'}"
