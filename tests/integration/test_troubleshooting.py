@@ -76,7 +76,9 @@ async def test_a_stanza_that_is_too_large(fresh_stack: FreshStack) -> None:
     stack.fake.say(channel.jid, client.bare, "and on")
     # One stanza costs that stanza, and nobody else notices.
     await client.expect(match("message", body="and on"))
-    [told] = [each for each in stack.mixpam.events()[mark:] if each["event"] == "stanza-oversized"]
+    told = json.loads(
+        await stack.mixpam.process.line(r'"event": ?"stanza-oversized"', 5, since=mark)
+    )
     assert (told["kind"], told["sender"]) == ("message", channel.jid)
     assert not [each for each in stack.mixpam.events()[mark:] if each["event"] == "link-down"]
     client.none(lambda stanza: len(stanza.raw) > 10_000)

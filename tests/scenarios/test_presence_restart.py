@@ -8,10 +8,23 @@ from harness.stack import Stack, client_join
 from harness.stanza import match
 from sharing import gone, here, shown
 
+from component.store.keys import Keys
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 LINK_TIMEOUT = 3.5
 """Seconds after which a link is certain to be there, with MIXPAM_KEEPALIVE at its least."""
+
+
+async def remembered(stack: Stack, user: str, *, devices: int) -> None:
+    """Wait until Redis knows what the channels were shown of each of a user's devices."""
+    key = Keys("mixpam").shown(user)
+    async with asyncio.timeout(10):
+        # Redis wakes nobody.
+        while (await stack.redis.ask("HVALS", key)).count("") or (  # noqa: ASYNC110
+            await stack.redis.ask("HLEN", key) < devices
+        ):
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.req("P6")
@@ -28,6 +41,7 @@ async def test_devices_that_vanished_meanwhile_are_taken_back(breakable: Stack) 
     hidden = stack.fake.channel()
     for client in (stays, changes, vanishes, converts):
         await stack.fake.expect(here(client.jid, channel.jid))
+    await remembered(stack, stays.bare, devices=4)
     await stack.mixpam.stop(kill=True)
     for client in (stays, changes, vanishes, converts, comes):
         client.components = []
