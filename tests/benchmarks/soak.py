@@ -14,7 +14,7 @@ import random
 import time
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import uvloop
@@ -146,12 +146,13 @@ class Soak:
     async def _measure(self) -> None:
         """Find the messages a second that go through when the next waits for the last.
 
-        That takes as long as a lap, and the second half counts: servers get slower as
-        archives get fuller.
+        That takes as long as a lap. The lowest of the second half counts: servers get
+        slower as archives get fuller, and neighbours come and go.
         """
         crowd = await self._gathered()
         seconds = self.options.every
         done: list[float] = []
+        counts: Counter[str] = Counter()
         began = time.perf_counter()
 
         def complete() -> None:
@@ -161,17 +162,18 @@ class Soak:
                 self._publish(crowd, now)
 
         crowd.on_complete = complete
-        for _ in range(_WINDOW):
-            self._publish(crowd, time.perf_counter())
-        await asyncio.sleep(seconds)
+        async with self._company(crowd, counts) as moving:
+            for _ in range(_WINDOW):
+                self._publish(crowd, time.perf_counter())
+            await asyncio.sleep(seconds)
         await crowd.settle(_PATIENCE)
         part = seconds / 10
         rates = [
             sum(began + n * part <= moment < began + (n + 1) * part for moment in done) / part
             for n in range(10)
         ]
-        self.capacity = median(rates[5:])
-        verdict = await crowd.verify()
+        self.capacity = min(rates[5:])
+        verdict = await self._verdict(crowd, moving, counts)
         assert not verdict.not_live, "messages were lost before anything was restarted"
         await crowd.scatter()
         said = ", ".join(f"{rate:.0f}" for rate in rates)
@@ -181,22 +183,28 @@ class Soak:
 
     async def _lap(self, lap: Lap, restart: Callable[[], Awaitable[object]]) -> None:
         crowd = await self._gathered()
-        moving = await movers(self.site.server, FEATURES, self.options.movers, lambda: self._number)
-        lives = [asyncio.create_task(mover.live(crowd.channels)) for mover in moving]
-        changing = asyncio.create_task(self._change(crowd, lap))
         half = self.options.every / 2
-        began = time.perf_counter()
-        restarting = asyncio.create_task(self._restart(lap, crowd, restart, began + half))
-        await self._load(crowd, began, 2 * half)
-        changing.cancel()
-        await restarting
-        for mover in moving:
-            mover.stop()
-        await asyncio.gather(*lives)
+        async with self._company(crowd, lap.counts) as moving:
+            began = time.perf_counter()
+            restarting = asyncio.create_task(self._restart(lap, crowd, restart, began + half))
+            await self._load(crowd, began, 2 * half)
+            await restarting
         await crowd.settle(_PATIENCE)
         await self._verify(lap, crowd, moving)
         self._sum_up(lap, crowd, began)
         await crowd.scatter()
+
+    @contextlib.asynccontextmanager
+    async def _company(self, crowd: Crowd, counts: Counter[str]) -> AsyncIterator[list[Mover]]:
+        """Have others come and go, and presence change, as long as this lasts."""
+        moving = await movers(self.site.server, FEATURES, self.options.movers, lambda: self._number)
+        lives = [asyncio.create_task(mover.live(crowd.channels)) for mover in moving]
+        changing = asyncio.create_task(self._change(crowd, counts))
+        yield moving
+        changing.cancel()
+        for mover in moving:
+            mover.stop()
+        await asyncio.gather(*lives)
 
     async def _load(self, crowd: Crowd, began: float, seconds: float) -> None:
         """Send at a steady rate, whatever comes of it; lateness of ours counts as latency."""
@@ -218,7 +226,7 @@ class Soak:
         await restart()
         lap.window = (begin, time.perf_counter())
 
-    async def _change(self, crowd: Crowd, lap: Lap) -> None:
+    async def _change(self, crowd: Crowd, counts: Counter[str]) -> None:
         """Have members and the channels' other participants change their presence."""
         rng = random.Random(1)  # noqa: S311 - no secret
         for number in itertools.count():
@@ -229,14 +237,18 @@ class Soak:
                 f"<presence><show>{show}</show>{caps.element(FEATURES)}</presence>"
             )
             self.service.show(member.channel, f"p{number % 50}", show)
-            lap.counts["presence changes"] += 2
+            counts["presence changes"] += 2
+
+    async def _verdict(self, crowd: Crowd, moving: list[Mover], counts: Counter[str]) -> Verdict:
+        verdict = await crowd.verify()
+        for mover in moving:
+            await mover.verify(verdict, crowd.by_channel)
+            counts.update(mover.counts)
+        return verdict
 
     async def _verify(self, lap: Lap, crowd: Crowd, moving: list[Mover]) -> None:
         lap.sent = len(crowd.messages)
-        lap.verdict = await crowd.verify()
-        for mover in moving:
-            await mover.verify(lap.verdict, crowd.by_channel)
-            lap.counts += mover.counts
+        lap.verdict = await self._verdict(crowd, moving, lap.counts)
         begin, end = lap.window if lap.restart != _HARMLESS else (0.0, 0.0)
         for number in sorted(lap.verdict.not_live):
             if number in lap.excused or begin <= crowd.messages[number].sent <= end:
