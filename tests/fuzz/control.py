@@ -4,12 +4,16 @@ What is written must be well-formed if what came was, and what is done as bytes 
 (the core namespace of copies, marks in rosters) must be what a tree would have made of it.
 """
 
+import contextlib
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from driver import Play
 
+from component.core import packed
+from component.core import sessions as core_sessions
 from component.core.annotation import annotate_tree, annotated
 from component.core.fanout import translate
 from component.core.mirror import Mirror
@@ -44,7 +48,8 @@ class Careful(Play):
 
 def check(data: bytes) -> None:
     """Play a session through the core."""
-    perform(Careful(), cut(data))
+    with nothing_stays():
+        perform(Careful(), cut(data))
 
 
 def cut(data: bytes) -> Iterable[Frame]:
@@ -74,6 +79,27 @@ def perform(play: Careful, session: Iterable[Frame]) -> None:
         for written in play.hears_all():
             assert not play.clean or reference.is_well_formed(written), written
     play.waits(_LONGEST_WAIT)
+    forget(play)
+
+
+@contextlib.contextmanager
+def nothing_stays() -> Iterator[None]:
+    """Check that what the mirror shares among users has no more uses than before."""
+    before = _in_use()
+    yield
+    core_sessions._copies.cache_clear()
+    assert _in_use() == before
+
+
+def _in_use() -> list[Counter[bytes]]:
+    shared = (packed.CHANNELS, packed._TERMS, core_sessions._STATES)
+    return [Counter(each._uses) for each in shared]
+
+
+def forget(play: Play) -> None:
+    """Have a play forget all it knows."""
+    play.link_is_cut()
+    play.core.start_over()
 
 
 def _seconds(raw: bytes) -> float:

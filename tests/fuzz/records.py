@@ -22,7 +22,7 @@ from redis.retry import Retry
 from component.framing import Frame
 from component.store.keys import Keys
 from component.store.store import Store
-from fuzz import sessions
+from fuzz import control, sessions
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 from schemas.settings import Settings
 
@@ -69,7 +69,8 @@ def check(data: bytes) -> None:
                 pipeline.set(key, rest)
         pipeline.execute(raise_on_error=False)
     raw.close()
-    _loop.run_until_complete(_start(server))
+    with control.nothing_stays():
+        _loop.run_until_complete(_start(server))
 
 
 async def _start(server: Path) -> None:
@@ -101,6 +102,7 @@ async def _start(server: Path) -> None:
     play.says(_TAP.format(sessions.EVENTS[1]))
     play.waits(3_600)
     play.hears_all()
+    control.forget(play)
 
 
 @cache
