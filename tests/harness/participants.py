@@ -27,5 +27,14 @@ def tells(channel: Script, *members: tuple[str, str | None], core: str = ns.CORE
 
 
 def refuses(channel: Script, condition: str) -> None:
-    """Have a channel refuse whatever else it is asked."""
-    channel.other = lambda stanza: error(stanza, "auth", condition)
+    """Have a channel refuse whatever else it is asked, but for its archive.
+
+    Who may not read that either is no participant, and soon taken for kicked.
+    """
+
+    def answer(stanza: Stanza) -> str:
+        if stanza.find(f"{{{ns.MAM}}}query") is not None:
+            return result(stanza, f"<fin xmlns='{ns.MAM}' complete='true'/>")
+        return error(stanza, "auth", condition)
+
+    channel.other = answer
