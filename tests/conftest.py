@@ -16,7 +16,7 @@ from harness.loopback import Block
 from harness.machines import KINDS
 from harness.stack import FreshStack, MixHost, Stack
 
-pytest_plugins = ["harness.conformance"]
+pytest_plugins = ["harness.conformance", "harness.spread"]
 
 REAL_SERVER_FOLDERS = ("integration", "scenarios", "conformance")
 
@@ -40,14 +40,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run tests against real servers in one event loop, which the servers' pipes share.
-
-    Where tests are spread over processes, those of one server stay together.
-    """
+    """Run tests against real servers in one event loop, which the servers' pipes share."""
     for item in items:
-        kind = getattr(getattr(item, "callspec", None), "params", {}).get("server_kind")
-        if kind is not None:
-            item.add_marker(pytest.mark.xdist_group(kind))
         if any(f"/tests/{folder}/" in str(item.path) for folder in REAL_SERVER_FOLDERS):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
             # Sockets and transports that a test cuts on purpose complain when collected.

@@ -11,9 +11,6 @@ from pathlib import Path
 import pytest
 from harness.machines import REPOSITORY
 
-# It looks for free ports and takes them a moment later: two at once may want the same.
-pytestmark = pytest.mark.xdist_group("demo")
-
 
 def start(root: Path, temporary: Path, *options: str) -> subprocess.Popen[str]:
     """Start the tour of the tree at `root`, as deploy/demo does when all is installed."""
