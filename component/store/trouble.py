@@ -45,7 +45,11 @@ class Trouble:
 
 _ELSEWHERE = "Correct host and port in MIXPAM_REDIS_URL."
 
-_ENDED = ("closed by", "connection lost", "reset by peer", "broken pipe")
+_ENDED = (
+    "closed by", "connection lost", "reset by peer", "broken pipe",
+    # uvloop, of a transport that was closed before we wrote.
+    "is closed", "while writing to", "while reading from",
+)  # fmt: skip
 """What an error says of a connection that there was."""
 
 _KNOWN: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Trouble], ...] = (
