@@ -38,7 +38,7 @@ _VALUE = rb"(?:'([^'<]*+)'|\"([^\"<]*+)\")"
 # Groups: 1 and 2 the value of `jid` in either quotes, 3 and 4 of `id`.
 _ADDRESS = re.compile(
     rb"<address(?:\s++(?:jid\s*+=\s*+" + _VALUE + rb"|id\s*+=\s*+" + _VALUE
-    + rb"|[^\s=/>]++\s*+=\s*+(?:'[^'<]*+'|\"[^\"<]*+\")))*+\s*+/?>"
+    + rb"|[^\s=/>]++\s*+=\s*+(?:'[^'<]*+'|\"[^\"<]*+\")))*\s*+/?>"
 )  # fmt: skip
 _OPEN = f"<addresses xmlns='{ADDRESSES}'>".encode()
 _CLOSE = b"</addresses>"
