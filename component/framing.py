@@ -13,7 +13,7 @@ small the chunks are. tests/unit/test_framing.py holds this to a real XML parser
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import lru_cache
 
 _SPACE = b" \t\r\n"
@@ -147,6 +147,15 @@ class Frame:
         return self.data[: self.to_start] + target + self.data[self.to_end :]
 
 
+Carry = Callable[[bytes, int], int]
+"""Takes stanzas that stand at a position in some data, as many as it likes, without frames;
+gives where the rest begins."""
+
+
+def _nothing(_: bytes, position: int) -> int:
+    return position
+
+
 class Framer:
     """Takes chunks of the stream after its header, gives frames.
 
@@ -165,10 +174,11 @@ class Framer:
         self.oversized: list[Frame] = []
         """Start tags of stanzas that were too large and are left out; the caller's to clear."""
 
-    def feed(self, chunk: bytes) -> Iterator[Frame]:
+    def feed(self, chunk: bytes, carry: Carry = _nothing) -> Iterator[Frame]:
         """Take a chunk; give each frame that is complete and not too large.
 
-        What comes after the stream's end is ignored.
+        `carry` is asked first; what it takes is in order with the frames if each of those is
+        dealt with before the next is asked for. What comes after the stream's end is ignored.
         Raises FramingError when the stream cannot go on.
         """
         if self.closed:
@@ -181,6 +191,7 @@ class Framer:
             while True:
                 while position < length and data[position] in _SPACE:
                     position += 1
+                position = carry(data, position)
                 if position == length:
                     break
                 match = START_TAG.match(data, position)

@@ -20,6 +20,7 @@ import structlog
 from component import __version__
 from component.core.context import Limits
 from component.core.effects import Copy, Count, Effect, Report, Send, Write
+from component.core.express import Express
 from component.core.fanout import needs_ear, route
 from component.core.machine import Core
 from component.core.mirror import Row
@@ -32,6 +33,7 @@ from component.http.control import Control
 from component.http.server import HttpServer
 from component.http.sources import Sources
 from component.http.watch import Watch
+from component.lane import ControlLane, user_of
 from component.link.connection import Connection
 from component.notify import Notifier
 from component.store.store import Store
@@ -66,10 +68,15 @@ class Service:
             multicast=settings.multicast,
         )
         equip(self._core, settings.admins)
+        self._express = Express(self._core.mirror, self._core.multicast, settings.max_stanza_bytes)
+        self._control = ControlLane(self._core.mirror.waiting, self._slice_ended, self._crowded)
         self._outgoing = Outgoing(self._core.mirror, own, frozenset(settings.domains))
         self._store = Store(settings, self._report, self)
         self._connection = Connection(settings, self, self._report)
         self._write: Callable[[bytes], None] | None = None
+        self._stop_reading: Callable[[bool], None] = lambda _: None
+        # What came of the last read, or slice of the control lane, and is not written yet.
+        self._out: list[bytes] = []
         # What comes while the store is read again.
         self._early: list[Frame] = []
         self._catching_up: asyncio.Task[None] | None = None
@@ -121,7 +128,9 @@ class Service:
         await self._load()
         self._connection.stood_by = False
         frames, self._early = self._early, []
-        self.receive(frames)
+        for frame in frames:
+            self.receive(frame)
+        self.read_ended()
 
     async def _load(self) -> None:
         loaded = await self._store.load(self._core)
@@ -136,32 +145,43 @@ class Service:
 
     # -- the lanes (link.stream.Lanes) -----------------------------------------------------
 
-    def up(self, write: Callable[[bytes], None]) -> None:
+    def up(self, write: Callable[[bytes], None], crowded: Callable[[bool], None]) -> None:
         """Begin with a new link."""
         self._write = write
+        self._stop_reading = crowded
         self._connection.opened()
 
-    def receive(self, frames: list[Frame]) -> None:
-        """Deal with what one read brought: hot lane first, control lane for the rest."""
+    def carry(self, data: bytes, position: int) -> int:
+        """Take plain messages by the short cut of the hot lane."""
+        if not self._store.leading or self._connection.stood_by:
+            return position
+        return self._express.carry(data, position, self._out)
+
+    def receive(self, frame: Frame) -> None:
+        """Deal with a stanza: at once in the hot lane, in its turn in the control lane."""
         if self._connection.stood_by:
             self._connection.heard()
-            self._early += frames
+            self._early.append(frame)
             if self._catching_up is None or self._catching_up.done():
                 self._catching_up = asyncio.create_task(self._catch_up())
             return
         if not self._store.leading:
             # Not before: a server may let two processes in, and then send one away.
             self._store.lead(leading=True)
-        gathering = self._core.multicast.gathering
-        out: list[bytes] = []
-        now = self._loop.time()
-        for frame in frames:
-            if frame.to == gathering:
-                self._spread(frame, now, out)
-            else:
-                self._deal_with(frame, now, out)
-        self._say(out)
-        self._set_timer()
+        if frame.to == self._core.multicast.gathering:
+            self._spread(frame)
+        elif frame.to in self._core.mirror.waiting or not self._pass_on(frame):
+            step = partial(self._think_about, frame)
+            self._control.add(step, user_of(frame), len(frame.data))
+
+    def read_ended(self) -> None:
+        """Write what the hot lane made of a read; then it is the control lane's turn."""
+        express, tally = self._express, self._tally
+        tally.hot[b"message"] += express.messages
+        tally.copies += express.copies
+        express.messages = express.copies = 0
+        self._slice_ended()
+        self._control.work()
 
     def leave_out(self, frames: list[Frame]) -> None:
         """Drop what was too large: what one channel sends must not end everybody's link."""
@@ -170,29 +190,44 @@ class Service:
             kind, sender = (part.decode(errors="replace") for part in (frame.name, frame.sender))
             self._report("stanza-oversized", "warning", kind=kind, sender=sender)
 
-    def _deal_with(self, frame: Frame, now: float, out: list[bytes]) -> None:
+    def _pass_on(self, frame: Frame) -> bool:
+        """Give a stanza to the devices it is for; False if it is none of the hot lane's."""
         core, tally = self._core, self._tally
         joined = route(core.mirror, frame)
         if joined is None:
-            tally.controlled(frame.name)
-            out += self._ask_core(partial(core.receive, frame, now))
-            return
+            return False
         row, channel = joined
         tally.hot[frame.name] += 1
+        now = self._loop.time()
         if core.admits(row, channel, frame, now):
             tally.copies += len(row.copies.every)
-            out += core.multicast.copies(row.copies, frame)
+            self._out += core.multicast.copies(row.copies, frame)
         if needs_ear(frame):
-            out += self._ask_core(partial(core.overhear, row, channel, frame, now))
+            self._out += self._ask_core(partial(core.overhear, row, channel, frame, now))
+        return True
 
-    def _spread(self, frame: Frame, now: float, out: list[bytes]) -> None:
+    def _spread(self, frame: Frame) -> None:
         """Deal with one stanza for many users."""
         spread = self._core.multicast.spread(self._core.mirror, frame)
         self._tally.hot[b"message"] += 1
         self._tally.copies += spread.deliveries
-        out += spread.written
+        self._out += spread.written
         for other in spread.others:
-            self._deal_with(other, now, out)
+            self.receive(other)
+
+    def _think_about(self, frame: Frame) -> None:
+        """Deal with a stanza whose turn has come."""
+        if not self._pass_on(frame):
+            self._tally.controlled(frame.name)
+            self._out += self._ask_core(partial(self._core.receive, frame, self._loop.time()))
+
+    def _slice_ended(self) -> None:
+        out, self._out = self._out, []
+        self._say(out)
+        self._set_timer()
+
+    def _crowded(self, crowded: bool) -> None:
+        self._stop_reading(crowded)
 
     def _ask_core(self, question: Callable[[], list[Effect]]) -> list[bytes]:
         """Have the core decide, and do what it wants.
@@ -215,6 +250,8 @@ class Service:
 
     async def _lost(self) -> None:
         self._write = None
+        for _ in self._control.rest():
+            await asyncio.sleep(0)
         self._store.lead(leading=False)
         self._early.clear()
         if self._catching_up is not None:
@@ -271,10 +308,12 @@ class Service:
     # -- what the store has to tell (store.store.Owner) ------------------------------------
 
     def written(self, token: int, done: bool) -> None:
-        """Go on with what waited for a write."""
+        """Go on, in its turn, with what waited for a write."""
+        self._control.add(partial(self._go_on, token, done=done))
+
+    def _go_on(self, token: int, *, done: bool) -> None:
         now = self._loop.time()
-        self._say(self._ask_core(partial(self._core.written, token, now, done=done)))
-        self._set_timer()
+        self._out += self._ask_core(partial(self._core.written, token, now, done=done))
 
     def superseded(self) -> None:
         """Begin anew: what is known here is out of date."""

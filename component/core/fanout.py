@@ -34,6 +34,8 @@ def route(mirror: Mirror, frame: Frame) -> tuple[Row, bytes] | None:
     row = mirror.rows.get(frame.to)
     if row is None or frame.name not in _KINDS or frame.type in _NOT_COPIED:
         return None
+    if frame.to in mirror.waiting:
+        return None
     channel = channel_of(row, frame)
     if channel is None or channel in row.holding:
         return None
@@ -84,7 +86,7 @@ def copies(targets: Copies, frame: Frame) -> list[bytes]:
 def others_of(targets: Copies, frame: Frame) -> tuple[int, tuple[bytes, ...]]:
     """Tell which devices do not speak the core namespace of a stanza, and which that is."""
     if targets.only_1 or targets.only_0:
-        return others_among(targets, core_named(frame))
+        return others_among(targets, core_named(frame.data, frame.tag_end, len(frame.data)))
     return 0, ()
 
 
@@ -98,18 +100,17 @@ def others_among(targets: Copies, named: set[int]) -> tuple[int, tuple[bytes, ..
     return 0, ()
 
 
-def core_named(frame: Frame) -> set[int]:
-    """Tell which core namespaces are named anywhere in a stanza; maybe only in its text."""
-    data = frame.data
+def core_named(data: bytes, start: int, end: int) -> set[int]:
+    """Tell which core namespaces are named anywhere between; maybe only in a text."""
     named: set[int] = set()
     # One search for what they share is faster than two for the whole names.
-    at = data.find(_CORE_STEM, frame.tag_end)
+    at = data.find(_CORE_STEM, start, end)
     while at >= 0:
         at += len(_CORE_STEM)
         version = data[at : at + 1]
         if version in _VERSIONS:
             named.add(_VERSIONS[version])
-        at = data.find(_CORE_STEM, at)
+        at = data.find(_CORE_STEM, at, end)
     return named
 
 

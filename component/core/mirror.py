@@ -16,7 +16,7 @@ from typing import Protocol
 from component.core import packed
 from component.core.bucket import TokenBucket
 from component.core.packed import CHANNELS, CODE
-from component.core.sessions import Sessions
+from component.core.sessions import Copies, Sessions
 from component.framing import Frame
 from schemas import jid
 from schemas.jid import Jid
@@ -144,6 +144,19 @@ class Row(Sessions):
         code = CHANNELS.codes.get(channel)
         return code is not None and code in self._channels
 
+    def targets(self, channel: bytes) -> Copies | None:
+        """Give the MIX devices for what a joined channel sends; None if it has to wait.
+
+        All that the hot lane asks of a row, in one.
+        """
+        code = CHANNELS.codes.get(channel)
+        # Of bytes, `find` is twice as fast as `in`.
+        if code is None or self._channels.find(code) < 0:
+            return None
+        if self._activity is not None and channel in self._activity.holding:
+            return None
+        return self.copies
+
     @property
     def channels(self) -> Channels:
         """The memberships by channel (bare JID); has_joined is the fast way to ask for one."""
@@ -254,6 +267,9 @@ class Mirror:
         self.services: set[str] = set()
         # Domains that are being asked whether they are MIX services.
         self.asked_domains: set[str] = set()
+        # Users (bare JIDs) for whom a stanza waits in the control lane, and how many: nothing
+        # may overtake it.
+        self.waiting: dict[bytes, int] = {}
 
     def find(self, user: Jid) -> Row | None:
         """Look a user up by bare JID."""

@@ -75,21 +75,26 @@ class _Probe:
         self.stanzas: list[Stanza] = []
         self.changed = asyncio.Event()
 
-    def up(self, write: Callable[[bytes], None]) -> None:
+    def up(self, write: Callable[[bytes], None], _: Callable[[bool], None]) -> None:
         self.write = write
         self.changed.set()
 
-    def receive(self, frames: list[Frame]) -> None:
-        for frame in frames:
-            try:
-                stanza = stanzas.parse(frame.data)
-                payload = stanza.payload
-                if payload is not None and tap.EVENTS.get(payload.tag) is tap.Hello:
-                    self.hellos[stanza.sender.domain] = codec.to_xso(payload, tap.Hello)
-            except codec.MalformedStanza:
-                continue
-            if stanza.kind == stanzas.IQ:
-                self.stanzas.append(stanza)
+    def carry(self, _: bytes, position: int) -> int:
+        """Carry nothing: each stanza is to be looked at."""
+        return position
+
+    def receive(self, frame: Frame) -> None:
+        try:
+            stanza = stanzas.parse(frame.data)
+            payload = stanza.payload
+            if payload is not None and tap.EVENTS.get(payload.tag) is tap.Hello:
+                self.hellos[stanza.sender.domain] = codec.to_xso(payload, tap.Hello)
+        except codec.MalformedStanza:
+            return
+        if stanza.kind == stanzas.IQ:
+            self.stanzas.append(stanza)
+
+    def read_ended(self) -> None:
         self.changed.set()
 
     def leave_out(self, frames: list[Frame]) -> None:

@@ -41,11 +41,17 @@ class State(Enum):
 class Lanes(Protocol):
     """What deals with the frames of a stream that is up."""
 
-    def up(self, write: Callable[[bytes], None]) -> None:
-        """Begin; `write` puts bytes onto the link."""
+    def up(self, write: Callable[[bytes], None], crowded: Callable[[bool], None]) -> None:
+        """Begin; `write` puts bytes onto the link, `crowded` says whether to stop reading."""
 
-    def receive(self, frames: list[Frame]) -> None:
-        """Deal with what one read brought, in order."""
+    def carry(self, data: bytes, position: int) -> int:
+        """Deal with stanzas that need no frame (framing.Carry)."""
+
+    def receive(self, frame: Frame) -> None:
+        """Deal with one stanza."""
+
+    def read_ended(self) -> None:
+        """Write what came of all that one read brought."""
 
     def leave_out(self, frames: list[Frame]) -> None:
         """Tell of stanzas that were too large; of their content nothing may be used."""
@@ -80,6 +86,7 @@ class Stream(asyncio.Protocol):
         self._header = b""
         self._heard = True
         self._paused = False
+        self._lanes_crowded = False
         self._backlog = 0
         self._pinged = False
         self._timer: asyncio.TimerHandle | None = None
@@ -118,14 +125,12 @@ class Stream(asyncio.Protocol):
         self._paused = True
         if self._transport is not None:
             self._backlog = self._transport.get_write_buffer_size()
-            self._transport.pause_reading()
+            self._read_or_wait()
 
     def resume_writing(self) -> None:
         """Read on."""
         self._paused = False
-        self._heard = True
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self._read_or_wait()
 
     def connection_lost(self, _: Exception | None) -> None:
         """Report the end."""
@@ -148,6 +153,20 @@ class Stream(asyncio.Protocol):
         self._end(f"<stream:error>{error}</stream:error>".encode() + _CLOSE)
 
     # -- inside --------------------------------------------------------------------------
+
+    def _crowded(self, crowded: bool) -> None:
+        """Stop reading: the lanes do not keep up; or read on."""
+        self._lanes_crowded = crowded
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._paused or self._lanes_crowded:
+            self._transport.pause_reading()
+        else:
+            self._heard = True
+            self._transport.resume_reading()
 
     def _end(self, last_words: bytes) -> None:
         if self._state is State.CLOSED or self._transport is None:
@@ -176,33 +195,43 @@ class Stream(asyncio.Protocol):
         return self._header[match.end() :]
 
     def _read_frames(self, data: bytes) -> None:
-        frames: list[Frame] = []
-        for frame in self._framer.feed(data):
-            if len(frame.data) > self._max_bytes and not frame.to.startswith(self._gathering):
-                self._framer.oversized.append(frame)
-            elif frame.name == b"stream:error":
-                self._reason = _condition(frame.data)
-            elif self._state is State.HANDSHAKE:
-                if frame.name != b"handshake":
-                    raise FramingError("invalid-xml", "no handshake")
-                self._state = State.UP
-                self.was_up = True
-                self._lanes.up(self._write)
-            elif not _is_pong(frame):
-                frames.append(frame)
-        if frames and self._state is State.UP:
-            self._lanes.receive(frames)
+        try:
+            for frame in self._framer.feed(data, self._carry):
+                self._take(frame)
+        finally:
+            if self._state is State.UP:
+                self._lanes.read_ended()
         if self._framer.oversized:
             self._lanes.leave_out(self._framer.oversized)
             self._framer.oversized = []
         if self._framer.closed:
             self._end(_CLOSE)
 
+    def _carry(self, data: bytes, position: int) -> int:
+        """Let the lanes have stanzas without frames, once the stream is up."""
+        return self._lanes.carry(data, position) if self._state is State.UP else position
+
+    def _take(self, frame: Frame) -> None:
+        if len(frame.data) > self._max_bytes and not frame.to.startswith(self._gathering):
+            self._framer.oversized.append(frame)
+        elif frame.name == b"stream:error":
+            self._reason = _condition(frame.data)
+        elif self._state is State.HANDSHAKE:
+            if frame.name != b"handshake":
+                raise FramingError("invalid-xml", "no handshake")
+            self._state = State.UP
+            self.was_up = True
+            self._lanes.up(self._write, self._crowded)
+        elif self._state is State.UP and not _is_pong(frame):
+            self._lanes.receive(frame)
+
     def _drains(self) -> bool:
         """Tell whether a server that does not keep up still takes some of what waits.
 
         While reading pauses, that is the only sign of life there can be.
         """
+        if self._lanes_crowded:
+            return True  # it is us
         if not self._paused or self._transport is None:
             return False
         before, self._backlog = self._backlog, self._transport.get_write_buffer_size()

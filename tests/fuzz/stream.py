@@ -7,6 +7,7 @@ from xmlgen import Slicer
 
 from component.framing import Frame, Framer, FramingError
 from component.link.stream import Stream
+from component.plain import plain_messages
 from fuzz import reference, sessions
 
 LIMIT = 100_000
@@ -102,13 +103,19 @@ class _Lanes:
     def __init__(self) -> None:
         self.is_up = False
 
-    def up(self, _: object) -> None:
+    def up(self, _: object, __: object) -> None:
         assert not self.is_up
         self.is_up = True
 
-    def receive(self, frames: list[Frame]) -> None:
+    def carry(self, data: bytes, position: int) -> int:
         assert self.is_up
-        assert frames
+        return max(position, *(each[-1] for each in plain_messages(data, position, LIMIT)), 0)
+
+    def receive(self, _: Frame) -> None:
+        assert self.is_up
+
+    def read_ended(self) -> None:
+        assert self.is_up
 
 
 def _whole(stream: bytes, size: int) -> None:

@@ -28,6 +28,7 @@ from component.core.effects import (
     Send,
     Write,
 )
+from component.core.express import Express
 from component.core.fanout import needs_ear, route
 from component.core.machine import Core
 from component.core.outgoing import Outgoing
@@ -48,6 +49,9 @@ CORE_0, CORE_1 = "urn:xmpp:mix:core:0", "urn:xmpp:mix:core:1"
 PAM_0, PAM_1, PAM_2 = (f"urn:xmpp:mix:pam:{version}" for version in range(3))
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 DISCO = "http://jabber.org/protocol/disco#info"
+
+
+_LARGEST = 1 << 20
 
 
 class Stored:
@@ -130,11 +134,18 @@ class Play:
 
     def _deal_with(self, frame: Frame) -> None:
         joined = route(self.core.mirror, frame)
+        by_express: list[bytes] = []
+        carried = Express(self.core.mirror, self.core.multicast, _LARGEST).carry(
+            frame.data, 0, by_express
+        )
         if joined is None:
+            assert not carried
             self._carry_out(self.core.receive(frame, self.now))
             return
         if self.core.admits(*joined, frame, self.now):
-            self._written += self.core.multicast.copies(joined[0].copies, frame)
+            copies = self.core.multicast.copies(joined[0].copies, frame)
+            assert not carried or b"".join(by_express) == b"".join(copies)
+            self._written += copies
         if needs_ear(frame):
             self._carry_out(self.core.overhear(*joined, frame, self.now))
 

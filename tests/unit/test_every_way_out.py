@@ -139,7 +139,7 @@ class Shelled(Play):
         service._core = self.core
         service._outgoing = Outgoing(self.core.mirror, jid.parse(OWN), frozenset(SETTINGS.domains))
         service._store = self  # type: ignore[assignment]
-        service.up(self._link)
+        service.up(self._link, lambda _: None)
         self.said = b""
         self._put: list[Write] = []
         self.core.context.effects = Temptation()
@@ -365,7 +365,7 @@ def test_what_is_said_was_judged() -> None:
     added = {
         ast.unparse(node.value).partition("(")[0]
         for node in ast.walk(tree)
-        if isinstance(node, ast.AugAssign) and ast.unparse(node.target) == "out"
+        if isinstance(node, ast.AugAssign) and ast.unparse(node.target) in {"out", "self._out"}
     }
     assert added == {
         "self._ask_core",
@@ -373,3 +373,9 @@ def test_what_is_said_was_judged() -> None:
         "core.multicast.copies",
         "spread.written",
     }
+    given = {
+        ast.unparse(node.func)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and "self._out" in map(ast.unparse, node.args)
+    }
+    assert given == {"self._express.carry"}

@@ -69,6 +69,9 @@ class Transport(asyncio.Transport):
         return written
 
 
+_CARRIED = b"<message>carried</message>"
+
+
 class Lanes:
     """Takes frames."""
 
@@ -77,15 +80,27 @@ class Lanes:
         self.reads = 0
         self.left_out: list[Frame] = []
         self.write: Callable[[bytes], None] | None = None
+        self.crowded: Callable[[bool], None] = lambda _: None
 
-    def up(self, write: Callable[[bytes], None]) -> None:
+    def up(self, write: Callable[[bytes], None], crowded: Callable[[bool], None]) -> None:
         """Begin."""
         self.write = write
+        self.crowded = crowded
 
-    def receive(self, frames: list[Frame]) -> None:
-        """Take what one read brought."""
+    def carry(self, data: bytes, position: int) -> int:
+        """Take one kind of stanza without a frame."""
+        while data.startswith(_CARRIED, position):
+            self.frames.append(_CARRIED)
+            position += len(_CARRIED)
+        return position
+
+    def receive(self, frame: Frame) -> None:
+        """Take a stanza."""
+        self.frames.append(frame.data)
+
+    def read_ended(self) -> None:
+        """Count the reads."""
         self.reads += 1
-        self.frames += [frame.data for frame in frames]
 
     def leave_out(self, frames: list[Frame]) -> None:
         """Take what was too large."""
@@ -135,6 +150,7 @@ async def test_the_handshake_is_that_of_xep_0114(size: int) -> None:
 async def test_what_one_read_brings_is_dealt_with_at_once_and_in_order() -> None:
     link = Link()
     link.is_up()
+    link.lanes.reads = 0
     link.stream.data_received(b"<message/> <presence/><iq/><me")
     link.stream.data_received(b"ssage>x</message>")
     assert link.lanes.frames == [b"<message/>", b"<presence/>", b"<iq/>", b"<message>x</message>"]

@@ -1,0 +1,92 @@
+"""The two lanes together: who joins keeps nobody waiting, and nothing overtakes for one user."""
+
+import asyncio
+
+import pytest
+from driver import ANNA, BEN, COVEN, OWN, PHONE, SERVER
+
+from component import lane
+from component.core.effects import Write
+from component.core.mirror import Membership
+from component.core.sessions import Speaks
+from component.framing import Framer
+from component.service import Service
+from schemas import jid
+from schemas.settings import Settings
+
+SETTINGS = Settings.model_validate(
+    {"component_jid": OWN, "secret": "s", "domains": SERVER, "multicast": False}
+)
+
+
+class Store:
+    """Leads, and takes whatever is written."""
+
+    leading = True
+
+    def put(self, write: Write) -> None:
+        """Take it."""
+
+
+class Link:
+    """A service and what it writes."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.service = Service(SETTINGS)
+        self.service._store = Store()  # type: ignore[assignment]
+        self.service.up(self.written.append, lambda _: None)
+        mirror = self.service._core.mirror
+        for user in (ANNA, BEN):
+            member = Membership(jid.parse(COVEN), "1", None, (), 1, shares_presence=False)
+            mirror.join(jid.parse(user), member)
+        mirror.row(jid.parse(BEN)).devices.come("phone").speaks = Speaks.MIX
+
+    def reads(self, stanzas: str) -> None:
+        """Bring some stanzas in one read."""
+        for frame in Framer(100_000).feed(stanzas.encode(), self.service.carry):
+            self.service.receive(frame)
+        self.service.read_ended()
+
+
+def message(user: str, body: str) -> str:
+    """Write what the channel says."""
+    return f"<message type='groupchat' from='{COVEN}' to='{user}'><body>{body}</body></message>"
+
+
+async def test_messages_do_not_wait_for_those_who_ask_for_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lane, "SLICE", 0.0)
+    link = Link()
+    ask = f"<iq type='get' from='{PHONE}' to='{OWN}' id='%d'><ping xmlns='urn:xmpp:ping'/></iq>"
+    link.reads("".join(ask % number for number in range(50)) + message(BEN, "at once"))
+    copy = message(f"{BEN}/phone", "at once").encode()
+    for number in range(50):
+        # One step, the least there is, for each read.
+        assert link.written[0] == copy
+        assert b"id='%d'" % number in link.written[1]
+        assert len(link.written) == 2
+        link.written.clear()
+        link.reads(message(BEN, "at once"))
+    assert link.written == [copy]
+
+
+@pytest.mark.parametrize("kind", ["groupchat", "headline"])
+async def test_nothing_overtakes_what_waits_for_the_same_user(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(lane, "SLICE", 0.0)
+    link = Link()
+    core = link.service._core
+    device = core.mirror.row(jid.parse(ANNA)).devices.come("laptop")
+    device.speaks = Speaks.MIX
+    gone = f"<presence type='unavailable' from='{ANNA}/laptop' to='{OWN}'/>"
+    here = f"<presence from='{PHONE}' to='{OWN}'/>"
+    link.reads(here + gone + message(ANNA, "after it went").replace("groupchat", kind))
+    assert ANNA.encode() in core.mirror.waiting
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert core.mirror.waiting == {}
+    assert not [each for each in link.written if b"after it went" in each]
+    assert link.service._tally.hot[b"message"] == 1
