@@ -104,6 +104,11 @@ class _Exposition(Collector):
         sums = sources.totals()
         for name, meaning in _GAUGES.items():
             yield _gauge(f"mixpam_{name}", meaning, getattr(sums, name))
+        yield _gauge(
+            "mixpam_control_waiting",
+            "Stanzas, and answers of Redis, that wait for their turn in the control lane.",
+            sum(sources.core.mirror.waiting.values()),
+        )
         yield _gauge("mixpam_redis_up", "1 if Redis answers.", watch.redis.state == "up")
         troubles = CounterMetricFamily(
             "mixpam_redis_troubles",

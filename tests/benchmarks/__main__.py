@@ -11,6 +11,7 @@ from benchmarks.report import Report
 BENCHMARKS = {
     "path": "the whole path against ejabberd's own MIX-PAM, and against direct sending",
     "component": "the component alone over TCP against C + expat, slixmpp and aioxmpp",
+    "joins": "how long messages take while hundreds of users join at the same time",
     "control": "CPU per join, roster, parse in the core",
     "memory": "bytes per user, start from a real Redis, and pauses of a whole component",
     "idle": "CPU of a component whose users are all silent",
