@@ -2,9 +2,15 @@
 
 Users have much in common: channels, the terms of membership, what their clients say of
 themselves. Each such value is kept once, under a code of four bytes, for as long as
-somebody uses it. What is a user's own (participant ids, nicks, resources) is packed into
-one bytes object each for channels and sessions; Python objects of it are made when they
-are asked for. Only `Row` of component.core.mirror reads and writes this.
+somebody uses it. What is a user's own (participant ids, nicks, resources) is packed with
+the codes into one bytes object; Python objects of it are made when they are asked for. Only
+`Row` of component.core.mirror reads and writes this. A row is
+
+    codes of the channels, newline, 4 bytes: length of the details, details, sessions
+
+in which the details have for each channel the code of its `Terms`, or a zero for the same
+as before, the participant id and, if that is its own, the nick; and the sessions, separated
+by newlines, the code of a state and the resource each (component.core.sessions).
 """
 
 from __future__ import annotations
@@ -19,8 +25,16 @@ T = TypeVar("T", bound=Hashable)
 CODE = 4
 """Bytes of a code."""
 
+OFF = b"\n"
+"""What stands neither in codes nor in resources (RFC 7622 §3.4)."""
+
+_LENGTH = 4
+EMPTY = OFF + bytes(_LENGTH)
+"""A row of which nothing is known."""
+
 _CODES = 1 << 24
 _LONG = 255
+_SAME = b"\0"
 
 
 class Shared(Generic[T]):
@@ -104,6 +118,26 @@ CHANNELS: Shared[bytes] = Shared()
 _TERMS: Shared[Terms] = Shared()
 
 
+class Parts(NamedTuple):
+    """What a row is made of; see above."""
+
+    codes: bytes
+    details: bytes
+    sessions: bytes
+
+    @classmethod
+    def of(cls, row: bytes) -> Parts:
+        """Take a row apart."""
+        codes, _, rest = row.partition(OFF)
+        end = _LENGTH + int.from_bytes(rest[:_LENGTH], "big")
+        return cls(codes, rest[_LENGTH:end], rest[end:])
+
+    def row(self) -> bytes:
+        """Put a row together."""
+        length = len(self.details).to_bytes(_LENGTH, "big")
+        return b"".join((self.codes, OFF, length, self.details, self.sessions))
+
+
 def pack(members: Iterable[Member]) -> tuple[bytes, bytes]:
     """Pack a user's memberships: the channels' codes, and the rest in the same order.
 
@@ -111,6 +145,7 @@ def pack(members: Iterable[Member]) -> tuple[bytes, bytes]:
     """
     codes, details = bytearray(), bytearray()
     first: str | None = None
+    last = b""
     for channel, id_, nick, nodes, core, shares in members:
         written = _from_hex(id_)
         is_hex = written is not None
@@ -119,7 +154,9 @@ def pack(members: Iterable[Member]) -> tuple[bytes, bytes]:
             kind = "own" if first is None or nick != first else "first"
             first = nick if first is None else first
         codes += CHANNELS.take(channel)
-        details += _TERMS.take(Terms(nodes, core, shares, is_hex, kind))
+        terms = _TERMS.take(Terms(nodes, core, shares, is_hex, kind))
+        details += _SAME if terms == last else terms
+        last = terms
         _put(details, id_.encode() if written is None else written)
         if nick is not None and kind == "own":
             _put(details, nick.encode())
@@ -128,11 +165,12 @@ def pack(members: Iterable[Member]) -> tuple[bytes, bytes]:
 
 def unpack(codes: bytes, details: bytes) -> Iterator[Member]:
     """Give what was packed, in order."""
-    position = 0
+    position, code = 0, b""
     first: str | None = None
     for start in range(0, len(codes), CODE):
-        terms = _TERMS.values[details[position : position + CODE]]
-        raw, position = _get(details, position + CODE)
+        code, position = _terms_at(details, position, code)
+        terms = _TERMS.values[code]
+        raw, position = _get(details, position)
         nick: str | None = None
         if terms.nick == "own":
             written, position = _get(details, position)
@@ -149,14 +187,24 @@ def unpack(codes: bytes, details: bytes) -> Iterator[Member]:
 
 def release(codes: bytes, details: bytes) -> None:
     """Give up the uses that something packed has."""
-    position = 0
+    position, code = 0, b""
+    uses: list[bytes] = []
     for start in range(0, len(codes), CODE):
         CHANNELS.drop(codes[start : start + CODE])
-        code = details[position : position + CODE]
-        _, position = _get(details, position + CODE)
+        code, position = _terms_at(details, position, code)
+        uses.append(code)
+        _, position = _get(details, position)
         if _TERMS.values[code].nick == "own":
             _, position = _get(details, position)
+    for code in uses:
         _TERMS.drop(code)
+
+
+def _terms_at(details: bytes, position: int, last: bytes) -> tuple[bytes, int]:
+    """Read the code of a membership's terms, and where its id begins."""
+    if details[position] == _SAME[0]:
+        return last, position + len(_SAME)
+    return details[position : position + CODE], position + CODE
 
 
 def _from_hex(text: str) -> bytes | None:

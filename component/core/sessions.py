@@ -1,19 +1,18 @@
 """A user's sessions: what they can do, what they said last, what channels were shown of them.
 
-Packed: one bytes object for each user, with the resources and, for each, the code of a
-`State`. States are shared by all sessions of which the same is known, presence included:
-it is kept without its addresses.
+Packed: the resources of a user and, for each, the code of a `State` are a part of the row
+(component.core.packed). States are shared by all sessions of which the same is known,
+presence included: it is kept without its addresses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import IntFlag
-from functools import lru_cache
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from component.core.packed import CODE, Shared
+from component.core.packed import CODE, EMPTY, OFF, Parts, Shared
 from component.framing import ATTRIBUTE, Frame
 from schemas import codec, jid
 from schemas.jid import Jid
@@ -77,8 +76,6 @@ class State(NamedTuple):
 
 
 _NOTHING = State()
-_OFF = b"\n"
-"""Between sessions: neither in codes nor in resources (RFC 7622 §3.4)."""
 
 
 class Device:
@@ -192,16 +189,12 @@ def copies_for(device: Device) -> Copies:
     return Copies.of([(codec.escape(str(device.jid)).encode(), mix)])
 
 
-@lru_cache(maxsize=20_000)
-def _copies(user: bytes, sessions: bytes) -> Copies:
-    """Make the targets of a row; kept for those who have traffic."""
-    values = _STATES.values
-    return Copies.of(
-        [
-            (_address(user, each[CODE:]), values[each[:CODE]].mix)
-            for each in (sessions.split(_OFF) if sessions else ())
-        ]
-    )
+MOST_KEPT = 16_384
+"""Users whose targets are kept ready: those who had traffic of late."""
+
+kept: dict[bytes, tuple[bytes, Copies]] = {}
+"""User -> the row that the targets were made of, and the targets. They hold for that very
+object: whatever changes in a row makes it another."""
 
 
 def _address(user: bytes, resource: bytes) -> bytes:
@@ -213,8 +206,7 @@ def _address(user: bytes, resource: bytes) -> bytes:
 
 _SPECIAL = b"&<>'\"\t\n\r"
 
-# A code that is given out again must not find the targets of its former meaning.
-_STATES: Shared[State] = Shared(round_begins=_copies.cache_clear)
+_STATES: Shared[State] = Shared()
 
 _DEVICES: WeakValueDictionary[tuple[int, str], Device] = WeakValueDictionary()
 """The devices that somebody keeps, by row and resource."""
@@ -223,11 +215,11 @@ _DEVICES: WeakValueDictionary[tuple[int, str], Device] = WeakValueDictionary()
 class Sessions:
     """A user's sessions."""
 
-    __slots__ = ("_sessions", "key")
+    __slots__ = ("_packed", "key")
 
     def __init__(self, user: Jid) -> None:
         self.key = str(user).encode()
-        self._sessions = b""
+        self._packed = EMPTY
 
     @property
     def jid(self) -> Jid:
@@ -247,7 +239,14 @@ class Sessions:
     @property
     def copies(self) -> Copies:
         """The MIX devices as targets."""
-        return _copies(self.key, self._sessions)
+        row = self._packed
+        found = kept.get(self.key)
+        if found is None or found[0] is not row:
+            if len(kept) >= MOST_KEPT:
+                kept.clear()
+            targets = [(_address(self.key, name), state.mix) for name, state in self._each()]
+            found = kept[self.key] = row, Copies.of(targets)
+        return found[1]
 
     @property
     def is_online(self) -> bool:
@@ -280,8 +279,13 @@ class Sessions:
 
     def states(self) -> Iterator[tuple[str, State]]:
         """Give all sessions that anything is known of."""
-        for each in self._sessions.split(_OFF) if self._sessions else ():
-            yield each[CODE:].decode(), _STATES.values[each[:CODE]]
+        for name, state in self._each():
+            yield name.decode(), state
+
+    def _each(self) -> Iterator[tuple[bytes, State]]:
+        sessions, values = Parts.of(self._packed).sessions, _STATES.values
+        for each in sessions.split(OFF) if sessions else ():
+            yield each[CODE:], values[each[:CODE]]
 
     def state(self, resource: str) -> State:
         """Give what is known of a session."""
@@ -294,7 +298,8 @@ class Sessions:
         if before is not None and _STATES.values[before] == state:
             return
         name = resource.encode()
-        sessions = self._sessions.split(_OFF) if self._sessions else []
+        parts = Parts.of(self._packed)
+        sessions = parts.sessions.split(OFF) if parts.sessions else []
         known = state.presence is not None or state.shown is not None
         now = [_STATES.take(state) + name] if known else []
         if before is None:
@@ -303,12 +308,12 @@ class Sessions:
             at = sessions.index(before + name)
             sessions[at : at + 1] = now
             _STATES.drop(before)
-        self._sessions = _OFF.join(sessions)
+        self._packed = parts._replace(sessions=OFF.join(sessions)).row()
 
     def _find(self, resource: str) -> bytes | None:
         """Give the code of a session's state."""
         name = resource.encode()
-        for each in self._sessions.split(_OFF) if self._sessions else ():
+        for each in Parts.of(self._packed).sessions.split(OFF):
             if each[CODE:] == name:
                 return each[:CODE]
         return None

@@ -87,7 +87,7 @@ def nothing_stays() -> Iterator[None]:
     """Check that what the mirror shares among users has no more uses than before."""
     before = _in_use()
     yield
-    core_sessions._copies.cache_clear()
+    core_sessions.kept.clear()
     assert _in_use() == before
 
 
