@@ -151,10 +151,11 @@ def test_the_limits_are_where_they_are_said_to_be() -> None:
 
 
 @pytest.mark.abuse(11)
-def test_names_never_seen_before_leave_nothing_behind() -> None:
+@pytest.mark.parametrize("at_once", [90, 99], ids=["unwatched", "watched"])
+def test_names_never_seen_before_leave_nothing_behind(at_once: int) -> None:
     def hostile(number: int) -> bytes:
         names = "".join(
-            f"<n{number}x{i} a{number}x{i}='v' xmlns='u{number}x{i}'/>" for i in range(99)
+            f"<n{number}x{i} a{number}x{i}='v' xmlns='u{number}x{i}'/>" for i in range(at_once)
         )
         return f"<a>{names}</a>".encode()
 
@@ -167,7 +168,7 @@ def test_names_never_seen_before_leave_nothing_behind() -> None:
     before = blocks()
     for number in range(20, 120):
         codec.read(hostile(number))
-    # 9,900 elements with three new names each came by.
+    # 9,000 or more elements with three new names each came by.
     assert blocks() - before < 1_000
 
 
