@@ -61,7 +61,7 @@ def left(request: Request, reply: Stanza | None) -> ET.Element:
     """Wrap the channel's `<leave/>`, or one of ours where it gave none."""
     inner = None if reply is None else find(reply, mix.LEAVE_TAGS)
     if inner is None:
-        inner = codec.from_xso(mix.LEAVE[request.core]())
+        inner = ET.Element(mix.LEAVE_TAGS[request.core])
     return _wrapped(request, inner)
 
 

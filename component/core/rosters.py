@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from component.core.context import Answer, Context
 from component.core.errors import Refusal, wait
-from schemas import codec, jid, roster
+from schemas import jid, roster
 from schemas.jid import Jid
 from schemas.stanza import Stanza
 
@@ -27,9 +27,8 @@ class Rosters:
 
     def set(self, user: Jid, channel: Jid, subscription: str, then: Refused) -> None:
         """Set a channel's item to `from` or `none`, or `remove` it."""
-        query = codec.from_xso(roster.Query(roster.Item(str(channel), subscription)))
-        # An XSO leaves out what is the default anyway; a tap wants to be told in words.
-        query[0].set("subscription", subscription)
+        query = ET.Element(roster.QUERY_TAG)
+        ET.SubElement(query, roster.ITEM_TAG, {"jid": str(channel), "subscription": subscription})
 
         def answered(reply: Stanza | None) -> None:
             if reply is None:
@@ -59,7 +58,7 @@ class Rosters:
     def read(self, user: Jid, answer: Answer) -> None:
         """Ask for a user's whole roster; `answer` gets what the server says, or None."""
         context = self._context
-        query = codec.from_xso(roster.Query())
+        query = ET.Element(roster.QUERY_TAG)
         context.ask(
             context.iq("get", context.own, user, query), context.limits.server_timeout, answer
         )
