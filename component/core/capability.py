@@ -47,6 +47,10 @@ class Capability:
         """Take over a verified hash from the store."""
         self._cache[key] = Speaks.from_features(frozenset(record.features))
 
+    def forget(self, key: str) -> None:
+        """Forget a hash that the store no longer holds."""
+        self._cache.pop(key, None)
+
     def seen(self, row: Row, device: Device, presence: ET.Element) -> None:
         """Look at a device's presence, and find out what is not known of it yet."""
         key = disco.caps_keys(presence)

@@ -92,16 +92,8 @@ class DropCapability:
     key: str
 
 
-Change = (
-    PutMembership
-    | DropMembership
-    | PutJournal
-    | DropJournal
-    | PutShown
-    | DropShown
-    | PutCapability
-    | DropCapability
-)
+Drop = DropMembership | DropJournal | DropShown | DropCapability
+Change = PutMembership | PutJournal | PutShown | PutCapability | Drop
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,10 @@ class Journal:
         """Take over an entry from the store."""
         self._entries[user, jid.parse(record.channel)] = record
 
+    def forget(self, user: Jid, channel: Jid) -> None:
+        """Forget an entry that the store no longer holds."""
+        self._entries.pop((user, channel), None)
+
     def clear(self) -> None:
         """Forget all entries, here only."""
         self._entries.clear()

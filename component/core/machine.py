@@ -17,7 +17,15 @@ from component.core.commands import Commands
 from component.core.context import ROWS_AT_ONCE, Context, Limits
 from component.core.departures import Departures, may_be_kick
 from component.core.devices import Devices
-from component.core.effects import Effect, Send
+from component.core.effects import (
+    Drop,
+    DropCapability,
+    DropJournal,
+    DropMembership,
+    DropShown,
+    Effect,
+    Send,
+)
 from component.core.errors import Refusal, answer, bad_request
 from component.core.identity import Identity
 from component.core.joinrate import JoinRate
@@ -118,6 +126,18 @@ class Core:
     def load_shown(self, user: str, resource: str, digest: str) -> None:
         """Take over what the channels were shown of a device; memberships come first."""
         self._presence.load(jid.parse(user), resource, digest)
+
+    def forget(self, gone: Drop) -> None:
+        """Follow the store in what it no longer holds; only before a link's first stanza."""
+        match gone:
+            case DropMembership(user, channel):
+                self.mirror.part(jid.parse(user), jid.parse(channel))
+            case DropJournal(user, channel):
+                self._memberships.journal.forget(jid.parse(user), jid.parse(channel))
+            case DropShown(user, resource):
+                self._presence.forget(jid.parse(user), resource)
+            case DropCapability(key):
+                self._capability.forget(key)
 
     def start_over(self) -> None:
         """Forget all stored state, to take it over anew; only before a link's first stanza."""

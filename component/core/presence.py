@@ -43,6 +43,13 @@ class Presence:
         """Take over from the store what the channels were shown."""
         self._context.mirror.row(user).show(resource, digest)
 
+    def forget(self, user: Jid, resource: str) -> None:
+        """Forget what the channels were shown of a device, as the store has."""
+        row = self._context.mirror.find(user)
+        if row is not None:
+            row.show(resource, None)
+            self._context.mirror.tidy(user)
+
     def show(self, row: Row, device: Device) -> None:
         """Show a device as it is now, if it speaks MIX and is not known like that."""
         if not device.is_mix:
