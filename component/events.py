@@ -41,6 +41,13 @@ _ALL = (
         "Redis is being read; said every few seconds while that takes long.",
         ("memberships",),
     ),
+    Event(
+        "taken-over",
+        "info",
+        "This process has stood by and now serves. It has followed all that the one before"
+        " changed in Redis, and need not read it again.",
+        ("changes",),
+    ),
     Event("link-up", "info", "The server has let the component in."),
     Event(
         "tap",

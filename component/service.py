@@ -36,6 +36,7 @@ from component.http.watch import Watch
 from component.lane import ControlLane, user_of
 from component.link.connection import Connection
 from component.notify import Notifier
+from component.store.reading import Loaded
 from component.store.store import Store
 from component.tally import Tally
 from schemas import jid
@@ -116,16 +117,19 @@ class Service:
         await self._load()
         writing = asyncio.create_task(self._store.run())
         try:
-            await self._connection.run(self._lost)
+            await self._connection.run(self._lost, partial(self._store.stand_by, self._core))
         finally:
             writing.cancel()
             # Not for long: a cancellation may get lost in a socket's time-out.
             await asyncio.wait({writing}, timeout=1)
 
     async def _catch_up(self) -> None:
-        """Read the store again: another process has served while this one stood by."""
-        self._core.start_over()
-        await self._load()
+        """Take over from the process that has served while this one stood by."""
+        followed = await self._store.take_over(self._core)
+        if followed is None:
+            await self._load()
+        else:
+            self._report("taken-over", changes=followed)
         self._connection.stood_by = False
         frames, self._early = self._early, []
         for frame in frames:
@@ -133,15 +137,7 @@ class Service:
         self.read_ended()
 
     async def _load(self) -> None:
-        loaded = await self._store.load(self._core)
-        self._report(
-            "loaded",
-            memberships=loaded.memberships,
-            unfinished=loaded.unfinished,
-            capabilities=loaded.capabilities,
-            set_aside=loaded.set_aside,
-        )
-        _spare_collector()
+        self.loaded(await self._store.load(self._core))
 
     # -- the lanes (link.stream.Lanes) -----------------------------------------------------
 
@@ -258,8 +254,9 @@ class Service:
             self._catching_up.cancel()
         self._say(self._ask_core(partial(self._core.link_lost, self._loop.time())))
         self._set_timer()
-        for _ in self._core.forget_sessions():
-            await asyncio.sleep(0)
+        async with self._store.learning:
+            for _ in self._core.forget_sessions():
+                await asyncio.sleep(0)
 
     # -- effects ---------------------------------------------------------------------------
 
@@ -314,6 +311,17 @@ class Service:
     def _go_on(self, token: int, *, done: bool) -> None:
         now = self._loop.time()
         self._out += self._ask_core(partial(self._core.written, token, now, done=done))
+
+    def loaded(self, loaded: Loaded) -> None:
+        """Tell what Redis remembers."""
+        self._report(
+            "loaded",
+            memberships=loaded.memberships,
+            unfinished=loaded.unfinished,
+            capabilities=loaded.capabilities,
+            set_aside=loaded.set_aside,
+        )
+        _spare_collector()
 
     def superseded(self) -> None:
         """Begin anew: what is known here is out of date."""

@@ -72,8 +72,12 @@ class Connection:
         self._standing_by = False
         self._probation: asyncio.TimerHandle | None = None
 
-    async def run(self, lost: Callable[[], Awaitable[None]]) -> None:
-        """Be connected until `stop`; `lost` is called after each stream that was up."""
+    async def run(self, lost: Callable[[], Awaitable[None]], stand_by: Callable[[], None]) -> None:
+        """Be connected until `stop`.
+
+        `lost` is called after each stream that was up, `stand_by` after that for as long as
+        another process serves.
+        """
         wait = FIRST_WAIT
         while not self._stopping.is_set():
             reason, was_up = await self._one_stream()
@@ -84,6 +88,8 @@ class Connection:
             if self._stopping.is_set():
                 break
             self.stood_by = self.stood_by or reason == "conflict"
+            if self.stood_by:
+                stand_by()
             pause = STANDBY_WAIT if reason == "conflict" else wait
             pause *= random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not secrecy
             if not (reason == "conflict" and self._standing_by):

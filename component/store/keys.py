@@ -20,6 +20,7 @@ class Keys:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self.capabilities = f"{prefix}:capabilities"
+        self.changes = f"{prefix}:changes"
         self.mark = f"{prefix}:mark"
         self.set_aside = f"{prefix}:set-aside"
         self.all_users = f"{prefix}:{{*}}:*"

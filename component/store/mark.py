@@ -23,7 +23,12 @@ class Mark(NamedTuple):
     @classmethod
     def read(cls, fields: dict[str, str]) -> Mark:
         """Read what the hash has; nothing, or what is no mark, is the lowest there is."""
-        process, _, number = fields.get(FIELD, "").partition(":")
+        return cls.parse(fields.get(FIELD, ""))
+
+    @classmethod
+    def parse(cls, text: str) -> Mark:
+        """Read one as `str` writes it; what is no mark is the lowest there is."""
+        process, _, number = text.partition(":")
         if process.isdecimal() and number.isdecimal():
             return cls(int(process), int(number))
         return NOTHING
@@ -49,6 +54,11 @@ class Marks:
         """Make the next mark."""
         self._last = Mark(self._last.process, self._last.number + 1)
         return self._last
+
+    @property
+    def known(self) -> Mark:
+        """The highest mark that is known to have been in Redis."""
+        return self._known
 
     def written(self) -> None:
         """Note that the last mark has arrived."""

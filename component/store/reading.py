@@ -1,4 +1,7 @@
-"""Reads what Redis holds: all of it at the start; what does not validate is set aside."""
+"""Reads what Redis holds: all of it at the start; what does not validate is set aside.
+
+After that, a standby reads what changes (`component.store.following`), with the same care.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,13 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 from redis.exceptions import ResponseError
 
+from component.core.effects import (
+    Drop,
+    DropCapability,
+    DropJournal,
+    DropMembership,
+    DropShown,
+)
 from component.store.keys import Keys
 from component.store.mark import NOTHING, Mark
 from schemas import jid
@@ -42,6 +52,9 @@ class Learner(Protocol):
 
     def load_shown(self, user: str, resource: str, digest: str) -> None:
         """Take what the channels were shown of a device."""
+
+    def forget(self, gone: Drop) -> None:
+        """Forget what is not stored any more, if it was taken."""
 
 
 @dataclass(slots=True)
@@ -119,10 +132,7 @@ class Reader:
         if fields is None:
             self._not_ours(loaded, capabilities, "not a hash")
         else:
-            records = await self._read_records(loaded, capabilities, fields, CapabilityRecord)
-            loaded.capabilities = len(records)
-            for name, record in records:
-                learner.load_capability(name, record)
+            await self._load_capabilities(learner, loaded, fields)
         if mark is None:
             self._not_ours(loaded, self._keys.mark, "not a hash")
         loaded.mark = Mark.read(mark or {})
@@ -139,6 +149,38 @@ class Reader:
             with contextlib.suppress(ValidationError):
                 found[channel] = MembershipRecord.model_validate_json(text)
         return found
+
+    async def learn(self, learner: Learner, key: str, field: str, value: str | None) -> None:
+        """Give one change; a value that does not validate is set aside, None is gone."""
+        if value is not None and key == self._keys.capabilities:
+            await self._load_capabilities(learner, Loaded(), {field: value})
+        elif value is not None and (read := self._keys.read(key)) is not None:
+            await self._load_user(learner, Loaded(), UserHash(key, *read, {field: value}))
+        elif (gone := self._gone(key, field)) is not None:
+            # What has no name of ours was never taken.
+            with contextlib.suppress(ValueError):
+                learner.forget(gone)
+
+    def _gone(self, key: str, field: str) -> Drop | None:
+        """Tell what it means that a field is gone; None if it never meant anything."""
+        if key == self._keys.capabilities:
+            return DropCapability(field)
+        user, kind = self._keys.read(key) or ("", "")
+        if not self._keys.is_ours(key, user):
+            return None
+        if kind == "shown":
+            return DropShown(user, field)
+        return DropMembership(user, field) if kind == "channels" else DropJournal(user, field)
+
+    async def _load_capabilities(
+        self, learner: Learner, loaded: Loaded, fields: dict[str, str]
+    ) -> None:
+        records = await self._read_records(
+            loaded, self._keys.capabilities, fields, CapabilityRecord
+        )
+        loaded.capabilities += len(records)
+        for name, record in records:
+            learner.load_capability(name, record)
 
     async def _load_user(self, learner: Learner, loaded: Loaded, found: UserHash) -> None:
         name, user, fields = found.name, found.user, found.fields

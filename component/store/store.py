@@ -4,7 +4,8 @@ The hot lane never waits for Redis. Writes go out in order, many in one transact
 When Redis is away, takes no writes or is slow, a write somebody waits for fails and that
 client is told; one nobody waits for is kept and done first when Redis is back. If too many
 would have to be kept, none are: then everything is written anew from memory, and so it
-is when Redis turns out to have lost what it held (`component.store.mark`).
+is when Redis turns out to have lost what it held (`component.store.mark`). While another
+process leads, memory follows what that one writes (`component.store.following`).
 """
 
 from __future__ import annotations
@@ -19,17 +20,22 @@ from redis.exceptions import ReadOnlyError
 
 from component.core.effects import Write
 from component.store.client import connect
+from component.store.following import Follower
 from component.store.keys import Keys
-from component.store.mark import FIELD, Mark, Marks
+from component.store.mark import Mark, Marks
 from component.store.reading import Learner, Loaded, Reader
 from component.store.trouble import FAILURES, Trouble, check_version, explain
-from component.store.writing import BATCH, Memory, add, write_anew
+from component.store.writing import BATCH, Memory, add, leave_mark, write_anew
 from component.tally import Timings
 from schemas.records import MembershipRecord
 from schemas.settings import Settings
 
 LOOK_EVERY = 5.0
 """Seconds between two looks after a Redis that nothing is written to."""
+
+FOLLOW_EVERY = 1.0
+"""Seconds between two looks at what another process writes: what came since the last one is
+still to be learnt when it is to be taken over from."""
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 10.0
@@ -40,6 +46,9 @@ class Owner(Protocol):
 
     def written(self, token: int, done: bool) -> None:
         """Learn whether the write with a token was done."""
+
+    def loaded(self, loaded: Loaded) -> None:
+        """Learn that everything was read again while another process leads."""
 
     def superseded(self) -> None:
         """Learn that another process has served meanwhile."""
@@ -56,6 +65,11 @@ class Store:
         self._redis = connect(settings, named=True)
         self._keys = Keys(settings.redis_prefix)
         self._reader = Reader(self._redis, self._keys, report)
+        self._follower = Follower(self._redis, self._keys, self._reader)
+        # Who is kept current while another process leads.
+        self._learner: Learner | None = None
+        # Held while somebody learns, or may not be disturbed by that.
+        self.learning = asyncio.Lock()
         self._report = report
         self._owner = owner
         self._queue: deque[Write] = deque()
@@ -74,27 +88,35 @@ class Store:
         """Writes that wait."""
         return len(self._queue)
 
-    # -- start and end -------------------------------------------------------------------
+    # -- start ---------------------------------------------------------------------------
 
     async def load(self, learner: Learner) -> Loaded:
-        """Give everything to whoever learns it.
+        """Give everything to whoever learns it, in place of what was learnt before.
 
         Says what is wrong with Redis for as long as that takes.
         """
         wait = FIRST_WAIT
         while True:
             try:
-                await check_version(self._redis)
-                loaded = await self._reader.load(learner)
+                async with self.learning:
+                    loaded = await self._load(learner)
             except FAILURES as error:
-                learner.start_over()
                 self._complain(explain(error))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
             else:
                 self._trouble = None
-                self._marks.begin(loaded.mark)
                 return loaded
+
+    async def _load(self, learner: Learner) -> Loaded:
+        self._follower.begin(None)
+        learner.start_over()
+        await check_version(self._redis)
+        place = await self._follower.find()
+        loaded = await self._reader.load(learner)
+        self._marks.begin(loaded.mark)
+        self._follower.begin(place)
+        return loaded
 
     async def memberships(self, user: str) -> dict[str, MembershipRecord] | None:
         """Read what Redis has of one user's memberships; None if it does not answer."""
@@ -107,7 +129,39 @@ class Store:
         """Answer for what Redis holds, or no longer: another process may do so."""
         self.leading = leading
         if leading:
+            self._learner = None
+            self._follower.begin(None)
             self._wake.set()
+
+    # -- standing by ---------------------------------------------------------------------
+
+    def stand_by(self, learner: Learner) -> None:
+        """Keep somebody current until this process leads: another one serves."""
+        if self._learner is None:
+            self._learner = learner
+            self._wake.set()
+
+    async def take_over(self, learner: Learner) -> int | None:
+        """Learn the last of what the process before wrote, and lay claim to what follows.
+
+        Give the number of changes followed; None if all is to be loaded instead.
+        """
+        async with self.learning:
+            try:
+                current = await self._follower.take_over(learner, self._marks)
+            except FAILURES:
+                current = False
+        return self._follower.changes if current else None
+
+    async def _follow(self, learner: Learner) -> None:
+        """Learn what is new; all of it, if some may be missing and it can be followed then."""
+        async with self.learning:
+            if self._learner is None or await self._follower.follow(learner):
+                return
+            if await self._follower.find() is not None:
+                self._owner.loaded(await self._load(learner))
+
+    # -- end -----------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Write what still waits, once, and let go."""
@@ -143,7 +197,7 @@ class Store:
             if await self._once():
                 wait = FIRST_WAIT
                 if not self._queue and not (self.behind and self.leading):
-                    await self._pause(LOOK_EVERY)
+                    await self._pause(LOOK_EVERY if self._learner is None else FOLLOW_EVERY)
             else:
                 await self._pause(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
@@ -164,7 +218,10 @@ class Store:
         if self.leading or self._queue:
             return await self._write_batch()
         try:
-            await self._redis.ping()
+            if self._learner is None:
+                await self._redis.ping()
+            else:
+                await self._follow(self._learner)
         except FAILURES as error:
             await self._failed([], error)
             return False
@@ -178,11 +235,10 @@ class Store:
         try:
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hgetall(self._keys.mark)
-                for write in batch:
-                    for change in write.changes:
-                        add(pipeline, self._keys, change)
-                if not self.behind:
-                    pipeline.hset(self._keys.mark, FIELD, str(self._marks.next()))
+                changes = [
+                    add(pipeline, self._keys, change) for write in batch for change in write.changes
+                ]
+                leave_mark(pipeline, self._keys, self._marks.next(), self._marks.known, changes)
                 found = Mark.read((await pipeline.execute())[0])
         except FAILURES as error:
             await self._failed(batch, error)
@@ -219,8 +275,7 @@ class Store:
         """Write everything from memory; what changes meanwhile is queued behind it."""
         self.behind = False
         try:
-            mark = self._marks.next()
-            users = await write_anew(self._redis, self._keys, self._owner.memory, mark)
+            users = await write_anew(self._redis, self._keys, self._owner.memory, self._marks)
         except FAILURES as error:
             self.behind = True
             waiting = list(self._queue)

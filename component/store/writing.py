@@ -1,7 +1,12 @@
-"""How changes are written, and how everything is written anew from memory."""
+"""How changes are written, and how everything is written anew from memory.
+
+Each transaction also tells of itself in a stream, for those who stand by and follow
+(`component.store.following`).
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Protocol
@@ -18,11 +23,23 @@ from component.core.effects import (
     PutShown,
 )
 from component.store.keys import Keys
-from component.store.mark import FIELD, Mark
+from component.store.mark import FIELD, Mark, Marks
 from component.store.reading import user_hashes
 
 BATCH = 500
 """Changes, or users, in one transaction at most."""
+
+KEPT = 10_000
+"""Transactions that the stream of changes has, about. A standby reads it every second,
+but has to find there what came since it began to read all the rest, which takes a large
+server's a quarter of a minute; a busy one has some hundred transactions a second."""
+
+BEFORE, CHANGES = "before", "changes"
+"""Fields of an entry, beside that of its mark: the mark known before, and key, field and
+value (null for what is gone) of each change, as JSON."""
+
+Held = tuple[str, str, str | None]
+"""Key and field of a change, and the value, None where it is to go."""
 
 
 class Memory(Protocol):
@@ -38,18 +55,35 @@ class Memory(Protocol):
         """Give what is to be held and is no user's."""
 
 
-def add(pipeline: Any, keys: Keys, change: Change) -> None:  # noqa: ANN401 - see `client`
-    """Put a change into a transaction."""
-    key, field, value = _place(keys, change)
+def add(pipeline: Any, keys: Keys, change: Change) -> Held:  # noqa: ANN401 - see `client`
+    """Put a change into a transaction; give where it is made, and the value."""
+    key, field, value = held = _place(keys, change)
     if value is None:
         pipeline.hdel(key, field)
     else:
         pipeline.hset(key, field, value)
+    return held
 
 
-def _place(  # noqa: PLR0911 - one for each kind of change
-    keys: Keys, change: Change
-) -> tuple[str, str, str | None]:
+def leave_mark(
+    pipeline: Any,  # noqa: ANN401 - see `client`
+    keys: Keys,
+    mark: Mark,
+    before: Mark,
+    changes: list[Held],
+    *,
+    alone: bool = False,
+) -> None:
+    """Put the mark of a transaction into it, and an entry that tells what it changes.
+
+    Left `alone` in the stream, it has whoever follows read everything again.
+    """
+    pipeline.hset(keys.mark, FIELD, str(mark))
+    entry = {FIELD: str(mark), BEFORE: str(before), CHANGES: json.dumps(changes)}
+    pipeline.xadd(keys.changes, entry, maxlen=1 if alone else KEPT, approximate=not alone)
+
+
+def _place(keys: Keys, change: Change) -> Held:  # noqa: PLR0911 - one for each kind of change
     """Give key and field of a change, and the value, None where it is to go."""
     match change:
         case PutMembership(user, record):
@@ -70,11 +104,12 @@ def _place(  # noqa: PLR0911 - one for each kind of change
             return keys.capabilities, key, None
 
 
-async def write_anew(redis: Any, keys: Keys, memory: Memory, mark: Mark) -> int:  # noqa: ANN401
+async def write_anew(redis: Any, keys: Keys, memory: Memory, marks: Marks) -> int:  # noqa: ANN401
     """Make Redis hold what memory does, and nothing else; give the number of users.
 
     What changes meanwhile has to be written afterwards. The mark is the last of it: as
-    long as it is not there, this is not done.
+    long as it is not there, this is not done. It is also all that is left of the stream of changes:
+    nobody can follow this.
     """
     users = memory.users()
     rest = iter(users)
@@ -84,7 +119,9 @@ async def write_anew(redis: Any, keys: Keys, memory: Memory, mark: Mark) -> int:
     while chunk := list(islice(others, BATCH)):
         await _write(redis, keys, chunk)
     await _remove_others(redis, keys, memory)
-    await redis.hset(keys.mark, FIELD, str(mark))
+    async with redis.pipeline(transaction=True) as pipeline:
+        leave_mark(pipeline, keys, marks.next(), marks.known, [], alone=True)
+        await pipeline.execute()
     return len(users)
 
 

@@ -49,7 +49,8 @@ class Redis:
     async def contents(self, prefix: str = "mixpam:{") -> dict[str, dict[str, str]]:
         """Return all hashes whose names begin with `prefix`."""
         names = [name for name in await self.ask("KEYS", "*") if name.startswith(prefix)]
-        return {name: await self.ask("HGETALL", name) for name in names}
+        hashes = [name for name in names if await self.ask("TYPE", name) == "hash"]
+        return {name: await self.ask("HGETALL", name) for name in hashes}
 
     async def lose(self) -> None:
         """Start it again with an empty disk."""
