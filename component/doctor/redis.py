@@ -98,6 +98,9 @@ async def _permissions(redis: Any, key: str) -> Result:  # noqa: ANN401 - as abo
         "hgetall": lambda: redis.hgetall(key),
         "multi exec": lambda: _transaction(redis, key),
         "hdel": lambda: redis.hdel(key, "probe"),
+        "xadd": lambda: _append(redis, key),
+        "xrange": lambda: redis.xrange(key, count=1),
+        "xrevrange": lambda: redis.xrevrange(key, count=1),
     }
     refused: list[str] = []
     for name, command in tries.items():
@@ -129,6 +132,15 @@ async def _transaction(redis: Any, key: str) -> None:  # noqa: ANN401 - as above
     async with redis.pipeline(transaction=True) as pipeline:
         pipeline.hset(key, "probe", "2")
         await pipeline.execute()
+
+
+async def _append(redis: Any, key: str) -> None:  # noqa: ANN401 - as above
+    """Append what no stream takes, which is found out after the right to do so."""
+    try:
+        await redis.xadd(key, {"probe": "1"}, id="0-0")
+    except ResponseError as error:
+        if "greater than 0-0" not in str(error):
+            raise
 
 
 def _version(info: dict[str, Any]) -> Result:

@@ -105,3 +105,33 @@ async def test_the_component_can_do_its_work(fresh_stack: Any, confined: Confine
     await stack.mixpam.start()
     assert stack.mixpam.events("loaded")[-1]["memberships"] == 1
     assert stack.mixpam.events("redis-away") == []
+
+
+async def test_the_rights_of_an_older_version_are_not_enough_and_that_is_said(
+    fresh_stack: Any,
+) -> None:
+    """The stream of changes came later; nobody is served by halves without it."""
+    stack = await fresh_stack(component=False)
+    rights = next(
+        line.split("resetchannels ")[1]
+        for line in (FOLDER / "users.acl").read_text(encoding="utf-8").splitlines()
+        if line.startswith("user mixpam")
+    ).split()
+    before = [right for right in rights if not right.startswith("+x")]
+    ours = ["ACL", "SETUSER", "mixpam", "on", f">{PASSWORD}", "~mixpam:*"]
+    await stack.redis.ask(*ours, *before)
+    url = f"redis://mixpam:{PASSWORD}@{stack.redis.place.ip}:6379/0"
+    stack.mixpam.process.env["MIXPAM_REDIS_URL"] = url
+    await stack.mixpam.process.start()
+    await stack.mixpam.process.line('"event": ?"redis-away"', 20)
+    (away,) = stack.mixpam.events("redis-away")
+    assert away["kind"] == "permission"
+    assert "xrevrange" in away["reason"]
+    assert "mixpam check" in away["remedy"]
+    checked = await mixpam(
+        "check", "--json", env={**stack.mixpam.settings, "MIXPAM_REDIS_URL": url}
+    )
+    assert "+xadd +xrange +xrevrange" in checked.result("redis-permissions")["redis"]
+    await stack.redis.ask(*ours, *rights)
+    await stack.mixpam.ready()
+    await stack.joined(await stack.device(await stack.user()))

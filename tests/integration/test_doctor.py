@@ -408,7 +408,7 @@ async def test_a_redis_that_loses_or_refuses(
 async def test_a_redis_that_forbids_commands(server: Server, block: Block, logs: Any) -> None:
     redis = await broken_redis(block, logs)
     url = f"redis://mixpam:pw@{redis.place.ip}:6379/0"
-    needed = "+ping +scan +hgetall +hset +hdel +multi +exec +discard"
+    needed = "+ping +scan +hgetall +hset +hdel +multi +exec +discard +xadd +xrange +xrevrange"
     try:
         await acl(redis, f"ACL SETUSER mixpam on >pw ~mixpam:* -@all {needed}")
         done = await mixpam("check", "--json", env=environment(server, redis, MIXPAM_REDIS_URL=url))
@@ -430,6 +430,12 @@ async def test_a_redis_that_forbids_commands(server: Server, block: Block, logs:
         assert "scan, hset" in result["text"]
         assert "+scan +hset" in result["redis"]
         assert "pw" not in done.out.replace("/pw", "")
+
+        # What a version before needed is not enough.
+        await acl(redis, "ACL SETUSER mixpam +hset +scan -xadd -xrange -xrevrange")
+        done = await mixpam("check", "--json", env=environment(server, redis, MIXPAM_REDIS_URL=url))
+        assert "+xadd +xrange +xrevrange" in done.result("redis-permissions")["redis"]
+        assert await redis.ask("KEYS", "*") == []
     finally:
         await redis.stop()
         logs.done(redis.folder)
