@@ -173,6 +173,24 @@ async def test_what_cannot_be_followed_is_read_again(breakable: Stack, standby: 
     assert await memberships(client) == {channel.jid: channel.pid}
 
 
+@pytest.mark.abuse(22, 23)
+async def test_redis_goes_and_comes_back_while_it_waits(breakable: Stack, standby: Mixpam) -> None:
+    """The append-only file has the stream, too: it is followed on."""
+    stack = breakable
+    client = await stack.raw(await stack.user())
+    await client.mix_online()
+    first = await stack.joined(client)
+    mark = standby.mark()
+    await stack.redis.stop(kill=True)
+    await standby.process.line('"event": ?"redis-away"', 20, since=mark)
+    await stack.redis.start()
+    await standby.process.line('"event": ?"redis-back"', 20, since=mark)
+    second = await stack.joined(client)
+    await stack.mixpam.stop(kill=True)
+    await standby.ready()
+    assert await memberships(client) == {first.jid: first.pid, second.jid: second.pid}
+
+
 @pytest.mark.slow
 async def test_a_standby_that_loses_the_server_says_so_again(fresh_stack: FreshStack) -> None:
     stack = await fresh_stack()
