@@ -14,6 +14,7 @@ BENCHMARKS = {
     "joins": "how long messages take while hundreds of users join at the same time",
     "control": "CPU per join, roster, parse in the core",
     "memory": "bytes per user, start from a real Redis, and pauses of a whole component",
+    "standby": "from letting a standby in to its first copy: following against reading again",
     "idle": "CPU of a component whose users are all silent",
     "soak": "half an hour at 80 %% of the capacity, with restarts: no loss, no growth",
     "growth": "cost per message against participants, devices, channels and users",

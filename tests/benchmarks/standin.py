@@ -32,15 +32,23 @@ _FEATURES = (
     b"<query xmlns='http://jabber.org/protocol/disco#info'%b><identity category='conference'"
     b" type='mix'/><feature var='urn:xmpp:mix:core:1'/></query>"
 )
+_TAP = f"<message from='{traffic.DOMAIN}' to='{traffic.COMPONENT}'>"
+_CONFLICT = (
+    b"<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>"
+    b"</stream:stream>"
+)
 _ITEM = re.compile(rb"<item[^>]* id='([^']*)'")
 
 
 class _Link(asyncio.Protocol):
     """The component's connection, as the server sees it."""
 
-    def __init__(self, taken: Callable[[Frame], None], up: Callable[["_Link"], None]) -> None:
+    def __init__(
+        self, taken: Callable[[Frame], None], up: Callable[["_Link"], None], *, refused: bool
+    ) -> None:
         self._taken = taken
         self._up = up
+        self._refused = refused
         self._framer: Framer | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -55,6 +63,10 @@ class _Link(asyncio.Protocol):
                 content="jabber:component:accept", component=traffic.COMPONENT
             )
             self._transport.write(header.encode())
+            if self._refused:
+                self._transport.write(_CONFLICT)
+                self._transport.close()
+                return
             self._framer = Framer(_MAX_BYTES)
             return
         for frame in self._framer.feed(data):
@@ -100,6 +112,8 @@ class StandIn:
         self._link: asyncio.Future[_Link] = asyncio.get_running_loop().create_future()
         self._probes: dict[int, tuple[float, asyncio.Future[float]]] = {}
         self._number = 0
+        # Whether another process seems to be connected.
+        self._taken_place = False
         self.heard = 0
         self.results = 0
         self.rosters_read = 0
@@ -124,6 +138,23 @@ class StandIn:
 
     async def start(self) -> float:
         """Start the component; seconds until it is linked, which is after Redis was read."""
+        began = time.perf_counter()
+        await self._launch()
+        await self.let_in()
+        return time.perf_counter() - began
+
+    async def stand_by(self) -> None:
+        """Start the component, and refuse it as one too many; return when it has read Redis."""
+        self._taken_place = True
+        await self._launch()
+        await self.component.line('"reason": ?"conflict"', _PATIENCE)
+
+    async def let_in(self) -> None:
+        """Wait until the component is linked; from now on it may be."""
+        self._taken_place = False
+        await self.component.until(asyncio.ensure_future(self._linked()))
+
+    async def _launch(self) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._make, self._place.ip, 5347)
         self.component = Process(
@@ -146,18 +177,14 @@ class StandIn:
             },
             cwd=self._folder,
         )
-        began = time.perf_counter()
         await self.component.start()
-        linked = asyncio.ensure_future(self._linked())
-        await self.component.until(linked)
-        return time.perf_counter() - began
 
     async def _linked(self) -> None:
         async with asyncio.timeout(_PATIENCE):
             await asyncio.shield(self._link)
 
     def _make(self) -> _Link:
-        return _Link(self._taken, self._link.set_result)
+        return _Link(self._taken, self._link.set_result, refused=self._taken_place)
 
     @property
     def link(self) -> _Link:
@@ -177,15 +204,18 @@ class StandIn:
     async def replay(self, presences: Iterable[bytes]) -> float:
         """Be a tap that comes up, with these sessions; seconds until the component is ready."""
         began = time.perf_counter()
-        head = f"<message from='{traffic.DOMAIN}' to='{traffic.COMPONENT}'>"
+        await self.greet(presences)
+        self.link.write(f"{_TAP}<replayed xmlns='mixpam:tap:1'/></message>".encode())
+        await self.component.line('"event": ?"ready"', _PATIENCE)
+        return time.perf_counter() - began
+
+    async def greet(self, presences: Iterable[bytes]) -> None:
+        """Be a tap that has come up, and tell of these sessions; there may be more."""
         self.link.write(
-            f"{head}<hello xmlns='mixpam:tap:1' version='1' tap='1.0' software='stand-in'"
+            f"{_TAP}<hello xmlns='mixpam:tap:1' version='1' tap='1.0' software='stand-in'"
             " archive='true'/></message>".encode()
         )
         await self.link.send(presences)
-        self.link.write(f"{head}<replayed xmlns='mixpam:tap:1'/></message>".encode())
-        await self.component.line('"event": ?"ready"', _PATIENCE)
-        return time.perf_counter() - began
 
     async def quiet(self) -> None:
         """Wait until the component asks nothing more."""
