@@ -1,5 +1,6 @@
 """Random XML as XMPP streams may carry it, and a real parser that tells stanzas apart."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 from xml.parsers import expat
@@ -22,11 +23,13 @@ names = st.sampled_from(["m", "mm", "message", "x:m", "m.m", "_", "é", "mé"])
 
 
 def _escaped(value: str) -> str:
-    return value.replace("&", "&amp;").replace("<", "&lt;").replace("]]>", "]]&gt;")
+    value = value.replace("&", "&amp;").replace("<", "&lt;")
+    # No text may have `]]>` in it, nor two texts that stand side by side.
+    return re.sub(r"^>|(?<=\])>", "&gt;", value)
 
 
 def _cdata(value: str) -> str:
-    return f"<![CDATA[{value.replace(']]>', ']]')}]]>"
+    return f"<![CDATA[{re.sub(']>+', ']', value)}]]>"
 
 
 def _quoted(value: str) -> str:
