@@ -27,7 +27,7 @@ CoreVersion = Literal[0, 1]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, cache_strings="keys")
 
     v: Literal[1] = 1
 
