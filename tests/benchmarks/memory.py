@@ -1,17 +1,20 @@
 """A real component with so many users: its memory, its start from a real Redis, its pauses.
 
-Each size is a process of its own, `mixpam run` against a stand-in server. Bytes per user
-are what the process has grown by since it had nobody: after Redis was read, after all
-devices have come, and after everybody had a message; so everything counts that is kept.
+Each size is a process of its own, `mixpam run` against a stand-in server. The mirror's bytes
+per user are those of a process that has nothing else; the component's are what it has grown
+by since it had nobody: after Redis was read, after all devices have come, and after
+everybody had a message; so everything counts that is kept.
 """
 
 import argparse
 import asyncio
 import random
+import subprocess
 import time
 from contextlib import suppress
 
 from benchmarks import standin, traffic
+from benchmarks.feeder import python
 from benchmarks.population import Population
 from benchmarks.report import Report, percentile, table
 from benchmarks.standin import Latencies, StandIn
@@ -83,11 +86,12 @@ def run(options: argparse.Namespace, report: Report) -> None:
         found: dict[str, float] = {}
         with suppress(asyncio.CancelledError):
             standin.run(lambda p=people, f=found: _into(f, p, options))  # type: ignore[misc]
+        found["mirror"] = _mirror_alone(users, options)
         for key, value in found.items():
             report.add(f"memory/{users}/{key}", value)
         memory.append(
-            [f"{users:,}", f"{found['loaded']:,.0f}", f"{found['online']:,.0f}",
-             f"{found['rss'] / 2**20:,.0f}"]
+            [f"{users:,}", f"{found['mirror']:,.0f}", f"{found['loaded']:,.0f}",
+             f"{found['online']:,.0f}", f"{found['rss'] / 2**20:,.0f}"]
         )  # fmt: skip
         start.append(
             [f"{users:,}", f"{users * options.channels:,}", f"{found['start_s']:.1f}",
@@ -101,9 +105,10 @@ def run(options: argparse.Namespace, report: Report) -> None:
         ]  # fmt: skip
     table(
         f"Memory: {options.devices} devices and {options.channels} channels each",
-        ["users", "B/user, nobody online", "B/user, all online", "whole process, MiB"],
+        ["users", "mirror alone, B/user", "process, B/user, nobody online", "all online",
+         "whole process, MiB"],
         memory,
-    )
+    )  # fmt: skip
     table(
         "Start: Redis read and linked; then all devices replayed",
         ["users", "memberships", "start s", "start CPU s", "replay s"],
@@ -114,6 +119,12 @@ def run(options: argparse.Namespace, report: Report) -> None:
         ["users", "p99 ms", "worst ms", "generator late: p99", "worst"],
         pauses,
     )
+
+
+def _mirror_alone(users: int, options: argparse.Namespace) -> float:
+    """Fill a mirror in a process of its own; bytes per user."""
+    command = [*python("mirror"), str(users), str(options.devices), str(options.channels)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 async def _into(found: dict[str, float], people: Population, options: argparse.Namespace) -> None:

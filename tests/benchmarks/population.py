@@ -70,6 +70,19 @@ class Population:
             for device in range(self.devices):
                 yield self.presence(user, device)
 
+    def memberships(self, user: int) -> list[MembershipRecord]:
+        """Return what is remembered of a user's channels."""
+        nodes = [*_NODES, PRESENCE_NODE] if self.presence_node else _NODES
+        return [
+            MembershipRecord(
+                channel=room,
+                participant_id=hashlib.sha1(b"%d/%d" % (user, number)).hexdigest()[:20],  # noqa: S324
+                nick=f"nick{user:06d}",
+                nodes=nodes,
+            )
+            for number, room in enumerate(self.rooms(user))
+        ]
+
     async def remember(self, redis: Redis) -> None:
         """Put into Redis what a component that ran before has left there."""
         keys = Keys("mixpam")
@@ -87,14 +100,9 @@ class Population:
         await client.aclose()
 
     def _remember_user(self, pipeline: Any, keys: Keys, user: int) -> None:
-        address, fields = traffic.user(user), {}
-        for number, room in enumerate(self.rooms(user)):
-            own = hashlib.sha1(b"%d/%d" % (user, number)).hexdigest()[:20]  # noqa: S324
-            nodes = [*_NODES, PRESENCE_NODE] if self.presence_node else _NODES
-            record = MembershipRecord(
-                channel=room, participant_id=own, nick=f"nick{user:06d}", nodes=nodes
-            )
-            fields[room] = record.model_dump_json()
+        address = traffic.user(user)
+        records = self.memberships(user)
+        fields = {record.channel: record.model_dump_json() for record in records}
         if fields:
             pipeline.hset(keys.channels(address), mapping=fields)
             digests = {

@@ -1,0 +1,55 @@
+"""The mirror alone: what it grows by for each user, with targets kept for as many as it keeps.
+
+Run as a process of its own; prints the bytes per user. Entered as in life, channels first,
+sessions later.
+"""
+
+import gc
+import os
+import sys
+
+from benchmarks import traffic
+from benchmarks.population import Population
+from benchmarks.processes import resident_bytes
+from component.core.mirror import Membership, Mirror
+from component.core.presence import digest_of
+from component.core.sessions import MOST_KEPT, Speaks, said
+from component.framing import Frame
+from schemas import jid
+
+
+def _enter_channels(mirror: Mirror, people: Population, user: int) -> None:
+    records = people.memberships(user)
+    mirror.enter(jid.parse(traffic.user(user)), [Membership.of(each) for each in records])
+
+
+def _enter_sessions(mirror: Mirror, people: Population, user: int) -> None:
+    row = mirror.rows[traffic.user(user).encode()]
+    for number in range(people.devices):
+        presence = said(Frame(people.presence(user, number)))
+        resource = people.full(user, number).partition("/")[2]
+        device = row.devices.come(resource, presence)
+        device.speaks = Speaks.CORE_1
+        row.show(resource, digest_of(presence))
+
+
+def main(users: int, devices: int, channels: int) -> float:
+    """Fill a mirror; give the bytes per user."""
+    people, mirror = Population(users, devices, channels), Mirror()
+    # What is made once, like caches, is no user's.
+    _enter_channels(mirror, people, 0)
+    _enter_sessions(mirror, people, 0)
+    gc.collect()
+    before = resident_bytes(os.getpid())
+    for user in range(1, users):
+        _enter_channels(mirror, people, user)
+    for user in range(1, users):
+        _enter_sessions(mirror, people, user)
+    for row in list(mirror.rows.values())[: MOST_KEPT - 1]:
+        assert row.copies.every
+    gc.collect()
+    return (resident_bytes(os.getpid()) - before) / (users - 1)
+
+
+if __name__ == "__main__":
+    print(main(*map(int, sys.argv[1:])))
