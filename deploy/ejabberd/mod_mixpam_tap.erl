@@ -20,6 +20,7 @@
 -define(CROWD, 50). % stanzas before the link, above which presence and events wait
 -define(FLOOD, 100000). % messages before a link that takes none, above which it is closed
 -define(PATIENCE, 5). % ms that a message waits for others at most
+-define(READ, 65536). % bytes
 -define(ADDRESSES, 500).
 -define(ADDRESSES_BYTES, 65536).
 -define(ADDRESS, <<"http://jabber.org/protocol/address">>).
@@ -157,6 +158,7 @@ archives(Host) ->
 %% Runs in the link's process. One connection at a time: a second one is told so
 %% at once, and cannot take stanzas from the first.
 component_connected(Component) ->
+    with_large_reads(self()),
     Hosts = [H || H <- ejabberd_option:hosts(), gen_mod:is_loaded(H, ?MODULE),
                   component(H) == Component],
     case connect(Hosts, self()) of
@@ -166,6 +168,11 @@ component_connected(Component) ->
             ejabberd_router:unregister_route(Component),
             ejabberd_service:send(self(), xmpp:serr_conflict())
     end.
+
+%% The socket's own 1,460 bytes would cut a C6 into a dozen reads, each with its wake-up.
+with_large_reads(Link) ->
+    {links, Linked} = process_info(Link, links),
+    [inet:setopts(Port, [{buffer, ?READ}]) || Port <- Linked, is_port(Port)].
 
 %% While the row says `opening` nobody else writes to the link: hello is first.
 connect(Hosts, Pid) ->
