@@ -169,7 +169,7 @@ component_connected(Component) ->
             ejabberd_service:send(self(), xmpp:serr_conflict())
     end.
 
-%% The socket's own 1,460 bytes would cut a C6 into a dozen reads, each with its wake-up.
+%% The socket's own 1,460 bytes would cut a C6 into several reads, each with its wake-up.
 with_large_reads(Link) ->
     {links, Linked} = process_info(Link, links),
     [inet:setopts(Port, [{buffer, ?READ}]) || Port <- Linked, is_port(Port)].
@@ -285,11 +285,12 @@ deliver_to_all(Host, Pkt) ->
 deliver_to_address(Host, Copy, Attrs, Last) ->
     [Bare | Resource] = binary:split(attr(<<"jid">>, Attrs), <<"/">>),
     User = case Last of {Bare, _, _} -> Last; _ -> sessions(Host, Bare) end,
-    case {User, [jid:resourceprep(R) || R <- Resource]} of
-        {{_, JID, #{} = Pids}, [R]} when is_map_key(R, Pids) ->
-            To = xmpp:set_to(Copy, jid:replace_resource(JID, hd(Resource))),
-            ejabberd_cluster:send(maps:get(R, Pids),
-                                  {mixpam, deliver, with_id(To, attr(<<"id">>, Attrs))});
+    case User of
+        {_, JID, #{} = Pids} when Resource /= [] ->
+            To = jid:replace_resource(JID, hd(Resource)),
+            Pid = To /= error andalso maps:get(element(3, jid:tolower(To)), Pids, false),
+            Pid /= false andalso ejabberd_cluster:send(Pid,
+                {mixpam, deliver, with_id(xmpp:set_to(Copy, To), attr(<<"id">>, Attrs))});
         _ -> gone
     end,
     User.
