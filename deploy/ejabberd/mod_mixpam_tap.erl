@@ -273,6 +273,7 @@ from_component(_, _, _, _) -> route.
 
 %% C6. A user's sessions are looked up once for all consecutive addresses: it is much of
 %% what a copy costs, above all when one has just been sent and its process not run yet.
+%% Each session writes its own address and id into the copy: here, they would wait in line.
 deliver_to_all(Host, Pkt) ->
     [{xmlel, _, _, Addresses} | Els] = xmpp:get_els(Pkt),
     Copy = xmpp:put_meta(xmpp:set_els(Pkt, Els), mixpam, true),
@@ -284,24 +285,22 @@ deliver_to_all(Host, Pkt) ->
 
 deliver_to_address(Host, Copy, Attrs, Last) ->
     [Bare | Resource] = binary:split(attr(<<"jid">>, Attrs), <<"/">>),
-    User = case Last of {Bare, _, _} -> Last; _ -> sessions(Host, Bare) end,
-    case User of
-        {_, JID, #{} = Pids} when Resource /= [] ->
-            To = jid:replace_resource(JID, hd(Resource)),
-            Pid = To /= error andalso maps:get(element(3, jid:tolower(To)), Pids, false),
-            Pid /= false andalso ejabberd_cluster:send(Pid,
-                {mixpam, deliver, with_id(xmpp:set_to(Copy, To), attr(<<"id">>, Attrs))});
-        _ -> gone
-    end,
+    User = case Last of {Bare, _} -> Last; _ -> {Bare, sessions(Host, Bare)} end,
+    _ = [ejabberd_cluster:send(Pid, {mixpam, deliver, {Copy, attr(<<"id">>, Attrs)}})
+         || R <- Resource, Pid <- [session(R, element(2, User))], Pid /= none],
     User.
 
 sessions(Host, Bare) ->
-    case parsed(Bare) of
-        {JID, {U, Host, <<>>}} when U /= <<>> ->
-            Pids = [{R, proplists:get_value(pid, Info)}
-                    || {R, Info} <- ejabberd_sm:get_user_info(U, Host)],
-            {Bare, JID, maps:from_list(Pids)};
-        _ -> {Bare, none, none}
+    case binary:split(Bare, <<"@">>) of
+        [U, Host] -> maps:from_list([{R, proplists:get_value(pid, Info)}
+                                     || {R, Info} <- ejabberd_sm:get_user_info(U, Host)]);
+        _ -> #{}
+    end.
+
+session(R, Pids) ->
+    case Pids of
+        #{R := Pid} -> Pid;
+        #{} -> maps:get(jid:resourceprep(R), Pids, none)
     end.
 
 parsed(Text) ->
@@ -824,6 +823,8 @@ c2s_other_info(#{jid := JID} = State, {resend_presence, To}) when To /= undefine
 c2s_other_info(State, _) -> State.
 
 %% C1; the way back of T4 and T5. A roster stanza that nobody waits for is late.
+deliver({Copy, Id}, #{jid := JID} = State) ->
+    deliver(with_id(xmpp:set_to(Copy, JID), Id), State);
 deliver(Pkt, #{lserver := Host} = State) ->
     case settle(Pkt, State) of
         late -> State;
