@@ -5,6 +5,7 @@ A record is validated on every read; one that does not fit is the store's to set
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -13,6 +14,8 @@ from schemas import jid
 from schemas.mix import MAX_PARTICIPANT_ID
 
 
+# Many users are in the same few channels.
+@lru_cache(maxsize=2_000)
 def _bare(text: str) -> str:
     parsed = jid.parse(text)
     if not parsed.is_bare_user or str(parsed) != text:

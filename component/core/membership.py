@@ -18,8 +18,9 @@ from component.core.effects import DropMembership, PutMembership
 from component.core.errors import Refusal, answer, condition_of, wait
 from component.core.holding import Holding
 from component.core.journal import Journal
-from component.core.mirror import Membership, Row
+from component.core.mirror import Row
 from component.core.operation import Op
+from component.core.packed import Member
 from component.core.participants import Participants
 from component.core.presence import Presence
 from component.core.requests import Request
@@ -61,7 +62,7 @@ class Memberships:
 
     def load(self, user: Jid, records: Iterable[MembershipRecord]) -> None:
         """Enter a user's memberships from the store."""
-        self._context.mirror.enter(user, [Membership.of(record) for record in records])
+        self._context.mirror.load(user, [Member.of(record) for record in records])
 
     def load_journal(self, user: Jid, record: JournalRecord) -> None:
         """Remember a change that was under way when the last process ended."""

@@ -34,18 +34,6 @@ class Membership:
     core: CoreVersion
     shares_presence: bool
 
-    @classmethod
-    def of(cls, record: MembershipRecord) -> Membership:
-        """Make one of what the store holds."""
-        return cls(
-            jid.parse(record.channel),
-            record.participant_id,
-            record.nick,
-            tuple(record.nodes),
-            record.core,
-            record.shares_presence,
-        )
-
     def record(self) -> MembershipRecord:
         """Give what the store is to hold."""
         return MembershipRecord(
@@ -167,11 +155,11 @@ class Row(Sessions):
         codes, details, _ = Parts.of(self._packed)
         return Channels(codes, details)
 
-    def enter(self, memberships: Iterable[Membership]) -> None:
+    def enter(self, members: Iterable[packed.Member]) -> None:
         """Enter memberships, in place of older ones in the same channels."""
-        news = {str(each.channel).encode(): each for each in memberships}
+        news = {each.channel: each for each in members}
         stay = [each for each in self._members() if each.channel not in news]
-        self._repack(stay + [each.packed() for each in news.values()])
+        self._repack([*stay, *news.values()])
 
     def leave(self, channel: bytes) -> None:
         """Remove the membership in a channel, if there is one."""
@@ -226,7 +214,9 @@ class Row(Sessions):
     @property
     def empty(self) -> bool:
         """Whether nothing is known of the user any more."""
-        return not (self.channels or self.is_online or self.busy or self.holding)
+        if self._packed.startswith(OFF):  # no channel
+            return not (self.busy or self.holding or self.is_online)
+        return False
 
     def dismiss(self) -> None:
         """Give up what is shared with other rows, before the row itself is let go."""
@@ -315,8 +305,12 @@ class Mirror:
 
     def enter(self, user: Jid, memberships: list[Membership]) -> None:
         """Enter several memberships of a user at once."""
-        self.row(user).enter(memberships)
-        self.services.update(each.channel.domain for each in memberships)
+        self.load(user, [each.packed() for each in memberships])
+
+    def load(self, user: Jid, members: list[packed.Member]) -> None:
+        """Enter several memberships of a user as a row has them."""
+        self.row(user).enter(members)
+        self.services.update([each.domain for each in members])
 
     def part(self, user: Jid, channel: Jid) -> None:
         """Remove a membership, if there is one."""

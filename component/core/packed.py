@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from schemas.records import CoreVersion
+from schemas.records import CoreVersion, MembershipRecord
 
 T = TypeVar("T", bound=Hashable)
 
@@ -68,6 +68,10 @@ class Shared(Generic[T]):
             self._uses[code] += 1
         return code
 
+    def again(self, code: bytes) -> None:
+        """Add a use of a value that is in use."""
+        self._uses[code] += 1
+
     def drop(self, code: bytes) -> None:
         """Take one use away."""
         uses = self._uses[code] - 1
@@ -111,6 +115,23 @@ class Member(NamedTuple):
     core: CoreVersion
     shares_presence: bool
 
+    @classmethod
+    def of(cls, record: MembershipRecord) -> Member:
+        """Make one of what the store holds, whose channel is canonical."""
+        return cls(
+            record.channel.encode(),
+            record.participant_id,
+            record.nick,
+            tuple(record.nodes),
+            record.core,
+            record.shares_presence,
+        )
+
+    @property
+    def domain(self) -> str:
+        """The channel's service."""
+        return self.channel.rpartition(b"@")[2].decode()
+
 
 CHANNELS: Shared[bytes] = Shared()
 """Channels (bare JIDs) somebody is in."""
@@ -145,7 +166,7 @@ def pack(members: Iterable[Member]) -> tuple[bytes, bytes]:
     """
     codes, details = bytearray(), bytearray()
     first: str | None = None
-    last = b""
+    code, last = b"", None
     for channel, id_, nick, nodes, core, shares in members:
         written = _from_hex(id_)
         is_hex = written is not None
@@ -154,9 +175,13 @@ def pack(members: Iterable[Member]) -> tuple[bytes, bytes]:
             kind = "own" if first is None or nick != first else "first"
             first = nick if first is None else first
         codes += CHANNELS.take(channel)
-        terms = _TERMS.take(Terms(nodes, core, shares, is_hex, kind))
-        details += _SAME if terms == last else terms
-        last = terms
+        terms = Terms(nodes, core, shares, is_hex, kind)
+        if terms == last:
+            _TERMS.again(code)
+            details += _SAME
+        else:
+            code, last = _TERMS.take(terms), terms
+            details += code
         _put(details, id_.encode() if written is None else written)
         if nick is not None and kind == "own":
             _put(details, nick.encode())

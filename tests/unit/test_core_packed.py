@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from component.core import packed
-from component.core.mirror import Membership, Mirror
+from component.core.mirror import Mirror
 from component.core.packed import CHANNELS, CODE, Member, Shared
 from component.core.sessions import Speaks, said
 from component.framing import Frame
@@ -91,7 +91,7 @@ def test_a_row_is_a_mapping_of_its_memberships(some: list[Member], data: st.Data
     row = Mirror().row(ANNA)
     expected: dict[bytes, Member] = {}
     for member in some:
-        row.enter([Membership.unpacked(member)])
+        row.enter([member])
         expected[member.channel] = member
     if some:
         gone = data.draw(st.sampled_from(some))

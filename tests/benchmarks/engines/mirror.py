@@ -11,7 +11,8 @@ import sys
 from benchmarks import traffic
 from benchmarks.population import Population
 from benchmarks.processes import resident_bytes
-from component.core.mirror import Membership, Mirror
+from component.core.mirror import Mirror
+from component.core.packed import Member
 from component.core.presence import digest_of
 from component.core.sessions import MOST_KEPT, Speaks, said
 from component.framing import Frame
@@ -19,8 +20,8 @@ from schemas import jid
 
 
 def _enter_channels(mirror: Mirror, people: Population, user: int) -> None:
-    records = people.memberships(user)
-    mirror.enter(jid.parse(traffic.user(user)), [Membership.of(each) for each in records])
+    members = [Member.of(each) for each in people.memberships(user)]
+    mirror.load(jid.parse(traffic.user(user)), members)
 
 
 def _enter_sessions(mirror: Mirror, people: Population, user: int) -> None:
