@@ -112,14 +112,13 @@ def write(element: ET.Element) -> bytes:
 
 def _write(element: ET.Element, inherited: str, out: list[str]) -> None:
     namespace, name = _split(element.tag)
-    out.append(f"<{name}")
-    if namespace != inherited:
-        out.append(f" xmlns='{escape(namespace)}'")
-    for index, (key, value) in enumerate(element.attrib.items()):
+    out.append(f"<{name}" if namespace == inherited else f"<{name} xmlns='{escape(namespace)}'")
+    for index, (key, value) in enumerate(element.items()):
+        if key[:1] != "{":
+            out.append(f" {key}='{escape(value)}'")
+            continue
         space, local = _split(key)
-        if not space:
-            out.append(f" {local}='{escape(value)}'")
-        elif space == XML:
+        if space == XML:
             out.append(f" xml:{local}='{escape(value)}'")
         else:
             out.append(f" xmlns:a{index}='{escape(space)}' a{index}:{local}='{escape(value)}'")
@@ -193,6 +192,14 @@ def to_xso(element: ET.Element, kind: type[X]) -> X:
     except Exception as error:  # noqa: BLE001 - aioxmpp lets errors of any class out
         raise MalformedStanza(f"{_split(element.tag)[1]}: {error}") from None
     raise MalformedStanza("unfinished element")  # pragma: no cover - trees are balanced
+
+
+def refuse_text(element: ET.Element) -> None:
+    """Raise MalformedStanza if an element that takes no text has some, as an XSO would."""
+    if (element.text and element.text.strip()) or any(
+        child.tail and child.tail.strip() for child in element
+    ):
+        raise MalformedStanza(f"{_split(element.tag)[1]}: there is a text where none may be")
 
 
 def _events(element: ET.Element) -> Iterator[tuple[Any, ...]]:

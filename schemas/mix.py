@@ -5,8 +5,12 @@ One class a namespace, because living peers speak `urn:xmpp:mix:core:0` or `:1`.
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
+from typing import NamedTuple
+
 from aioxmpp import xso
 
+from schemas import codec
 from schemas.namespaces import MIX_ANON, MIX_CORE
 
 MAX_PARTICIPANT_ID = 1023
@@ -42,14 +46,6 @@ class _Join(xso.XSO):
     id_ = xso.Attr("id", default=None)
     jid = xso.Attr("jid", default=None)
 
-    @property
-    def participant_id(self) -> str | None:
-        """The participant id, whichever way it was given; None if neither is usable."""
-        given = self.id_ if self.id_ is not None else (self.jid or "").partition("#")[0]
-        if not given or len(given.encode()) > MAX_PARTICIPANT_ID or set(given) & set("#/@"):
-            return None
-        return str(given)
-
 
 class Join0(_Join):
     """`<join/>` of MIX core 0."""
@@ -84,4 +80,51 @@ LEAVE = (Leave0, Leave1)
 
 JOIN_TAGS = tuple(f"{{{namespace}}}join" for namespace in MIX_CORE)
 LEAVE_TAGS = tuple(f"{{{namespace}}}leave" for namespace in MIX_CORE)
+
+
+class Join(NamedTuple):
+    """What a `<join/>` says.
+
+    `participant_id` is None if it is not given, in either way, or not usable.
+    """
+
+    participant_id: str | None
+    nick: str | None
+    nodes: tuple[str, ...]
+
+
+def read_join(join: ET.Element) -> Join:
+    """Read a join as its XSO would, in a tenth of the time.
+
+    Raises codec.MalformedStanza where the XSO does not take it.
+    """
+    namespace = join.tag.removesuffix("join")
+    nick: str | None = None
+    nodes = []
+    codec.refuse_text(join)
+    for child in join:
+        if child.tag == namespace + "subscribe":
+            node = child.get("node")
+            if node is None:
+                raise codec.MalformedStanza("subscribe: the attribute 'node' is missing")
+            codec.refuse_text(child)
+            nodes.append(node)
+        elif child.tag == namespace + "nick":
+            if len(child) or child.attrib:
+                raise codec.MalformedStanza("nick: there is more than a text in it")
+            nick = child.text or ""
+    return Join(_participant_id(join), nick, tuple(nodes))
+
+
+def _participant_id(join: ET.Element) -> str | None:
+    given = join.get("id")
+    if given is None:
+        given = join.get("jid", "").partition("#")[0]
+    if not given or len(given.encode()) > MAX_PARTICIPANT_ID or not _TROUBLE.isdisjoint(given):
+        return None
+    return given
+
+
+_TROUBLE = frozenset("#/@")
+
 USER_PREFERENCE = f"{{{MIX_ANON}}}user-preference"

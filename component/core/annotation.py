@@ -51,10 +51,10 @@ def _annotate_item(row: Row, found: re.Match[bytes]) -> bytes:
             channel = single or double
         elif name == b"subscription":
             removed = (single or double) == b"remove"
-    membership = row.channels.get(channel)
+    membership = row.membership(channel)
     if membership is None and (not channel.isascii() or channel != channel.lower()):
         spelling = _canonical(channel.decode(errors="replace"))
-        membership = row.channels.get(str(spelling).encode())
+        membership = row.membership(str(spelling).encode())
     if membership is None or removed:
         return found[0]
     participant_id = codec.escape(membership.participant_id).encode()
@@ -81,7 +81,7 @@ def annotate_tree(mirror: Mirror, stanza: Stanza) -> None:
         channel = _canonical(item.get("jid", ""))
         if row is None or channel is None or item.get("subscription") == "remove":
             continue
-        membership = row.channels.get(str(channel).encode())
+        membership = row.membership(str(channel).encode())
         if membership is not None:
             ET.SubElement(item, roster.CHANNEL_TAG, {"participant-id": membership.participant_id})
 

@@ -155,6 +155,14 @@ class Row(Sessions):
         codes, details, _ = Parts.of(self._packed)
         return Channels(codes, details)
 
+    def membership(self, channel: bytes) -> Membership | None:
+        """Give the membership in a channel."""
+        if self.has_joined(channel):
+            for each in self._members():
+                if each.channel == channel:
+                    return Membership.unpacked(each)
+        return None
+
     def enter(self, members: Iterable[packed.Member]) -> None:
         """Enter memberships, in place of older ones in the same channels."""
         news = {each.channel: each for each in members}
@@ -297,7 +305,7 @@ class Mirror:
     def membership(self, user: Jid, channel: Jid) -> Membership | None:
         """Look up one membership."""
         row = self.find(user)
-        return None if row is None else row.channels.get(str(channel).encode())
+        return None if row is None else row.membership(str(channel).encode())
 
     def join(self, user: Jid, membership: Membership) -> None:
         """Enter a membership, in place of an older one."""

@@ -61,30 +61,22 @@ def read(context: Context, stanza: Stanza) -> Request:
         raise bad_request("the iq has no usable id")
     if payload.tag in pam.CLIENT_JOIN:
         kind: Literal["join", "leave"] = "join"
-        wish = codec.to_xso(_without_children(payload), pam.CLIENT_JOIN[payload.tag])
         tags = mix.JOIN_TAGS
     elif payload.tag in pam.CLIENT_LEAVE:
         kind = "leave"
-        wish = codec.to_xso(_without_children(payload), pam.CLIENT_LEAVE[payload.tag])
         tags = mix.LEAVE_TAGS
     else:
         raise bad_request("neither <client-join/> nor <client-leave/>")
+    codec.refuse_text(payload)
     inner = _inner(payload, kind, tags)
-    channel = _channel(context, wish.channel)
+    channel = _channel(context, payload.get("channel"))
     core: CoreVersion = 1 if inner.tag == tags[1] else 0
     if kind == "join":
         try:
-            codec.to_xso(inner, mix.JOIN[core])
+            mix.read_join(inner)
         except codec.MalformedStanza as error:
             raise bad_request(f"<join/> is not as XEP-0369 says: {error}") from None
     return Request(kind, user, stanza.sender, stanza.id, channel, payload.tag, inner, core, stanza)
-
-
-def _without_children(payload: ET.Element) -> ET.Element:
-    """Give the element alone: what is in it is looked at by itself."""
-    alone = ET.Element(payload.tag, payload.attrib)
-    alone.text = payload.text
-    return alone
 
 
 def _inner(payload: ET.Element, kind: str, tags: tuple[str, ...]) -> ET.Element:

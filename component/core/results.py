@@ -26,7 +26,7 @@ def granted(op: Op, reply: Stanza) -> MembershipRecord | None:
     if join is None:
         return None
     try:
-        parsed = codec.to_xso(join, mix.JOIN[mix.JOIN_TAGS.index(join.tag)])
+        parsed = mix.read_join(join)
     except codec.MalformedStanza:
         return None
     if parsed.participant_id is None:
@@ -38,7 +38,7 @@ def granted(op: Op, reply: Stanza) -> MembershipRecord | None:
         channel=str(op.channel),
         participant_id=parsed.participant_id,
         nick=parsed.nick,
-        nodes=[each.node for each in parsed.subscriptions],
+        nodes=list(parsed.nodes),
         core=op.request.core if op.request is not None else op.core,
         shares_presence=shares is not False,
     )

@@ -1,6 +1,8 @@
 """Joins, leaves, preferences, and what the store keeps: what is usable, and what is not."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from component.core.sharing import shares_presence
@@ -10,10 +12,9 @@ from schemas.namespaces import MIX_CORE, MIX_PAM
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
 
-def join(attributes: str, content: str = "", core: int = 1) -> mix.Join0 | mix.Join1:
+def join(attributes: str, content: str = "", core: int = 1) -> mix.Join:
     data = f"<join xmlns='{MIX_CORE[core]}' {attributes}>{content}</join>".encode()
-    parsed: mix.Join0 | mix.Join1 = codec.to_xso(codec.read(data), mix.JOIN[core])
-    return parsed
+    return mix.read_join(codec.read(data))
 
 
 PARTICIPANT_IDS = {
@@ -49,8 +50,52 @@ def test_joins_are_read_in_both_namespaces(core: int) -> None:
     parsed = join(
         "id='1'", "<subscribe node='a'/><nick>N</nick><subscribe node='b'/><x xmlns='u'/>", core
     )
-    assert [each.node for each in parsed.subscriptions] == ["a", "b"]
+    assert parsed.nodes == ("a", "b")
     assert parsed.nick == "N"
+
+
+_TEXTS = st.sampled_from(["", " \n", "x"])
+_INSIDE = st.sampled_from(
+    [
+        "<subscribe node='a'/>",
+        "<subscribe node=''> </subscribe>",
+        "<subscribe node='b' more='c'><x>y</x></subscribe>",
+        "<subscribe node='b'>text</subscribe>",
+        "<subscribe node='b'><x/>text</subscribe>",
+        "<subscribe/>",
+        "<subscribe xmlns='u'/>",
+        "<nick>N</nick>",
+        "<nick/>",
+        "<nick> a<x>b</x>c </nick>",
+        "<nick xmlns='u'>M</nick>",
+        "<nick a='b'>N</nick>",
+        "<x>text</x>",
+    ]
+)
+
+
+@given(
+    st.sampled_from([0, 1]),
+    st.sampled_from(["", "id=''", "id='1'", "jid='1#c@d'", "id='2' jid='1#c@d'", "other='1'"]),
+    st.lists(st.tuples(_TEXTS, _INSIDE), max_size=4),
+    _TEXTS,
+)
+def test_joins_are_read_as_the_schema_says(
+    core: int, attributes: str, inside: list[tuple[str, str]], end: str
+) -> None:
+    content = "".join(text + child for text, child in inside) + end
+    data = f"<join xmlns='{MIX_CORE[core]}' {attributes}>{content}</join>".encode()
+    try:
+        parsed: mix.Join0 | mix.Join1 = codec.to_xso(codec.read(data), mix.JOIN[core])
+    except codec.MalformedStanza:
+        with pytest.raises(codec.MalformedStanza):
+            mix.read_join(codec.read(data))
+        return
+    found = mix.read_join(codec.read(data))
+    assert found.nodes == tuple(each.node for each in parsed.subscriptions)
+    assert found.nick == parsed.nick
+    given_ = parsed.id_ if parsed.id_ is not None else (parsed.jid or "").partition("#")[0]
+    assert found.participant_id == (given_ or None)
 
 
 @pytest.mark.parametrize(
