@@ -10,6 +10,7 @@ tests/unit/test_plain.py shows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 Plain = tuple[bytes, bytes, bytes, bytes, int]
 """One plain message: `to` and `from`, the stanza before and behind the value of `to`, and
@@ -24,7 +25,6 @@ _SMALL = 2_048
 _LARGE = 65_536
 """Bytes that are cut at their end tags in one go: few at first, there may be nothing plain."""
 
-_NOT_PLAIN = (0, 0, 0)
 _EXCLAMATION, _QUESTION = b"!?"
 
 
@@ -35,7 +35,7 @@ def plain_messages(data: bytes, position: int, max_bytes: int) -> Iterator[Plain
     """
     size = _SMALL
     names: list[bytes] = []
-    at_to, at_from, at_type = _NOT_PLAIN
+    at_to, at_from, at_type = 0, 0, 0
     while data.startswith(_OPEN, position):
         *stanzas, _ = data[position : position + size].split(_CLOSE)
         for stanza in stanzas:
@@ -43,7 +43,7 @@ def plain_messages(data: bytes, position: int, max_bytes: int) -> Iterator[Plain
             words = tag.split(b"'")
             if names != words[::2]:
                 names = words[::2]
-                at_to, at_from, at_type = _places(names)
+                at_to, at_from, at_type = _places(b"'".join(names))
             if (
                 not at_to
                 or words[at_type] != b"groupchat"
@@ -65,14 +65,19 @@ def plain_messages(data: bytes, position: int, max_bytes: int) -> Iterator[Plain
         size = _LARGE
 
 
-def _places(names: list[bytes]) -> tuple[int, int, int]:
+# There are a few hundred orders of some of the attributes; what strangers invent goes again.
+@lru_cache(maxsize=1_000)
+def _places(names: bytes) -> tuple[int, int, int]:
     """Tell where among a tag's words to, from and type are, by its names; zeros if not plain."""
+    first, *words = names.removeprefix(_OPEN).split(b"'")
     # What is behind the last quote is nothing, or that quote is one that opens.
-    words = [names[0].removeprefix(_OPEN), *names[1:-1]]
-    if names[-1] or not _ATTRIBUTES.issuperset(words) or len(set(words)) < len(words):
-        return _NOT_PLAIN
+    if not words or words.pop():
+        return 0, 0, 0
+    words.insert(0, first)
+    if not _ATTRIBUTES.issuperset(words) or len(set(words)) < len(words):
+        return 0, 0, 0
     try:
         to, sender, type_ = (1 + 2 * words.index(name) for name in (b" to=", b" from=", b" type="))
     except ValueError:
-        return _NOT_PLAIN
+        return 0, 0, 0
     return to, sender, type_

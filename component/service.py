@@ -1,7 +1,7 @@
 """The shell: joins link, core and store, and carries the core's effects out.
 
 Nothing is decided here. All the ways out of the process lead through `Service._say`,
-which asks the outgoing rule, or `route`, which is the rule for copies.
+which asks the outgoing rule, or `route` and `Row.targets`, which are the rule for copies.
 """
 
 from __future__ import annotations

@@ -1,14 +1,19 @@
 """The short cut of the hot lane: plain messages from joined channels, straight to copies.
 
-What `component.core.fanout` does with a frame is done here with positions in what was
-read. The same look-ups decide, and whatever is in any way special (a join under way, a
-device that speaks another core namespace, a stanza for several devices at once) is left to
-the lanes.
+What `component.core.fanout` does with a frame is done here without one. The same look-ups
+decide, and whatever is in any way special (a join under way, a core namespace to translate
+in other than the usual place, a stanza for several devices at once) is left to the lanes.
 """
 
 from __future__ import annotations
 
-from component.core.fanout import core_named, others_among
+from component.core.fanout import (
+    CORE,
+    FORWARDED,
+    core_named,
+    others_among,
+    translate_usual,
+)
 from component.core.mirror import Mirror
 from component.core.multicast import Multicast
 from component.plain import plain_messages
@@ -37,9 +42,16 @@ class Express:
             every, only_0, only_1 = targets
             if len(every) > alone:
                 break
-            if (only_0 or only_1) and others_among(targets, core_named(tail, 0, len(tail)))[1]:
-                break
-            if every:
+            unlike: tuple[bytes, ...] = ()
+            if only_0 or only_1:
+                old, unlike = others_among(targets, core_named(tail, 0, len(tail)))
+            if unlike:
+                other = _translated(tail, old)
+                if other is None:
+                    break
+                for target in every:
+                    out += (head, target, other if target in unlike else tail)
+            elif every:
                 out += (head, (tail + head).join(every), tail)
             messages += 1
             copies += len(every)
@@ -47,3 +59,10 @@ class Express:
         self.messages += messages
         self.copies += copies
         return position
+
+
+def _translated(tail: bytes, old: int) -> bytes | None:
+    """Put the rest of a plain message into the other core namespace, if that is simple."""
+    if FORWARDED in tail:
+        return None
+    return translate_usual(tail, CORE[old], CORE[1 - old])

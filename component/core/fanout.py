@@ -7,9 +7,7 @@ the mirror says a user has joined can come out of here.
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
 
 from component.core.departures import may_be_kick
 from component.core.mirror import Mirror, Row
@@ -18,11 +16,11 @@ from component.framing import ATTRIBUTE, START_TAG, Frame
 from schemas import codec
 from schemas.namespaces import FORWARD, MIX_CORE
 
-_CORE = tuple(namespace.encode() for namespace in MIX_CORE)
-_CORE_STEM = _CORE[0][:-1]
-_VERSIONS = {namespace.removeprefix(_CORE_STEM): at for at, namespace in enumerate(_CORE)}
+CORE = tuple(namespace.encode() for namespace in MIX_CORE)
+_CORE_STEM = CORE[0][:-1]
+_VERSIONS = {namespace.removeprefix(_CORE_STEM): at for at, namespace in enumerate(CORE)}
 _CDATA = b"<![CDATA["
-_FORWARDED = FORWARD.encode()
+FORWARDED = FORWARD.encode()
 _FORWARDED_TAG = f"{{{FORWARD}}}forwarded"
 
 
@@ -116,7 +114,7 @@ def core_named(data: bytes, start: int, end: int) -> set[int]:
 
 def translated(frame: Frame, old: int) -> Frame:
     """Give the stanza in the other core namespace than `old`."""
-    data = translate(frame, _CORE[old], _CORE[1 - old])
+    data = translate(frame, CORE[old], CORE[1 - old])
     if data.startswith(frame.data[: frame.tag_end]):
         return frame.with_data(data)
     # Written anew by way of a tree: the address is somewhere else.
@@ -131,19 +129,15 @@ def translate(frame: Frame, old: bytes, new: bytes) -> bytes:
     """
     data = frame.data
     # A prefix that the stanza itself declares is not its own, but of what is inside.
-    if _FORWARDED in data or _CDATA in data or data.find(old, 0, frame.tag_end) >= 0:
+    if FORWARDED in data or _CDATA in data or data.find(old, 0, frame.tag_end) >= 0:
         return _translate_tree(data, old.decode(), new.decode())
+    usual = translate_usual(data, old, new)
+    if usual is not None:
+        return usual
     pieces: list[bytes] = []
     done = 0
-    tags: Iterable[re.Match[bytes]]
-    if data.count(old) == 1:
-        # Nearly always: one declaration, found from where it stands.
-        only = START_TAG.match(data, data.rfind(b"<", 0, data.find(old)))
-        tags = [] if only is None else [only]
-    else:
-        # Tag by tag, once through: it may be a stranger's, made to be searched for long.
-        tags = START_TAG.finditer(data, frame.tag_end)
-    for tag in tags:
+    # Tag by tag, once through: it may be a stranger's, made to be searched for long.
+    for tag in START_TAG.finditer(data, frame.tag_end):
         if old not in tag[2]:
             continue
         for found in ATTRIBUTE.finditer(data, tag.start(2), tag.end(2)):
@@ -152,6 +146,17 @@ def translate(frame: Frame, old: bytes, new: bytes) -> bytes:
                 pieces += [data[done : found.start(group)], new]
                 done = found.end(group)
     return b"".join([*pieces, data[done:]])
+
+
+def translate_usual(data: bytes, old: bytes, new: bytes) -> bytes | None:
+    """Do the same where it is declared once, by `<mix/>`, as channels do; None if not so.
+
+    There must be neither CDATA nor a forwarded stanza.
+    """
+    declared = b"<mix xmlns='%b'" % old
+    if data.count(old) != 1 or data.find(declared) < 0:
+        return None
+    return data.replace(declared, b"<mix xmlns='%b'" % new)
 
 
 def _translate_tree(data: bytes, old: str, new: str) -> bytes:

@@ -1,5 +1,6 @@
 """The short cut: what it carries is what the hot lane would, and what it leaves is in order."""
 
+import pytest
 from driver import ANNA, BEN, COVEN, MIX, OWN, SERVER
 
 from component.core.express import Express
@@ -91,9 +92,32 @@ def test_it_stops_at_a_user_for_whom_something_waits() -> None:
     assert case.carries(message(BEN) + message(ANNA))[0] == len(message(BEN))
 
 
-def test_it_leaves_to_others_what_has_to_be_translated() -> None:
+def test_it_translates_what_is_declared_in_the_usual_place() -> None:
+    case = Case(Speaks.CORE_1, Speaks.MIX, Speaks.CORE_0)
+    mix = "<body>urn:xmpp:mix:core: 0</body><mix xmlns='urn:xmpp:mix:core:%d'><nick>n</nick></mix>"
+    for old in (0, 1):
+        end, copies = case.carries(message(ANNA, mix % old))
+        assert end == len(message(ANNA, mix % old))
+        assert copies == [
+            message(f"{ANNA}/d0", mix % 1),
+            message(f"{ANNA}/d1", mix % old),
+            message(f"{ANNA}/d2", mix % 0),
+        ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '<mix xmlns="urn:xmpp:mix:core:0"/>',
+        "<x xmlns='urn:xmpp:mix:core:0'/>",
+        "<body>urn:xmpp:mix:core:0</body>",
+        "<mix xmlns='urn:xmpp:mix:core:0'/><x xmlns='urn:xmpp:mix:core:0'/>",
+        "<forwarded xmlns='urn:xmpp:forward:0'><mix xmlns='urn:xmpp:mix:core:0'/></forwarded>",
+    ],
+)
+def test_it_leaves_to_others_what_is_declared_elsewhere(content: str) -> None:
     case = Case(Speaks.CORE_1)
-    assert case.carries(message(ANNA, "<mix xmlns='urn:xmpp:mix:core:0'/>")) == (0, [])
+    assert case.carries(message(ANNA, content)) == (0, [])
 
 
 def test_it_leaves_to_others_what_is_sent_to_several_at_once() -> None:

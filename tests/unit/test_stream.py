@@ -351,3 +351,21 @@ async def test_what_is_too_large_is_left_out_and_told_of_once() -> None:
     link.stream.data_received(b"</message><iq/>")
     assert [frame.sender for frame in link.lanes.left_out] == [b"a@b"]
     assert link.lanes.frames == [b"<iq/>"]
+
+
+async def test_reading_stops_while_the_lanes_are_crowded() -> None:
+    link = Link()
+    link.is_up()
+    link.lanes.crowded(True)
+    assert link.transport.paused
+    link.stream.pause_writing()
+    link.stream.resume_writing()
+    assert link.transport.paused
+    link.lanes.crowded(False)
+    assert not link.transport.paused
+
+
+async def test_what_needs_no_frame_is_in_order_with_the_rest() -> None:
+    link = Link()
+    link.stream.data_received(HEADER + b"<handshake/>" + _CARRIED + b"<iq/> " + 2 * _CARRIED)
+    assert link.lanes.frames == [_CARRIED, b"<iq/>", _CARRIED, _CARRIED]
