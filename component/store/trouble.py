@@ -30,8 +30,9 @@ class TooOld(RedisError):  # noqa: N818 - what is wrong, as redis-py names its o
     """This Redis is older than `OLDEST`."""
 
 
-FAILURES = (RedisError, OSError, ValueError)
-"""What talking to Redis may raise; ValueError for bytes of something that is not Redis."""
+FAILURES = (RedisError, OSError, ValueError, RuntimeError)
+"""What talking to Redis may raise; ValueError for bytes of something that is not Redis,
+RuntimeError by uvloop for a transport that was closed before we wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,9 @@ def explain(error: Exception) -> Trouble:
         return Trouble("permission", f"Redis refuses: {text}", remedy)
     if isinstance(error, ResponseError):
         return Trouble("refused", f"Redis refuses: {text}", "See the log of Redis.")
-    if isinstance(error, NotConnected) and any(word in text.lower() for word in _ENDED):
+    if isinstance(error, NotConnected | RuntimeError) and any(
+        word in text.lower() for word in _ENDED
+    ):
         reason = "what listens where MIXPAM_REDIS_URL says closes the connection"
         return Trouble("closed", reason, f"See the log of Redis. {_ELSEWHERE}")
     return Trouble(
