@@ -14,7 +14,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from component import __version__
+from component import __version__, collector
 from component.console import repair, show
 from component.console.remote import NotRunning, Refused, Remote
 from component.doctor import screen
@@ -104,6 +104,7 @@ def run() -> None:
     """Run the component until it gets SIGTERM or Ctrl-C (this is also the default)."""
     settings = _load()
     configure(settings)
+    collector.begin()
     uvloop.run(_serve(settings))
 
 

@@ -7,7 +7,6 @@ which asks the outgoing rule, or `route` and `Row.targets`, which are the rule f
 from __future__ import annotations
 
 import asyncio
-import gc
 import secrets
 import signal
 from collections import Counter
@@ -17,7 +16,7 @@ from functools import partial
 
 import structlog
 
-from component import __version__
+from component import __version__, collector
 from component.core.context import Limits
 from component.core.effects import Copy, Count, Effect, Report, Send, Write
 from component.core.express import Express
@@ -281,7 +280,7 @@ class Service:
                 case Report(event, level, facts):
                     self._report(event, level, **facts)
                     if event == "ready":
-                        _spare_collector()
+                        collector.settle()
                 case Count(what, reason):
                     self.counts[what, reason] += 1
         return out
@@ -321,7 +320,7 @@ class Service:
             capabilities=loaded.capabilities,
             set_aside=loaded.set_aside,
         )
-        _spare_collector()
+        collector.settle()
 
     def superseded(self) -> None:
         """Begin anew: what is known here is out of date."""
@@ -354,12 +353,3 @@ class Service:
         self._watch.saw(event, level, facts)
         self._notifier.saw(event, facts)
         getattr(self._log, level)(event, **facts)
-
-
-def _spare_collector() -> None:
-    """Keep the garbage collector off what has come to stay.
-
-    Else it walks all users every now and then, and everybody waits for it.
-    """
-    gc.collect()
-    gc.freeze()

@@ -75,37 +75,37 @@ class Deadlines:
     """Actions that are due at a moment, unless called off."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
-        self._off: set[int] = set()
+        self._heap: list[tuple[float, int]] = []
+        self._actions: dict[int, Callable[[], None]] = {}
         self._numbers = itertools.count()
 
     def at(self, moment: float, action: Callable[[], None]) -> int:
         """Plan an action; gives a number to call it off by."""
         number = next(self._numbers)
-        heapq.heappush(self._heap, (moment, number, action))
+        heapq.heappush(self._heap, (moment, number))
+        self._actions[number] = action
         return number
 
     def off(self, number: int) -> None:
-        """Call an action off that is still planned."""
-        self._off.add(number)
-        # Called-off entries leave as the heap drains; when most are off, clear them out,
-        # so that memory follows what is planned.
-        if len(self._off) * 2 > len(self._heap) + _FEW_CALLED_OFF:
-            self._heap = [entry for entry in self._heap if entry[1] not in self._off]
+        """Call an action off that is still planned, and let go of it."""
+        del self._actions[number]
+        # Its moment leaves as the heap drains; when most are off, clear them out, so that
+        # memory follows what is planned.
+        if len(self._heap) > 2 * len(self._actions) + _FEW_CALLED_OFF:
+            self._heap = [entry for entry in self._heap if entry[1] in self._actions]
             heapq.heapify(self._heap)
-            self._off.clear()
 
     @property
     def next(self) -> float | None:
         """The earliest planned moment."""
-        while self._heap and self._heap[0][1] in self._off:
-            self._off.discard(heapq.heappop(self._heap)[1])
+        while self._heap and self._heap[0][1] not in self._actions:
+            heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def run(self, now: float) -> None:
         """Do everything that is due."""
         while (moment := self.next) is not None and moment <= now:
-            heapq.heappop(self._heap)[2]()
+            self._actions.pop(heapq.heappop(self._heap)[1])()
 
 
 @dataclass(slots=True)

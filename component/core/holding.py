@@ -92,8 +92,10 @@ class Holding:
 
     def _close(self) -> None:
         self._closed = True
-        if self._over is not None:
-            self._over()
+        # Who is called holds this: let go, so that no cycle is left to the collector.
+        over, self._over = self._over, None
+        if over is not None:
+            over()
 
     def _copy(self, frame: Frame) -> None:
         self._context.effects.append(Copy(frame, self._row, self._channel))

@@ -18,6 +18,7 @@ from benchmarks import traffic
 from benchmarks.engines import aiojoin
 from benchmarks.engines.mixpam import populate
 from benchmarks.report import Report, median, table
+from component import collector
 from component.core.context import Limits
 from component.core.effects import Effect, Send, Write
 from component.core.fanout import copies, route, translate
@@ -230,6 +231,9 @@ def run(options: argparse.Namespace, report: Report) -> None:
     bare = Desk(_JOINS * options.rounds, per_user=0, devices=0)
     bare.spare_rosters()
     cases = _cases(desk, joining, bare)
+    # As the service does when all users are there.
+    collector.begin()
+    collector.settle()
     times: dict[str, list[float]] = {name: [] for name in cases}
     number = 0
     for _ in range(options.rounds):

@@ -1,0 +1,101 @@
+"""The garbage collector finds nothing: what the core makes does not refer to itself.
+
+`component.collector` relies on it.
+"""
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+from driver import COVEN, PHONE, Play
+from scenes import (
+    asked_to_join,
+    asked_to_leave,
+    channel_answers,
+    client_join,
+    error,
+    granted,
+    in_the_coven,
+    refused,
+    service_is_asked,
+    tap_is_up,
+)
+
+from component import collector
+
+
+@pytest.fixture
+def play() -> Play:
+    return Play()
+
+
+@pytest.fixture(autouse=True)
+def _by_hand() -> Iterator[None]:
+    """Keep the collector from running by itself, and what it finds."""
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    yield
+    gc.set_debug(0)
+    gc.garbage.clear()
+    gc.enable()
+
+
+def garbage() -> set[str]:
+    """Name the classes of ours that only the collector can free."""
+    gc.collect()
+    found = {type(each) for each in gc.garbage}
+    gc.garbage.clear()
+    return {each.__name__ for each in found if each.__module__.startswith(("component", "schemas"))}
+
+
+def test_of_a_join_with_devices_nothing_is_left_to_collect(play: Play) -> None:
+    in_the_coven(play, PHONE)
+    assert garbage() == set()
+
+
+def test_of_a_join_that_the_channel_refuses(play: Play) -> None:
+    tap_is_up(play)
+    play.says(client_join())
+    service_is_asked(play)
+    asked_to_join(play)
+    play.says(channel_answers(error("not-allowed"), type_="error"))
+    play.hears(refused("not-allowed", "cancel"))
+    assert garbage() == set()
+
+
+def test_of_a_join_that_the_roster_refuses_and_that_is_undone(play: Play) -> None:
+    tap_is_up(play)
+    play.says(client_join())
+    service_is_asked(play)
+    asked_to_join(play)
+    play.says(channel_answers(granted()))
+    request = play.hears(
+        f"<iq type='set' from='*' to='*' id='*'><query xmlns='jabber:iq:roster'>"
+        f"<item jid='{COVEN}' subscription='from'/></query></iq>"
+    )
+    play.says(
+        f"<iq type='error' from='{request.get('to')}' to='{request.get('from')}'"
+        f" id='{request.get('id')}'>{error('resource-constraint', 'wait')}</iq>"
+    )
+    play.hears(refused("resource-constraint", "wait"))
+    leaving = asked_to_leave(play)
+    play.says(channel_answers("", id_=leaving))
+    del request
+    assert garbage() == set()
+
+
+def test_what_a_full_collection_leaves_is_not_walked_again() -> None:
+    before = gc.get_freeze_count()
+    collector.begin()
+    collector.begin()
+    try:
+        mine = [[] for _ in range(1_000)]
+        gc.collect(1)
+        assert gc.get_freeze_count() == before
+        gc.collect()
+        assert gc.get_freeze_count() >= before + len(mine)
+        assert len([each for each in gc.callbacks if each.__module__ == collector.__name__]) == 1
+    finally:
+        gc.callbacks[:] = [each for each in gc.callbacks if each.__module__ != collector.__name__]
+        gc.unfreeze()
