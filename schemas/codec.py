@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, TypeVar
 from xml.parsers import expat
 
@@ -111,8 +112,11 @@ def write(element: ET.Element) -> bytes:
 
 
 def _write(element: ET.Element, inherited: str, out: list[str]) -> None:
-    namespace, name = _split(element.tag)
-    out.append(f"<{name}" if namespace == inherited else f"<{name} xmlns='{escape(namespace)}'")
+    tag = element.tag
+    # What is remembered must not be what a stranger made long.
+    written = _tags if len(tag) < _LONG_TAG else _tags.__wrapped__
+    namespace, begin, end = written(tag, inherited)
+    out.append(begin)
     for index, (key, value) in enumerate(element.items()):
         if key[:1] != "{":
             out.append(f" {key}='{escape(value)}'")
@@ -133,7 +137,18 @@ def _write(element: ET.Element, inherited: str, out: list[str]) -> None:
         _write(child, namespace, out)
         if child.tail:
             out.append(escape(child.tail))
-    out.append(f"</{name}>")
+    out.append(end)
+
+
+_LONG_TAG = 200
+
+
+@lru_cache(maxsize=500)
+def _tags(tag: str, inherited: str) -> tuple[str, str, str]:
+    """Give an element's namespace, how its start tag begins, and its end tag."""
+    namespace, name = _split(tag)
+    declared = "" if namespace == inherited else f" xmlns='{escape(namespace)}'"
+    return namespace, f"<{name}{declared}", f"</{name}>"
 
 
 def _split(tag: str) -> tuple[str, str]:

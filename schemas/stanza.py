@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas import codec, jid
 from schemas.jid import Jid
@@ -17,8 +17,7 @@ ERROR = f"{{{CLIENT}}}error"
 _DEFAULT_TYPE = {MESSAGE: "normal", PRESENCE: "available", IQ: ""}
 
 
-@dataclass(frozen=True, slots=True)
-class Stanza:
+class Stanza(NamedTuple):
     """A message, presence or iq with canonical addresses.
 
     `type` is the effective one: "normal" for a message and "available" for a presence

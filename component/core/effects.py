@@ -1,9 +1,12 @@
-"""What the core wants done. The shell does it, in order."""
+"""What the core wants done. The shell does it, in order.
+
+What is made for every stanza is a named tuple, which takes a third of the time.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from component.core.mirror import Row
 from component.core.sessions import Device
@@ -11,15 +14,13 @@ from component.framing import Frame
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Put these bytes, one stanza, onto the link, if the outgoing rule lets it pass."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """Give a channel's stanza to the user's MIX devices, or to one, if it is still joined."""
 
     frame: Frame
@@ -96,8 +97,7 @@ Drop = DropMembership | DropJournal | DropShown | DropCapability
 Change = PutMembership | PutJournal | PutShown | PutCapability | Drop
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """Make these changes durable, all or none.
 
     With a token, tell the core the outcome: `Core.written(token, done=…)`.
@@ -116,8 +116,7 @@ class Report:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """One more of a kind, for the metrics; never carries a JID."""
 
     what: str

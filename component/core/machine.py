@@ -164,8 +164,10 @@ class Core:
             answer(self.context, stanza, refusal)
         except codec.MalformedStanza as error:
             answer(self.context, stanza, bad_request(str(error)))
-        self.mirror.tidy(stanza.to.bare)
-        self.mirror.tidy(stanza.sender.bare)
+        to, sender = stanza.to.bare, stanza.sender.bare
+        self.mirror.tidy(to)
+        if sender != to:
+            self.mirror.tidy(sender)
         return self._take()
 
     def admits(self, row: Row, channel: bytes, frame: Frame, now: float) -> bool:

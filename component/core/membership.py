@@ -119,12 +119,16 @@ class Memberships:
     def _check_room(self, row: Row, *, new: bool) -> None:
         """See that a user may ask for one more change. Raises Refusal if not."""
         limits = self._context.limits
+        if not row.busy:
+            if new and len(row.channels) >= limits.max_channels:
+                raise _enough(limits.max_channels)
+            return
         ops = [op for op in row.busy.values() if isinstance(op, Op)]
         if len(ops) + sum(len(op.queue) for op in ops) >= limits.max_pending:
             raise wait("resource-constraint", "too many joins and leaves at the same time")
         coming = sum(op.kind == "join" and not op.member for op in ops)
         if new and len(row.channels) + coming >= limits.max_channels:
-            raise wait("policy-violation", f"at most {limits.max_channels} channels")
+            raise _enough(limits.max_channels)
 
     def _checked(self, op: Op, verdict: Refusal | ET.Element | None) -> None:
         if verdict is None:
@@ -258,6 +262,7 @@ class Memberships:
     def _joined(self, op: Op, reply: Stanza) -> None:
         op.reply = reply
         record = results.granted(op, reply)
+        op.participant_id = None if record is None else record.participant_id
         if record is None:
             if op.member:
                 self._journal.close(op)
@@ -341,11 +346,10 @@ class Memberships:
         request, reply = op.request, op.reply
         if request is None:
             return
-        membership = self._context.mirror.membership(op.user, op.channel)
         if request.kind == "leave":
             self._context.send(results.left(request, reply))
-        elif reply is not None and membership is not None:
-            self._context.send(results.joined(request, reply, membership.participant_id))
+        elif reply is not None and op.participant_id is not None:
+            self._context.send(results.joined(request, reply, op.participant_id))
 
     # -- ends ----------------------------------------------------------------------------
 
@@ -386,9 +390,9 @@ class Memberships:
         row.activity.busy.pop(op.key, None)
         if op.holding is not None:
             holding = op.holding
-            membership = row.channels.get(op.key)
+            membership = row.membership(op.key)
             if membership is not None:
-                self._participants.began(row, membership)
+                self._participants.began(row, op.key)
                 self._presence.began(row, membership)
                 holding.release(lambda: self._released(op))
             else:
@@ -427,6 +431,10 @@ class Memberships:
     def _is_busy(self, user: Jid, channel: Jid) -> bool:
         row = self._context.mirror.find(user)
         return row is not None and str(channel).encode() in row.busy
+
+
+def _enough(channels: int) -> Refusal:
+    return wait("policy-violation", f"at most {channels} channels")
 
 
 def _is_gone(reply: Stanza) -> bool:

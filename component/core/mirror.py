@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from component.core import packed
 from component.core.bucket import TokenBucket
@@ -23,8 +23,7 @@ from schemas.jid import Jid
 from schemas.records import CoreVersion, MembershipRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(NamedTuple):
     """A user's participation in one channel."""
 
     channel: Jid

@@ -18,7 +18,8 @@ class Op:
 
     `member` tells whether the user was a participant before; with `forced` the membership
     ends whatever the channel says. `afterwards` is what happened to the membership
-    meanwhile and has to follow. `label` goes through the log with it.
+    meanwhile and has to follow. `label` goes through the log with it. `participant_id` is
+    what the channel has granted, `key` the channel as the mirror's rows name it.
     """
 
     kind: Literal["join", "leave"]
@@ -33,6 +34,11 @@ class Op:
     label: str = ""
     holding: Holding | None = None
     queue: list[Request] = field(default_factory=list)
+    participant_id: str | None = None
+    key: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key = str(self.channel).encode()
 
     def facts(self) -> dict[str, Any]:
         """Give what every log entry about this change says."""
@@ -42,8 +48,3 @@ class Op:
             "channel": str(self.channel),
             "request": self.label,
         }
-
-    @property
-    def key(self) -> bytes:
-        """The channel as the mirror's rows name it."""
-        return str(self.channel).encode()

@@ -114,9 +114,13 @@ class Participants:
         if channel in row.participants:
             self._late -= len(row.activity.participants.pop(channel).late)
 
-    def began(self, row: Row, membership: Membership) -> None:
+    def began(self, row: Row, channel: bytes) -> None:
         """Begin with a new membership: the channel sends everything of itself."""
-        _memory(row, str(membership.channel).encode()).complete = True
+        participants = row.activity.participants
+        if channel in participants:
+            participants[channel].complete = True
+        else:
+            participants[channel] = ParticipantPresence(complete=True)
 
     def greet(self, row: Row, device: Device) -> None:
         """Give a device that just turned out to speak MIX what its channels' people do."""

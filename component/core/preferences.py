@@ -8,7 +8,6 @@ value, the one that was asked for does.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
 
 from component.core.context import Context
 from component.core.effects import PutMembership
@@ -53,7 +52,7 @@ class Preferences:
         membership = self._context.mirror.membership(user, channel)
         if membership is None or membership.shares_presence == shares:
             return False
-        changed = replace(membership, shares_presence=shares)
+        changed = membership._replace(shares_presence=shares)
         self._context.mirror.join(user, changed)
         self._context.write(PutMembership(str(user), changed.record()))
         self._presence.shared_anew(user, channel, membership)

@@ -100,9 +100,11 @@ class Presence:
 
     def shared_anew(self, user: Jid, channel: Jid, before: Membership | None) -> None:
         """Follow a change of whether presence is shared; `before` is how it was."""
+        if before is None:
+            return
         row = self._context.mirror.find(user)
         now = self._context.mirror.membership(user, channel)
-        if before is None or now is None or row is None:
+        if now is None or row is None:
             return
         if now.shares_presence and not before.shares_presence:
             self.began(row, now)
@@ -193,13 +195,21 @@ def _sharing(row: Row) -> list[Membership]:
     return [each for each in row.channels.all() if each.shares_presence]
 
 
-@lru_cache(maxsize=1_000)
 def digest_of(presence: bytes) -> str:
     """Give a digest of what a presence says, addresses left out.
 
     A replay may have the same presence with a time stamp of the server (XEP-0203) and
     its attributes in another order; that says nothing new.
     """
+    # A thousand large ones, from one user who likes to change, would be a heap.
+    return _digest(presence) if len(presence) < _LONG else _digest.__wrapped__(presence)
+
+
+_LONG = 4_096
+
+
+@lru_cache(maxsize=1_000)
+def _digest(presence: bytes) -> str:
     try:
         children = [each for each in codec.read(presence) if each.tag != _DELAY]
     except codec.MalformedStanza:  # pragma: no cover - it was read when it came

@@ -341,7 +341,7 @@ class Reconcile:
                 repairs.append(f"follow the roster: presence is {'' if shares else 'not '}shared")
             if before.participant_id != found.id:
                 repairs.append("correct the participant id")
-            after = replace(before, participant_id=found.id)
+            after = before._replace(participant_id=found.id)
             stored = round_.stored
             if stored is not None and stored.get(str(channel)) != before.record():
                 repairs.append("write the membership to Redis")
@@ -362,7 +362,7 @@ class Reconcile:
         else:
             self._preferences.share(user, after.channel, shares=shares)
         # Even if nothing has changed: Redis may have lost it.
-        record = replace(after, shares_presence=shares).record()
+        record = after._replace(shares_presence=shares).record()
         self._context.write(PutMembership(str(user), record))
 
     def _write_roster(self, user: Jid, channel: Jid, subscription: str) -> None:

@@ -6,8 +6,7 @@ Clients are told in words what to change; a request that passes is safe to act u
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from component.core.context import Context
 from component.core.errors import Refusal, bad_request
@@ -24,8 +23,7 @@ MAX_ID = 1024
 """Characters of a request's id; it goes to the channel and back."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A client's wish to join or leave a channel.
 
     `wrapper` is the tag of `<client-join/>` or `<client-leave/>`, `inner` the tree of

@@ -1,7 +1,5 @@
 """A channel whose crowd comes and goes: what is passed on at once, what later, what never."""
 
-from dataclasses import replace
-
 import pytest
 from driver import ANNA, COVEN, PHONE, Play
 from scenes import in_the_coven
@@ -98,7 +96,7 @@ def test_many_channels_together_may_not_send_more_to_one_user_either() -> None:
     (coven,) = row.channels.values()
     for number in range(3):
         channel = jid.parse(f"c{number}@mix.example")
-        play.core.mirror.join(row.jid, replace(coven, channel=channel))
+        play.core.mirror.join(row.jid, coven._replace(channel=channel))
     for number in range(3):
         for person in range(RATE):
             play.says(f"<presence from='{person}#c{number}@mix.example/x' to='{ANNA}'/>")
