@@ -117,7 +117,7 @@ class Core:
 
     def load_journal(self, user: str, record: JournalRecord) -> None:
         """Take over an unfinished change from the store, before the link is up."""
-        self._memberships.load_journal(jid.parse(user), record)
+        self._memberships.journal.load(jid.parse(user), record)
 
     def load_capability(self, key: str, record: CapabilityRecord) -> None:
         """Take over a verified capabilities hash from the store."""
@@ -142,7 +142,7 @@ class Core:
     def start_over(self) -> None:
         """Forget all stored state, to take it over anew; only before a link's first stanza."""
         self.mirror.clear()
-        self._memberships.start_over()
+        self._memberships.journal.clear()
 
     # -- inputs --------------------------------------------------------------------------
 

@@ -14,12 +14,11 @@ from typing import Literal
 
 from component.core import results
 from component.core.context import Context
-from component.core.effects import DropMembership, PutMembership
+from component.core.effects import PutMembership
 from component.core.errors import Refusal, answer, condition_of, wait
 from component.core.holding import Holding
 from component.core.journal import Journal
-from component.core.mirror import Row
-from component.core.operation import Op
+from component.core.operation import Op, check_room
 from component.core.packed import Member
 from component.core.participants import Participants
 from component.core.presence import Presence
@@ -29,9 +28,10 @@ from component.core.services import Services
 from schemas import codec, mix
 from schemas import stanza as stanzas
 from schemas.jid import Jid
-from schemas.records import JournalRecord, MembershipRecord
+from schemas.records import MembershipRecord
 from schemas.stanza import Stanza
 
+_UNUSABLE = Refusal("cancel", "undefined-condition", "the channel gave no usable participant id")
 _STORE_AWAY = "memberships cannot be changed right now; try again later"
 
 
@@ -64,14 +64,6 @@ class Memberships:
         """Enter a user's memberships from the store."""
         self._context.mirror.load(user, [Member.of(record) for record in records])
 
-    def load_journal(self, user: Jid, record: JournalRecord) -> None:
-        """Remember a change that was under way when the last process ended."""
-        self._journal.load(user, record)
-
-    def start_over(self) -> None:
-        """Forget what the store told of changes under way."""
-        self._journal.clear()
-
     def recover(self, domain: str) -> None:
         """Finish or undo what is in the journal for a domain's users."""
         for user, channel, record in self._journal.of_domain(domain):
@@ -101,7 +93,7 @@ class Memberships:
         row = self._context.mirror.row(request.user)
         key = str(request.channel).encode()
         joined = row.has_joined(key)
-        self._check_room(row, new=request.kind == "join" and not joined)
+        check_room(row, self._context.limits, new=request.kind == "join" and not joined)
         under_way = row.busy.get(key)
         if isinstance(under_way, Op):
             under_way.queue.append(request)
@@ -115,20 +107,6 @@ class Memberships:
             self._journal_then_ask(op)
         else:
             self._rosters.has(op.user, op.channel, lambda found: self._looked_up(op, found))
-
-    def _check_room(self, row: Row, *, new: bool) -> None:
-        """See that a user may ask for one more change. Raises Refusal if not."""
-        limits = self._context.limits
-        if not row.busy:
-            if new and len(row.channels) >= limits.max_channels:
-                raise _enough(limits.max_channels)
-            return
-        ops = [op for op in row.busy.values() if isinstance(op, Op)]
-        if len(ops) + sum(len(op.queue) for op in ops) >= limits.max_pending:
-            raise wait("resource-constraint", "too many joins and leaves at the same time")
-        coming = sum(op.kind == "join" and not op.member for op in ops)
-        if new and len(row.channels) + coming >= limits.max_channels:
-            raise _enough(limits.max_channels)
 
     def _checked(self, op: Op, verdict: Refusal | ET.Element | None) -> None:
         if verdict is None:
@@ -176,7 +154,7 @@ class Memberships:
             self._refuse(op, wait("remote-server-timeout", text))
         elif reply.type == "error":
             unknown_here = op.request is None or not op.member
-            if op.kind == "leave" and unknown_here and _is_gone(reply):
+            if op.kind == "leave" and unknown_here and results.is_gone(reply):
                 self._left(op, reply)  # it was left before, and nobody heard
                 return
             self._journal.close(op)
@@ -235,16 +213,10 @@ class Memberships:
         def then(done: bool) -> None:
             if not done:
                 # It has ended all the same; our memory follows when the store is back.
-                self._context.write(
-                    DropMembership(str(user), str(channel)), self._journal.entry(op, "ask")
-                )
+                self._context.write(op.drop, self._journal.entry(op, "ask"))
             self._ask(op)
 
-        self._context.write(
-            DropMembership(str(user), str(channel)),
-            self._journal.entry(op, "ask"),
-            then=then,
-        )
+        self._context.write(op.drop, self._journal.entry(op, "ask"), then=then)
         self._part(user, channel)
 
     def _part(self, user: Jid, channel: Jid) -> None:
@@ -266,7 +238,7 @@ class Memberships:
         if record is None:
             if op.member:
                 self._journal.close(op)
-            self._refuse(op, _unusable(), undo=not op.member)
+            self._refuse(op, _UNUSABLE, undo=not op.member)
             return
 
         def then(done: bool) -> None:
@@ -292,7 +264,7 @@ class Memberships:
         """Have the store hold what was before: a write that failed may have been done."""
         before = self._context.mirror.membership(op.user, op.channel)
         if before is None:
-            self._context.write(DropMembership(str(op.user), str(op.channel)))
+            self._context.write(op.drop)
         else:
             self._context.write(PutMembership(str(op.user), before.record()))
             self._journal.close(op)
@@ -306,14 +278,10 @@ class Memberships:
         def then(done: bool) -> None:
             if not done:
                 # The channel has let go; our memory follows when the store is back.
-                self._context.write(DropMembership(str(op.user), str(op.channel)))
+                self._context.write(op.drop)
             self._write_roster(op, shares=False)
 
-        self._context.write(
-            DropMembership(str(op.user), str(op.channel)),
-            self._journal.entry(op, "roster"),
-            then=then,
-        )
+        self._context.write(op.drop, self._journal.entry(op, "roster"), then=then)
 
     # -- roster, result, release ---------------------------------------------------------
 
@@ -331,7 +299,7 @@ class Memberships:
             self._context.report("roster-refused", "warning", **op.facts())
             if op.kind == "join" and not op.member:
                 self._part(op.user, op.channel)
-                self._context.write(DropMembership(str(op.user), str(op.channel)))
+                self._context.write(op.drop)
                 self._refuse(op, refused, undo=True)
                 return
         if op.kind == "join" and op.afterwards == "forget":
@@ -421,25 +389,15 @@ class Memberships:
 
     def _postponed(self, user: Jid, channel: Jid, what: Literal["forget", "depart"]) -> bool:
         """Have the end of a membership wait for the change that is under way, if one is."""
-        row = self._context.mirror.find(user)
-        under_way = None if row is None else row.busy.get(str(channel).encode())
+        under_way = self._under_way(user, channel)
         if not isinstance(under_way, Op):
             return False
         under_way.afterwards = what
         return True
 
     def _is_busy(self, user: Jid, channel: Jid) -> bool:
+        return self._under_way(user, channel) is not None
+
+    def _under_way(self, user: Jid, channel: Jid) -> object | None:
         row = self._context.mirror.find(user)
-        return row is not None and str(channel).encode() in row.busy
-
-
-def _enough(channels: int) -> Refusal:
-    return wait("policy-violation", f"at most {channels} channels")
-
-
-def _is_gone(reply: Stanza) -> bool:
-    return results.has_condition(reply, "item-not-found")
-
-
-def _unusable() -> Refusal:
-    return Refusal("cancel", "undefined-condition", "the channel gave no usable participant id")
+        return None if row is None else row.busy.get(str(channel).encode())

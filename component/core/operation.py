@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from component.core.context import Limits
+from component.core.effects import DropMembership
+from component.core.errors import wait
 from component.core.holding import Holding
+from component.core.mirror import Row
 from component.core.requests import Request
 from schemas.jid import Jid
 from schemas.records import CoreVersion
@@ -48,3 +52,18 @@ class Op:
             "channel": str(self.channel),
             "request": self.label,
         }
+
+    @property
+    def drop(self) -> DropMembership:
+        """The end of the membership, for the store."""
+        return DropMembership(str(self.user), str(self.channel))
+
+
+def check_room(row: Row, limits: Limits, *, new: bool) -> None:
+    """See that a user may ask for one more change. Raises Refusal if not."""
+    ops = [op for op in row.busy.values() if isinstance(op, Op)]
+    if len(ops) + sum(len(op.queue) for op in ops) >= limits.max_pending:
+        raise wait("resource-constraint", "too many joins and leaves at the same time")
+    coming = sum(op.kind == "join" and not op.member for op in ops)
+    if new and len(row.channels) + coming >= limits.max_channels:
+        raise wait("policy-violation", f"at most {limits.max_channels} channels")
