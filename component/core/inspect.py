@@ -191,7 +191,7 @@ def describe_channel(core: Core, channel: Jid) -> ChannelMembers:
                     membership.nodes,
                     membership.shares_presence,
                     len(row.devices),
-                    sum(1 for _ in row.mix_devices),
+                    len(row.mix_devices),
                 )
             )
     return ChannelMembers(

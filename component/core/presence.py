@@ -84,7 +84,7 @@ class Presence:
         """Show all MIX devices to a channel with which presence is shared from now on."""
         if not membership.shares_presence:
             return
-        for device in list(row.mix_devices):
+        for device in row.mix_devices:
             digest = digest_of(device.presence)
             if row.state(device.resource).shown == digest:
                 self._tell([membership], device)
@@ -131,7 +131,7 @@ class Presence:
         if row is None or membership is None or not membership.shares_presence:
             self._context.drop("probe-of-stranger")
             return
-        devices = list(row.mix_devices)
+        devices = row.mix_devices
         for device in devices:
             self._tell([membership], device)
         if not devices:

@@ -232,9 +232,10 @@ class Sessions:
         return Devices(self)
 
     @property
-    def mix_devices(self) -> Iterator[Device]:
+    def mix_devices(self) -> list[Device]:
         """The devices that are known to speak MIX."""
-        return (device for device in self.devices.values() if device.is_mix)
+        devices = self.devices
+        return [devices[name.decode()] for name, state in self._each() if state.mix]
 
     @property
     def copies(self) -> Copies:
