@@ -1,5 +1,8 @@
 """Presence both ways: what channels see of devices, what devices see of participants."""
 
+import gc
+import tracemalloc
+
 import pytest
 from driver import ANNA, CORE_1, COVEN, LAPTOP, MIX, OWN, PHONE, SERVER, Play, Stored
 from scenes import (
@@ -16,6 +19,7 @@ from scenes import (
 )
 
 from component.core.participants import PRESENCE_NODE
+from component.core.presence import digest_of
 from schemas.records import MembershipRecord
 
 AWAY = "<show>away</show>"
@@ -375,3 +379,16 @@ def test_a_crowd_is_not_remembered() -> None:
     assert play.counts["presence-memory", "full"] >= 1
     row = play.core.mirror.rows[ANNA.encode()]
     assert all(len(memory.stanzas) <= 2 for memory in row.participants.values())
+
+
+@pytest.mark.abuse(8)
+def test_large_presences_that_change_all_the_time_leave_nothing_behind() -> None:
+    tracemalloc.start()
+    for number in range(50):
+        status = f"{number}-".ljust(200_000, "x")
+        digest_of(f"<presence><status>{status}</status></presence>".encode())
+    gc.collect()
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # 10 million bytes came by.
+    assert grown < 1_000_000
