@@ -88,7 +88,7 @@ class Deadlines:
 
     def off(self, number: int) -> None:
         """Call an action off that is still planned, and let go of it."""
-        del self._actions[number]
+        self._actions.pop(number, None)
         # Its moment leaves as the heap drains; when most are off, clear them out, so that
         # memory follows what is planned.
         if len(self._heap) > 2 * len(self._actions) + _FEW_CALLED_OFF:
