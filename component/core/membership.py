@@ -154,7 +154,8 @@ class Memberships:
             self._refuse(op, wait("remote-server-timeout", text))
         elif reply.type == "error":
             unknown_here = op.request is None or not op.member
-            if op.kind == "leave" and unknown_here and results.is_gone(reply):
+            gone = results.has_condition(reply, "item-not-found")
+            if op.kind == "leave" and unknown_here and gone:
                 self._left(op, reply)  # it was left before, and nobody heard
                 return
             self._journal.close(op)
@@ -234,12 +235,12 @@ class Memberships:
     def _joined(self, op: Op, reply: Stanza) -> None:
         op.reply = reply
         record = results.granted(op, reply)
-        op.participant_id = None if record is None else record.participant_id
         if record is None:
             if op.member:
                 self._journal.close(op)
             self._refuse(op, _UNUSABLE, undo=not op.member)
             return
+        op.participant_id = record.participant_id
 
         def then(done: bool) -> None:
             if done:

@@ -116,11 +116,8 @@ class Participants:
 
     def began(self, row: Row, channel: bytes) -> None:
         """Begin with a new membership: the channel sends everything of itself."""
-        participants = row.activity.participants
-        if channel in participants:
-            participants[channel].complete = True
-        else:
-            participants[channel] = ParticipantPresence(complete=True)
+        memory = row.activity.participants.setdefault(channel, ParticipantPresence())
+        memory.complete = True
 
     def greet(self, row: Row, device: Device) -> None:
         """Give a device that just turned out to speak MIX what its channels' people do."""

@@ -75,11 +75,6 @@ def has_condition(reply: Stanza, condition: str) -> bool:
     return reply.error is not None and reply.error.find(f"{{{STANZAS}}}{condition}") is not None
 
 
-def is_gone(reply: Stanza) -> bool:
-    """Tell whether a channel says that it, or the participant, does not exist."""
-    return has_condition(reply, "item-not-found")
-
-
 def _wrapped(request: Request, inner: ET.Element) -> ET.Element:
     wrapper = ET.Element(request.wrapper)
     _change_core(inner, request.core)
