@@ -158,6 +158,13 @@ def asked_to_join(play: Play, *, id_: str = "j1", channel: str = COVEN, user: st
     )
 
 
+def asks_to_join(play: Play, **options: str) -> None:
+    """Come as far as the channel's having heard of the join."""
+    play.says(client_join(**options))
+    service_is_asked(play)
+    asked_to_join(play)
+
+
 def asked_to_leave(
     play: Play, *, channel: str = COVEN, user: str = ANNA, core: str = CORE_1
 ) -> str:
@@ -195,9 +202,7 @@ def in_the_coven(play: Play, *devices: str, multicast: bool = False) -> str:
     gathering = tap_is_up(play, multicast=multicast)
     for device in devices:
         comes_online(play, device)
-    play.says(client_join())
-    service_is_asked(play)
-    asked_to_join(play)
+    asks_to_join(play)
     play.says(channel_answers(granted()))
     roster_is_set(play)
     play.hears(joined())

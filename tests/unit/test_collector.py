@@ -7,17 +7,16 @@ import gc
 from collections.abc import Iterator
 
 import pytest
-from driver import COVEN, PHONE, Play
+from driver import PHONE, Play
 from scenes import (
-    asked_to_join,
     asked_to_leave,
+    asks_to_join,
     channel_answers,
-    client_join,
     error,
     granted,
     in_the_coven,
     refused,
-    service_is_asked,
+    roster_is_set,
     tap_is_up,
 )
 
@@ -56,9 +55,7 @@ def test_of_a_join_with_devices_nothing_is_left_to_collect(play: Play) -> None:
 
 def test_of_a_join_that_the_channel_refuses(play: Play) -> None:
     tap_is_up(play)
-    play.says(client_join())
-    service_is_asked(play)
-    asked_to_join(play)
+    asks_to_join(play)
     play.says(channel_answers(error("not-allowed"), type_="error"))
     play.hears(refused("not-allowed", "cancel"))
     assert garbage() == set()
@@ -66,22 +63,12 @@ def test_of_a_join_that_the_channel_refuses(play: Play) -> None:
 
 def test_of_a_join_that_the_roster_refuses_and_that_is_undone(play: Play) -> None:
     tap_is_up(play)
-    play.says(client_join())
-    service_is_asked(play)
-    asked_to_join(play)
+    asks_to_join(play)
     play.says(channel_answers(granted()))
-    request = play.hears(
-        f"<iq type='set' from='*' to='*' id='*'><query xmlns='jabber:iq:roster'>"
-        f"<item jid='{COVEN}' subscription='from'/></query></iq>"
-    )
-    play.says(
-        f"<iq type='error' from='{request.get('to')}' to='{request.get('from')}'"
-        f" id='{request.get('id')}'>{error('resource-constraint', 'wait')}</iq>"
-    )
+    roster_is_set(play, answer=error("resource-constraint", "wait"))
     play.hears(refused("resource-constraint", "wait"))
     leaving = asked_to_leave(play)
     play.says(channel_answers("", id_=leaving))
-    del request
     assert garbage() == set()
 
 

@@ -5,6 +5,7 @@ from driver import ANNA, CORE_1, COVEN, LAPTOP, MIX, PHONE, Play
 from scenes import (
     answers_disco,
     asked_to_join,
+    asks_to_join,
     channel_answers,
     client_join,
     comes_online,
@@ -12,7 +13,6 @@ from scenes import (
     granted,
     refused,
     roster_is_set,
-    service_is_asked,
     tap_is_up,
 )
 
@@ -35,9 +35,7 @@ def begins(*, archive: bool, **limits: float) -> Play:
     play = Play(**limits)
     tap_is_up(play, archive=archive)
     comes_online(play)
-    play.says(client_join())
-    service_is_asked(play)
-    asked_to_join(play)
+    asks_to_join(play)
     return play
 
 

@@ -5,6 +5,7 @@ from driver import ANNA, CORE_0, CORE_1, COVEN, LAPTOP, MIX, OWN, PAM_0, PAM_1, 
 from scenes import (
     asked_to_join,
     asked_to_leave,
+    asks_to_join,
     channel_answers,
     client_join,
     client_leave,
@@ -24,13 +25,6 @@ def play() -> Play:
     made = Play()
     tap_is_up(made)
     return made
-
-
-def asks_to_join(play: Play, **options: str) -> None:
-    """Come as far as the channel's having heard of the join."""
-    play.says(client_join(**options))
-    service_is_asked(play)
-    asked_to_join(play)
 
 
 @pytest.mark.req("J1", "J2", "R1", "N1")

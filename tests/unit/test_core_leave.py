@@ -5,6 +5,7 @@ from driver import ANNA, BEN, CORE_0, CORE_1, COVEN, LAPTOP, MIX, OWN, PAM_0, PA
 from scenes import (
     asked_to_join,
     asked_to_leave,
+    asks_to_join,
     channel_answers,
     client_join,
     client_leave,
@@ -13,7 +14,6 @@ from scenes import (
     in_the_coven,
     refused,
     roster_is_set,
-    service_is_asked,
     tap_is_up,
 )
 
@@ -354,9 +354,7 @@ def test_an_account_that_is_removed_while_joining_again_leaves_nothing(play: Pla
 def test_an_account_that_is_removed_while_joining_leaves_nothing() -> None:
     play = Play()
     tap_is_up(play)
-    play.says(client_join())
-    service_is_asked(play)
-    asked_to_join(play)
+    asks_to_join(play)
     play.says(removed())
     play.says(channel_answers(granted()))
     roster_is_set(play, answer=error("item-not-found"))

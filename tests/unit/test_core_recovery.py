@@ -7,6 +7,7 @@ from driver import ANNA, COVEN, MIX, PHONE, Play
 from scenes import (
     asked_to_join,
     asked_to_leave,
+    asks_to_join,
     channel_answers,
     client_join,
     client_leave,
@@ -63,9 +64,7 @@ def test_without_a_store_no_leave_begins() -> None:
 
 @pytest.mark.abuse(22)
 def test_a_join_that_cannot_be_stored_is_undone(play: Play) -> None:
-    play.says(client_join())
-    service_is_asked(play)
-    asked_to_join(play)
+    asks_to_join(play)
     play.store = "fails"
     play.says(channel_answers(granted()))
     play.hears(store_error())
@@ -136,9 +135,7 @@ def no_more(play: Play) -> None:
 
 
 def after_asking(play: Play) -> None:
-    play.says(client_join())
-    service_is_asked(play)
-    asked_to_join(play)
+    asks_to_join(play)
 
 
 def after_storing(play: Play) -> None:

@@ -19,6 +19,7 @@ from driver import (
 from scenes import (
     answers_disco,
     asked_to_join,
+    asks_to_join,
     channel_answers,
     client_join,
     client_leave,
@@ -243,9 +244,7 @@ def test_a_domain_that_does_not_answer_is_told_of(play: Play) -> None:
 
 
 def test_every_tap_gets_the_whole_list_when_it_comes(play: Play) -> None:
-    play.says(client_join())
-    service_is_asked(play)
-    asked_to_join(play)
+    asks_to_join(play)
     play.says(channel_answers(granted()))
     roster_is_set(play)
     play.hears(joined())
