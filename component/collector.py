@@ -1,7 +1,7 @@
 """Python's garbage collector, kept off what has come to stay.
 
-A full collection walks every row of every user, and everybody waits for it: with 20,000
-new users since the start, more than 100 ms. What is left of users is freed without it, for
+A full collection walks every row of every user, and everybody waits for it
+the longer, the more have come since the start. What is left of users is freed without it, for
 nothing that the core makes refers to itself (a test sees to that). So what a full
 collection leaves is never walked again: each walks what is new since the last one.
 """
