@@ -14,7 +14,7 @@
          c2s_self_presence/1, c2s_terminated/2, c2s_session_pending/1, c2s_session_resumed/1,
          roster_process_item/2, roster_in_subscription/2, roster_out_subscription/1,
          disco_sm_features/5, remove_user/2, s2s_out_auth_result/2, s2s_in_auth_result/3,
-         s2s_out_closed/2, process_iq/1, decode_iq_subel/1, replay/2, gatherer/2]).
+         s2s_out_closed/2, process_iq/1, decode_iq_subel/1, replay/2, gatherer/3]).
 
 -define(VERSION, <<"1.1">>).
 -define(CROWD, 50). % stanzas before the link, above which presence and events wait
@@ -446,7 +446,8 @@ wait_for_room(_Host, _Pkt, 0) -> ok.
 is_link_crowded(Host) ->
     Pid = case {gatherer_of(Host), link_of(Host)} of
               {none, {Link, _}} -> Link;
-              {Gatherer, _} -> Gatherer
+              {none, none} -> none;
+              {{Gatherer, _}, _} -> Gatherer
           end,
     case is_pid(Pid) andalso node(Pid) == node() andalso process_info(Pid, message_queue_len) of
         {_, Length} -> Length > ?CROWD;
@@ -542,64 +543,108 @@ to_be_stored(Acc, _User, _Host, _Peer) -> Acc.
 %%% The gatherer: T10
 
 %% A process beside the link, through which T1, T2 and T3 go if the component takes T10.
-%% Its row is {mixpam_link, {gatherer, Host}, Pid, Address}.
+%% Its row is {mixpam_link, {gatherer, Host}, Pid, {Address, Table}}.
 gatherer_of(Host) ->
     case ets:lookup(mixpam_link, {gatherer, Host}) of
-        [{_, _, Pid, _}] -> Pid;
+        [{_, _, Pid, {_, Table}}] -> {Pid, Table};
         [] -> none
     end.
 
 to_gatherer(Host, Pkt, Id) ->
     case gatherer_of(Host) of
         none -> to_link(Host, with_id(Pkt, Id));
-        Pid -> ejabberd_cluster:send(Pid, {gather, self(), Pkt, Id})
+        {Pid, Table} when node(Pid) == node() -> gather(Pid, Table, self(), Pkt, Id);
+        {Pid, _} -> ejabberd_cluster:send(Pid, {gather, self(), Pkt, Id})
     end.
+
+%% Runs in the process that brings the stanzas, which may be one for many channels. Only
+%% what opens a batch is sent to the gatherer; the others' addresses and ids are rows of its
+%% table. To be woken for each, beside what wakes it, was half of what the tap took.
+gather(Gatherer, Table, From, Pkt, Id) when element(1, Pkt) == message ->
+    {U, Host, _} = jid:tolower(To = xmpp:get_to(Pkt)),
+    Common = xmpp:set_meta(xmpp:set_to(Pkt, undefined), #{}),
+    Size = byte_size(U) + byte_size(Host) + byte_size(Id) + 40,
+    try get({?MODULE, From}) of
+        {Batch, Common, N, Bytes} when N < ?ADDRESSES, Bytes + Size < ?ADDRESSES_BYTES ->
+            put({?MODULE, From}, {Batch, Common, N + 1, Bytes + Size}),
+            ets:insert(Table, {Batch, To, Id}),
+            %% One that has been closed meanwhile had this row, or not.
+            case ets:member(Table, {open, Batch}) orelse ets:take(Table, Batch) of
+                Late when is_list(Late), Late /= [] ->
+                    open(Gatherer, Table, From, Common, Bytes + Size, Late);
+                _ -> ok
+            end;
+        _ -> open(Gatherer, Table, From, Common, Size, [{none, To, Id}])
+    catch error:badarg -> none % The link has just been lost, and the table with it.
+    end;
+gather(Gatherer, _Table, From, Pkt, _Id) ->
+    erase({?MODULE, From}),
+    Gatherer ! {pass, From, Pkt}.
+
+open(Gatherer, Table, From, Common, Bytes, Rows) ->
+    Batch = make_ref(),
+    ets:insert(Table, [{{open, Batch}} | [{Batch, To, Id} || {_, To, Id} <- Rows]]),
+    put({?MODULE, From}, {Batch, Common, length(Rows), Bytes}),
+    Gatherer ! {open, From, Batch, Common}.
+
+close(Table, Batch) ->
+    ets:delete(Table, {open, Batch}),
+    [{To, Id} || {_, To, Id} <- ets:take(Table, Batch)].
 
 %% Runs in the link's process.
 set_gatherer(Host, Address) ->
     Component = component(Host),
     case {ets:lookup(mixpam_link, {gatherer, Host}), parsed(Address)} of
-        {[{_, _, _, Address}], _} -> ok;
+        {[{_, _, _, {Address, _}}], _} -> ok;
         {_, {JID, {<<>>, Component, R}}} when R /= <<>> ->
             forget_gatherer(Host),
-            Pid = spawn(?MODULE, gatherer, [self(), JID]),
-            mnesia:dirty_write({mixpam_link, {gatherer, Host}, Pid, Address});
+            Table = ets:new(?MODULE, [duplicate_bag, public, {write_concurrency, true}]),
+            Pid = spawn(?MODULE, gatherer, [self(), JID, Table]),
+            mnesia:dirty_write({mixpam_link, {gatherer, Host}, Pid, {Address, Table}});
         _ -> forget_gatherer(Host)
     end.
 
 forget_gatherer(Host) ->
-    Pid = gatherer_of(Host),
+    Gatherer = gatherer_of(Host),
     mnesia:dirty_delete(mixpam_link, {gatherer, Host}),
-    Pid /= none andalso ejabberd_cluster:send(Pid, stop).
+    Gatherer /= none andalso ejabberd_cluster:send(element(1, Gatherer), stop).
 
-gatherer(Link, Address) ->
+gatherer(Link, Address, Table) ->
     erlang:monitor(process, Link),
-    gather(Link, Address, #{}, 0).
+    gather({Link, Address, Table}, #{}, 0).
 
 %% A batch goes when the process it comes by is at rest, or at `Until`; that is looked at
 %% when the batch is opened, so that one alone need not wait, and every millisecond. There
 %% is one for each such process, because what comes by another is of another channel.
-gather(Link, Address, Open, Until) ->
+gather({Link, _, Table} = Where, Open, Until) ->
     receive
-        {gather, From, Pkt, Id} ->
-            Open1 = add(Link, Address, From, Pkt, Id, Open),
-            case map_size(Open) == 0 andalso map_size(Open1) > 0 of
-                true ->
+        {open, From, Batch, Common} ->
+            flush(Where, maps:with([From], Open)),
+            Open1 = Open#{From => {Batch, Common}},
+            case map_size(Open) of
+                0 ->
                     self() ! look,
-                    gather(Link, Address, Open1, erlang:monotonic_time(millisecond) + ?PATIENCE);
-                false -> gather(Link, Address, Open1, Until)
+                    gather(Where, Open1, erlang:monotonic_time(millisecond) + ?PATIENCE);
+                _ -> gather(Where, Open1, Until)
             end;
+        {pass, From, Pkt} ->
+            flush(Where, maps:with([From], Open)),
+            send_when_free(Where, Pkt),
+            gather(Where, maps:remove(From, Open), Until);
+        {gather, From, Pkt, Id} -> % from another node
+            gather(self(), Table, From, Pkt, Id),
+            gather(Where, Open, Until);
         look ->
             Late = erlang:monotonic_time(millisecond) >= Until,
             case Late orelse lists:all(fun is_at_rest/1, maps:keys(Open)) of
                 true ->
-                    flush(Link, Address, Open),
-                    gather(Link, Address, #{}, 0);
+                    flush(Where, Open),
+                    gather(Where, #{}, 0);
                 false ->
                     erlang:send_after(1, self(), look),
-                    gather(Link, Address, Open, Until)
+                    gather(Where, Open, Until)
             end;
-        stop -> flush(Link, Address, Open);
+        stop -> flush(Where, Open);
         {'DOWN', _, process, Link, _} -> ok
     end.
 
@@ -612,50 +657,36 @@ is_at_rest(Pid) when node(Pid) == node() ->
     end;
 is_at_rest(_) -> false.
 
-%% A batch is {What is common, Number, Bytes, [{To, Id}]}, the last one first.
-add(Link, Address, From, Pkt, Id, Open) when element(1, Pkt) == message ->
-    To = xmpp:get_to(Pkt),
-    Common = xmpp:set_meta(xmpp:set_to(Pkt, undefined), #{}),
-    {U, Host, _} = jid:tolower(To),
-    Size = byte_size(U) + byte_size(Host) + byte_size(Id) + 40,
-    case Open of
-        #{From := {Common, N, Bytes, Tos}} when N < ?ADDRESSES, Bytes + Size < ?ADDRESSES_BYTES ->
-            Open#{From := {Common, N + 1, Bytes + Size, [{To, Id} | Tos]}};
-        #{} ->
-            flush(Link, Address, maps:with([From], Open)),
-            Open#{From => {Common, 1, Size, [{To, Id}]}}
-    end;
-add(Link, Address, From, Pkt, _Id, Open) ->
-    flush(Link, Address, maps:with([From], Open)),
-    send_when_free(Link, Pkt),
-    maps:remove(From, Open).
+flush({_, _, Table} = Where, Open) ->
+    maps:foreach(fun(From, {Batch, Common}) ->
+                     erase({?MODULE, From}),
+                     push(Where, Common, close(Table, Batch))
+                 end, Open).
 
-flush(Link, Address, Open) ->
-    lists:foreach(fun(Batch) -> push(Link, Address, Batch) end, maps:values(Open)).
-
-push(Link, _Address, {Common, 1, _, [{To, Id}]}) ->
-    send_when_free(Link, with_id(xmpp:set_to(Common, To), Id));
-push(Link, Address, {Common, _, _, Tos}) ->
+push(_Where, _Common, []) -> ok;
+push(Where, Common, [{To, Id}]) -> send_when_free(Where, with_id(xmpp:set_to(Common, To), Id));
+push({_, Address, _} = Where, Common, Tos) ->
     List = [{xmlel, <<"address">>,
              [{<<"type">>, <<"to">>}, {<<"jid">>, jid:encode(To)}
-              | [{<<"id">>, Id} || Id /= <<>>]], []} || {To, Id} <- lists:reverse(Tos)],
+              | [{<<"id">>, Id} || Id /= <<>>]], []} || {To, Id} <- Tos],
     Addresses = {xmlel, <<"addresses">>, [{<<"xmlns">>, ?ADDRESS}], List},
-    send_when_free(Link, xmpp:set_els(xmpp:set_to(Common, Address),
-                                      [Addresses | xmpp:get_els(Common)])).
+    send_when_free(Where, xmpp:set_els(xmpp:set_to(Common, Address),
+                                       [Addresses | xmpp:get_els(Common)])).
 
 %% What the link does not take in time waits here as it came, many to one stanza, and no
 %% longer than ejabberd would let it wait before the link.
-send_when_free(Link, Pkt) ->
+send_when_free({Link, _, Table} = Where, Pkt) ->
     case process_info(Link, message_queue_len) of
         {_, Length} when Length > ?CROWD ->
-            case process_info(self(), message_queue_len) of
-                {_, Waiting} when Waiting > ?FLOOD ->
+            {_, Waiting} = process_info(self(), message_queue_len),
+            case Waiting + ets:info(Table, size) of
+                Crowd when Crowd > ?FLOOD ->
                     logger:warning("mod_mixpam_tap: the component is too slow, its link is closed"),
                     ejabberd_service:close(Link),
                     receive {'DOWN', _, process, Link, _} -> exit(normal) end;
                 _ ->
                     timer:sleep(1),
-                    send_when_free(Link, Pkt)
+                    send_when_free(Where, Pkt)
             end;
         _ -> send(Link, Pkt)
     end.

@@ -189,7 +189,14 @@ async def _server(kind: str, options: argparse.Namespace, report: Report) -> Non
         stack.callback(block.close)
         sites: dict[tuple[bool, str | None], Site] = {}
         for native, gc in dict.fromkeys((SIDES[software][role], gc) for role, gc in chosen):
-            site = Site(kind, block, native=native, archive=options.archive, gc=gc)
+            site = Site(
+                kind,
+                block,
+                native=native,
+                archive=options.archive,
+                gc=gc,
+                spin=not options.no_spin,
+            )
             sites[native, gc] = site
             stack.push_async_callback(site.stop)
             await site.start()
@@ -286,6 +293,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--gc", metavar="N,N", help="Prosody: each side at each gc threshold (its default is 105)"
+    )
+    parser.add_argument(
+        "--no-spin",
+        action="store_true",
+        help="ejabberd: schedulers with nothing to do sleep at once. Erlang's default, and what "
+        "operators run, is to spin for a while, which others pay for on few cores",
     )
     parser.add_argument("--features", choices=list(FEATURES), default="core1", help="devices speak")
     parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds")

@@ -20,12 +20,17 @@ _NO_ARCHIVE = Path(__file__).with_name("mod_bench_no_archive.erl")
 
 
 class QuietEjabberd(Ejabberd):
-    """ejabberd with the tap, or with its own mod_mix_pam in the tap's place."""
+    """ejabberd with the tap, or with its own mod_mix_pam in the tap's place.
 
-    def __init__(self, kind: str, block: Block, *, native: bool, archive: bool) -> None:
+    With `spin` its schedulers wait busily, which is Erlang's default and what operators run.
+    """
+
+    def __init__(self, kind: str, block: Block, *, native: bool, archive: bool, spin: bool) -> None:
         super().__init__(KINDS[kind], block)
         self.native = native
         self.archive = archive
+        if spin:
+            self.schedulers = ()
 
     async def start(self) -> Server:
         """Compile what keeps the archive out, and start."""
@@ -80,10 +85,17 @@ class Site:
     """A server, and unless it is native Redis and the component."""
 
     def __init__(
-        self, kind: str, block: Block, *, native: bool, archive: bool = False, gc: str | None = None
+        self,
+        kind: str,
+        block: Block,
+        *,
+        native: bool,
+        archive: bool = False,
+        gc: str | None = None,
+        spin: bool = False,
     ) -> None:
         self.server: QuietEjabberd | QuietProsody = (
-            QuietEjabberd(kind, block, native=native, archive=archive)
+            QuietEjabberd(kind, block, native=native, archive=archive, spin=spin)
             if KINDS[kind].software == "ejabberd"
             else QuietProsody(kind, block, native=native, archive=archive, gc=gc)
         )

@@ -57,11 +57,14 @@ listen:
 class Ejabberd(Server):
     """ejabberd with mod_mix as channel service, and with the tap unless told otherwise."""
 
+    schedulers: tuple[str, ...] = ("+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none")
+    """Many servers share the machine: none waits by spinning."""
+
     def argv(self) -> list[str]:
         """Return the command, as the machine sees it."""
         # No node name: several instances need no epmd, and nobody can attach.
         return [
-            "erl", "-noinput", "+sbwt", "none", "+S", "2:2",
+            "erl", "-noinput", *self.schedulers, "+S", "2:2",
             "-mnesia", "dir", f'"{self.inside("mnesia")}"',
             "-pa", self.inside("tap"),
             "-s", "ejabberd",
