@@ -26,11 +26,11 @@ class QuietEjabberd(Ejabberd):
     """
 
     def __init__(self, kind: str, block: Block, *, native: bool, archive: bool, spin: bool) -> None:
+        if spin:
+            self.schedulers = ()
         super().__init__(KINDS[kind], block)
         self.native = native
         self.archive = archive
-        if spin:
-            self.schedulers = ()
 
     async def start(self) -> Server:
         """Compile what keeps the archive out, and start."""
