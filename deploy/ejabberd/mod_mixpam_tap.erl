@@ -14,7 +14,7 @@
          c2s_self_presence/1, c2s_terminated/2, c2s_session_pending/1, c2s_session_resumed/1,
          roster_process_item/2, roster_in_subscription/2, roster_out_subscription/1,
          disco_sm_features/5, remove_user/2, s2s_out_auth_result/2, s2s_in_auth_result/3,
-         s2s_out_closed/2, process_iq/1, decode_iq_subel/1, replay/2, gatherer/3]).
+         s2s_out_closed/2, process_iq/1, decode_iq_subel/1, replay/2, gatherer/2]).
 
 -define(VERSION, <<"1.1">>).
 -define(CROWD, 50). % stanzas before the link, above which presence and events wait
@@ -543,7 +543,8 @@ to_be_stored(Acc, _User, _Host, _Peer) -> Acc.
 %%% The gatherer: T10
 
 %% A process beside the link, through which T1, T2 and T3 go if the component takes T10.
-%% Its row is {mixpam_link, {gatherer, Host}, Pid, {Address, Table}}.
+%% Its row is {mixpam_link, {gatherer, Host}, Pid, {Address, Table}}; the table is its own,
+%% and ends with it.
 gatherer_of(Host) ->
     case ets:lookup(mixpam_link, {gatherer, Host}) of
         [{_, _, Pid, {_, Table}}] -> {Pid, Table};
@@ -553,40 +554,42 @@ gatherer_of(Host) ->
 to_gatherer(Host, Pkt, Id) ->
     case gatherer_of(Host) of
         none -> to_link(Host, with_id(Pkt, Id));
-        {Pid, Table} when node(Pid) == node() -> gather(Pid, Table, self(), Pkt, Id);
+        {Pid, Table} when node(Pid) == node() -> add(Pid, Table, self(), Pkt, Id);
         {Pid, _} -> ejabberd_cluster:send(Pid, {gather, self(), Pkt, Id})
     end.
 
 %% Runs in the process that brings the stanzas, which may be one for many channels. Only
 %% what opens a batch is sent to the gatherer; the others' addresses and ids are rows of its
-%% table. To be woken for each, beside what wakes it, was half of what the tap took.
-gather(Gatherer, Table, From, Pkt, Id) when element(1, Pkt) == message ->
+%% table: to wake the gatherer for each is what would cost most.
+add(Gatherer, Table, From, Pkt, Id) when element(1, Pkt) == message ->
     {U, Host, _} = jid:tolower(To = xmpp:get_to(Pkt)),
     Common = xmpp:set_meta(xmpp:set_to(Pkt, undefined), #{}),
     Size = byte_size(U) + byte_size(Host) + byte_size(Id) + 40,
-    try get({?MODULE, From}) of
-        {Batch, Common, N, Bytes} when N < ?ADDRESSES, Bytes + Size < ?ADDRESSES_BYTES ->
-            put({?MODULE, From}, {Batch, Common, N + 1, Bytes + Size}),
-            ets:insert(Table, {Batch, To, Id}),
-            %% One that has been closed meanwhile had this row, or not.
-            case ets:member(Table, {open, Batch}) orelse ets:take(Table, Batch) of
-                Late when is_list(Late), Late /= [] ->
-                    open(Gatherer, Table, From, Common, Bytes + Size, Late);
-                _ -> ok
-            end;
-        _ -> open(Gatherer, Table, From, Common, Size, [{none, To, Id}])
-    catch error:badarg -> none % The link has just been lost, and the table with it.
+    try
+        case get({?MODULE, From}) of
+            {Batch, Common, N, Bytes} when N < ?ADDRESSES, Bytes + Size < ?ADDRESSES_BYTES ->
+                put({?MODULE, From}, {Batch, Common, N + 1, Bytes + Size}),
+                ets:insert(Table, {Batch, To, Id}),
+                %% What came too late for a batch that was closed meanwhile opens the next.
+                case ets:member(Table, {open, Batch}) orelse close(Table, Batch) of
+                    [_ | _] = Late -> open(Gatherer, Table, From, Common, Bytes + Size, Late);
+                    _ -> ok
+                end;
+            _ -> open(Gatherer, Table, From, Common, Size, [{To, Id}])
+        end
+    catch error:badarg -> none % The gatherer has just ended, and its table with it.
     end;
-gather(Gatherer, _Table, From, Pkt, _Id) ->
+add(Gatherer, _Table, From, Pkt, _Id) ->
     erase({?MODULE, From}),
     Gatherer ! {pass, From, Pkt}.
 
-open(Gatherer, Table, From, Common, Bytes, Rows) ->
+open(Gatherer, Table, From, Common, Bytes, Tos) ->
     Batch = make_ref(),
-    ets:insert(Table, [{{open, Batch}} | [{Batch, To, Id} || {_, To, Id} <- Rows]]),
-    put({?MODULE, From}, {Batch, Common, length(Rows), Bytes}),
+    ets:insert(Table, [{{open, Batch}} | [{Batch, To, Id} || {To, Id} <- Tos]]),
+    put({?MODULE, From}, {Batch, Common, length(Tos), Bytes}),
     Gatherer ! {open, From, Batch, Common}.
 
+%% Each row is taken once, by the gatherer or by the process that brought it.
 close(Table, Batch) ->
     ets:delete(Table, {open, Batch}),
     [{To, Id} || {_, To, Id} <- ets:take(Table, Batch)].
@@ -599,7 +602,8 @@ set_gatherer(Host, Address) ->
         {_, {JID, {<<>>, Component, R}}} when R /= <<>> ->
             forget_gatherer(Host),
             Table = ets:new(?MODULE, [duplicate_bag, public, {write_concurrency, true}]),
-            Pid = spawn(?MODULE, gatherer, [self(), JID, Table]),
+            Pid = spawn(?MODULE, gatherer, [self(), JID]),
+            ets:give_away(Table, Pid, JID),
             mnesia:dirty_write({mixpam_link, {gatherer, Host}, Pid, {Address, Table}});
         _ -> forget_gatherer(Host)
     end.
@@ -609,9 +613,9 @@ forget_gatherer(Host) ->
     mnesia:dirty_delete(mixpam_link, {gatherer, Host}),
     Gatherer /= none andalso ejabberd_cluster:send(element(1, Gatherer), stop).
 
-gatherer(Link, Address, Table) ->
+gatherer(Link, Address) ->
     erlang:monitor(process, Link),
-    gather({Link, Address, Table}, #{}, 0).
+    receive {'ETS-TRANSFER', Table, Link, Address} -> gather({Link, Address, Table}, #{}, 0) end.
 
 %% A batch goes when the process it comes by is at rest, or at `Until`; that is looked at
 %% when the batch is opened, so that one alone need not wait, and every millisecond. There
@@ -632,7 +636,7 @@ gather({Link, _, Table} = Where, Open, Until) ->
             send_when_free(Where, Pkt),
             gather(Where, maps:remove(From, Open), Until);
         {gather, From, Pkt, Id} -> % from another node
-            gather(self(), Table, From, Pkt, Id),
+            add(self(), Table, From, Pkt, Id),
             gather(Where, Open, Until);
         look ->
             Late = erlang:monotonic_time(millisecond) >= Until,

@@ -1,0 +1,70 @@
+%%% The ejabberd tap's batches (T10) without a server: what one process brings while another
+%%% closes batches as fast as it can. No real server can be made to close one just then.
+-module(tap_gathering).
+-export([run/0]).
+
+-define(ROWS, 200000).
+
+run() ->
+    in_order(),
+    without_table(),
+    race(),
+    io:format("all of it~n"),
+    halt(0).
+
+%% What comes after a batch was closed opens the next; another text opens one, too.
+in_order() ->
+    Table = table(),
+    bring(Table, self(), <<"a">>, <<"one">>),
+    bring(Table, self(), <<"b">>, <<"one">>),
+    [<<"a">>, <<"b">>] = closed(Table, opened()),
+    none = opened(),
+    bring(Table, self(), <<"c">>, <<"one">>),
+    [<<"c">>] = closed(Table, opened()),
+    bring(Table, self(), <<"d">>, <<"one">>),
+    bring(Table, self(), <<"e">>, <<"two">>),
+    [[<<"d">>], [<<"e">>]] = [closed(Table, opened()) || _ <- [first, second]],
+    0 = ets:info(Table, size).
+
+%% A gatherer that has ended is no error of who brings a message.
+without_table() ->
+    Table = table(),
+    bring(Table, self(), <<"a">>, <<"one">>),
+    ets:delete(Table),
+    none = bring(Table, self(), <<"b">>, <<"one">>),
+    none = bring(Table, self(), <<"c">>, <<"two">>),
+    true = is_reference(opened()).
+
+%% Nothing is lost, nothing comes twice, all is in order.
+race() ->
+    Table = table(),
+    Me = self(),
+    Ids = [integer_to_binary(N) || N <- lists:seq(1, ?ROWS)],
+    spawn_link(fun() -> [bring(Table, Me, Id, <<"one">>) || Id <- Ids], Me ! done end),
+    Batches = close_all(Table, none, []),
+    true = length(Batches) > ?ROWS div 500, % some were closed before they were full
+    Ids = lists:append(Batches),
+    0 = ets:info(Table, size).
+
+close_all(Table, Last, Batches) ->
+    Closed = fun() -> case Last of none -> Batches; _ -> [closed(Table, Last) | Batches] end end,
+    receive
+        {open, _, Batch, _} -> close_all(Table, Batch, Closed());
+        done -> lists:reverse(Closed())
+    after 0 -> close_all(Table, none, Closed())
+    end.
+
+table() -> ets:new(?MODULE, [duplicate_bag, public, {write_concurrency, true}]).
+
+bring(Table, Gatherer, User, Text) ->
+    mod_mixpam_tap:add(Gatherer, Table, self(), message(User, Text), User).
+
+message(User, Text) ->
+    Body = {xmlel, <<"body">>, [], [{xmlcdata, Text}]},
+    {message, <<"id">>, groupchat, <<>>, jid(<<"coven">>), jid(User), [], [], <<>>, [Body], #{}}.
+
+jid(User) -> {jid, User, <<"host">>, <<>>, User, <<"host">>, <<>>}.
+
+opened() -> receive {open, _, Batch, _} -> Batch after 0 -> none end.
+
+closed(Table, Batch) -> [Id || {_, Id} <- mod_mixpam_tap:close(Table, Batch)].
