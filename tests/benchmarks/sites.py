@@ -26,6 +26,7 @@ class QuietEjabberd(Ejabberd):
     """
 
     def __init__(self, kind: str, block: Block, *, native: bool, archive: bool, spin: bool) -> None:
+        # Before the command is made.
         if spin:
             self.schedulers = ()
         super().__init__(KINDS[kind], block)
