@@ -195,8 +195,9 @@ class Service:
         tally.hot[frame.name] += 1
         now = self._loop.time()
         if core.admits(row, channel, frame, now):
-            tally.copies += len(row.copies.every)
-            self._out += core.multicast.copies(row.copies, frame)
+            targets = row.copies
+            tally.copies += len(targets.every)
+            self._out += core.multicast.copies(targets, frame)
         if needs_ear(frame):
             self._out += self._ask_core(partial(core.overhear, row, channel, frame, now))
         return True

@@ -17,8 +17,6 @@ from schemas import codec
 from schemas.namespaces import FORWARD, MIX_CORE
 
 CORE = tuple(namespace.encode() for namespace in MIX_CORE)
-_CORE_STEM = CORE[0][:-1]
-_VERSIONS = {namespace.removeprefix(_CORE_STEM): at for at, namespace in enumerate(CORE)}
 _CDATA = b"<![CDATA["
 FORWARDED = FORWARD.encode()
 _FORWARDED_TAG = f"{{{FORWARD}}}forwarded"
@@ -83,33 +81,16 @@ def copies(targets: Copies, frame: Frame) -> list[bytes]:
 
 def others_of(targets: Copies, frame: Frame) -> tuple[int, tuple[bytes, ...]]:
     """Tell which devices do not speak the core namespace of a stanza, and which that is."""
-    if targets.only_1 or targets.only_0:
-        return others_among(targets, core_named(frame.data, frame.tag_end, len(frame.data)))
-    return 0, ()
-
-
-def others_among(targets: Copies, named: set[int]) -> tuple[int, tuple[bytes, ...]]:
-    """Tell the same where it is known what the stanza names."""
     # A stanza that mixes both namespaces is nobody's; the first decides.
-    if targets.only_1 and 0 in named:
-        return 0, targets.only_1
-    if targets.only_0 and 1 in named:
-        return 1, targets.only_0
+    for old, others in enumerate((targets.only_1, targets.only_0)):
+        if others and names(frame.data, old, frame.tag_end):
+            return old, others
     return 0, ()
 
 
-def core_named(data: bytes, start: int, end: int) -> set[int]:
-    """Tell which core namespaces are named anywhere between; maybe only in a text."""
-    named: set[int] = set()
-    # One search for what they share is faster than two for the whole names.
-    at = data.find(_CORE_STEM, start, end)
-    while at >= 0:
-        at += len(_CORE_STEM)
-        version = data[at : at + 1]
-        if version in _VERSIONS:
-            named.add(_VERSIONS[version])
-        at = data.find(_CORE_STEM, at, end)
-    return named
+def names(data: bytes, core: int, start: int = 0) -> bool:
+    """Tell whether a core namespace is named from a position on; maybe only in a text."""
+    return data.find(CORE[core], start) >= 0
 
 
 def translated(frame: Frame, old: int) -> Frame:

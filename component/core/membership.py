@@ -351,7 +351,7 @@ class Memberships:
         row.activity.busy[op.key] = op
         if op.kind == "join" and not op.member:
             op.holding = Holding(self._context, row, op.key)
-            row.activity.holding[op.key] = op.holding
+            row.hold(op.key, op.holding)
 
     def _finish(self, op: Op) -> None:
         """Take an operation off the desk, and the next wish for its channel up."""
@@ -385,8 +385,7 @@ class Memberships:
     def _released(self, op: Op) -> None:
         row = self._context.mirror.find(op.user)
         if row is not None and row.holding.get(op.key) is op.holding:
-            del row.activity.holding[op.key]
-            row.calm()
+            row.let_go(op.key)
 
     def _postponed(self, user: Jid, channel: Jid, what: Literal["forget", "depart"]) -> bool:
         """Have the end of a membership wait for the change that is under way, if one is."""

@@ -16,7 +16,8 @@ from typing import NamedTuple, Protocol
 from component.core import packed
 from component.core.bucket import TokenBucket
 from component.core.packed import CHANNELS, CODE, OFF, Parts
-from component.core.sessions import Copies, Sessions, kept
+from component.core.ready import Lines, keep, line
+from component.core.sessions import Sessions
 from component.framing import Frame
 from schemas import jid
 from schemas.jid import Jid
@@ -117,8 +118,8 @@ class Row(Sessions):
 
     __slots__ = ("_activity", "greeting")
 
-    def __init__(self, user: Jid) -> None:
-        super().__init__(user)
+    def __init__(self, user: Jid, lines: Lines) -> None:
+        super().__init__(user, lines)
         self._activity: Activity | None = None
         self.greeting = Greeting.NOT_YET
 
@@ -133,20 +134,14 @@ class Row(Sessions):
         # Of bytes, `find` is twice as fast as `in`. Behind the codes may be anything.
         return 0 <= self._packed.find(code) < self._packed.find(OFF)
 
-    def targets(self, channel: bytes) -> Copies | None:
-        """Give the MIX devices for what a joined channel sends; None if it has to wait.
-
-        All that the hot lane asks of a row, in one.
-        """
-        code = CHANNELS.codes.get(channel)
-        row = self._packed
-        # As `_has` does; a call less.
-        if code is None or not 0 <= row.find(code) < row.find(OFF):
-            return None
-        if self._activity is not None and channel in self._activity.holding:
-            return None
-        found = kept.get(self.key)
-        return found[1] if found is not None and found[0] is row else self.copies
+    @property
+    def line(self) -> bytes | None:
+        """All that the hot lane asks (component.core.ready); None while a channel must wait."""
+        known = self._lines.get(self.key)
+        if known is None and not self.holding:
+            made = line(Parts.of(self._packed).codes, self._targets())
+            known = keep(self._lines, self.key, made)
+        return known
 
     @property
     def channels(self) -> Channels:
@@ -166,20 +161,20 @@ class Row(Sessions):
         """Enter memberships, in place of older ones in the same channels."""
         news = {each.channel: each for each in members}
         stay = [each for each in self._members() if each.channel not in news]
-        self._repack([*stay, *news.values()])
+        self._pack([*stay, *news.values()])
 
     def leave(self, channel: bytes) -> None:
         """Remove the membership in a channel, if there is one."""
         if self.has_joined(channel):
-            self._repack([each for each in self._members() if each.channel != channel])
+            self._pack([each for each in self._members() if each.channel != channel])
 
     def _members(self) -> Iterator[packed.Member]:
         codes, details, _ = Parts.of(self._packed)
         return packed.unpack(codes, details)
 
-    def _repack(self, members: list[packed.Member]) -> None:
+    def _pack(self, members: list[packed.Member]) -> None:
         codes, details, sessions = Parts.of(self._packed)
-        self._packed = Parts(*packed.pack(members), sessions).row()
+        self._repack(Parts(*packed.pack(members), sessions))
         packed.release(codes, details)
 
     # -- what is going on ----------------------------------------------------------------
@@ -191,8 +186,18 @@ class Row(Sessions):
 
     @property
     def holding(self) -> Mapping[bytes, Waiting]:
-        """The channels that must wait; add one in `activity`."""
+        """The channels that must wait."""
         return (self._activity or _IDLE).holding
+
+    def hold(self, channel: bytes, waiting: Waiting) -> None:
+        """Have a channel wait."""
+        self.activity.holding[channel] = waiting
+        self._lines.pop(self.key, None)
+
+    def let_go(self, channel: bytes) -> None:
+        """Have a channel wait no longer."""
+        del self.activity.holding[channel]
+        self.calm()
 
     @property
     def participants(self) -> Mapping[bytes, ParticipantPresence]:
@@ -227,7 +232,7 @@ class Row(Sessions):
 
     def dismiss(self) -> None:
         """Give up what is shared with other rows, before the row itself is let go."""
-        self._repack([])
+        self._pack([])
         self.forget_sessions()
 
 
@@ -268,6 +273,7 @@ class Mirror:
 
     def __init__(self) -> None:
         self.rows: dict[bytes, Row] = {}
+        self.lines: Lines = {}
         self.services: set[str] = set()
         # Domains that are being asked whether they are MIX services.
         self.asked_domains: set[str] = set()
@@ -279,12 +285,17 @@ class Mirror:
         """Look a user up by bare JID."""
         return self.rows.get(str(user).encode())
 
+    def line(self, user: bytes) -> bytes | None:
+        """Give a user's line, made if need be; None of one for whom there can be none."""
+        row = self.rows.get(user)
+        return None if row is None else row.line
+
     def row(self, user: Jid) -> Row:
         """Look a user up by bare JID, making the row if need be."""
         key = str(user).encode()
         row = self.rows.get(key)
         if row is None:
-            row = Row(user)
+            row = Row(user, self.lines)
             # Its own key: the same bytes once, not twice.
             self.rows[row.key] = row
         return row

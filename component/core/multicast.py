@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from component.core.departures import may_be_kick
 from component.core.fanout import (
     copies,
-    core_named,
-    others_among,
+    names,
     others_of,
     translated,
 )
 from component.core.mirror import Mirror
+from component.core.packed import CHANNELS, OFF
+from component.core.ready import EITHER, MIXED, NOT_UNDERSTOOD, NUMBER, ONLY_0, ONLY_1
 from component.core.sessions import Copies
 from component.framing import START_TAG, Frame
 from schemas.namespaces import ADDRESSES, STANZA_ID
@@ -47,6 +48,7 @@ _END = b"'/>"
 _NEXT = b"/><address type="
 _NAMES = {4: {2: b" jid=", 4: _NEXT}, 6: {2: b" jid=", 4: b" id=", 6: _NEXT}}
 _WITH_IDS = 6
+_NO_CODE = b"?"
 
 
 @dataclass(slots=True)
@@ -117,39 +119,56 @@ class Multicast:
         if may_be_kick(plain):
             # Each of them must be looked at.
             return Spread([], 0, [_alone(plain, user, id_) for user, id_ in users])
-        rows, waiting = mirror.rows, mirror.waiting
-        named = core_named(plain.data, plain.tag_end, len(plain.data))
-        sender = plain.sender.partition(b"/")[0]
-        same: list[bytes] = []
-        apart: list[bytes] = []
-        others: list[Frame] = []
-        old, to_same, to_apart = 0, 0, 0
-        for user, id_ in users:
-            row = rows.get(user)
-            targets = None if row is None or user in waiting else row.targets(sender)
-            if targets is None:
-                others.append(_alone(plain, user, id_))
-                continue
-            every, only_0, only_1 = targets
-            end = b"' id='%b'/>" % id_ if id_ else _END
-            if only_0 or only_1:
-                which, unlike = others_among(targets, named)
-                if unlike:
-                    old = which
-                    apart.append(_listed(unlike, end))
-                    to_apart += len(unlike)
-                    every = tuple([target for target in every if target not in unlike])
-            if every:
-                same.append(_listed(every, end))
-                to_same += len(every)
+        listed, strangers = _sorted(mirror, plain, users)
+        as_is = listed.pop(EITHER)
+        spoken = [(plain, as_is)]
+        for kind, some in listed.items():
+            old = NOT_UNDERSTOOD[kind]
+            if some and names(plain.data, old, plain.tag_end):
+                spoken.append((translated(plain, old), some))
+            else:
+                as_is += some
+        spread = Spread([], 0, [_alone(plain, user, id_) for user, id_ in strangers])
         domain = users[0][0].rpartition(b"@")[2] if users else b""
-        written = _several(plain, domain, b"".join(same), to_same) if same else []
-        if apart:
-            written += _several(translated(plain, old), domain, b"".join(apart), to_apart)
-        return Spread(written, to_same + to_apart, others)
+        for stanza, some in spoken:
+            if some:
+                joined = b"".join(some)
+                # Each address begins with one of these; inside there are none.
+                number = joined.count(b"<")
+                spread.written += _several(stanza, domain, joined, number)
+                spread.deliveries += number
+        return spread
 
 
-def _read(frame: Frame) -> tuple[list[tuple[bytes, bytes]], Frame] | None:
+Users = list[tuple[bytes, bytes]]
+"""Bare JIDs, each with the id that the user's archive gave the message, or nothing."""
+
+
+def _sorted(mirror: Mirror, plain: Frame, users: Users) -> tuple[dict[int, list[bytes]], Users]:
+    """Write the addresses of the devices by kind; give also who is not simply joined."""
+    lines, waiting = mirror.lines, mirror.waiting
+    code = CHANNELS.codes.get(plain.sender.partition(b"/")[0], _NO_CODE)
+    listed: dict[int, list[bytes]] = {EITHER: [], ONLY_0: [], ONLY_1: []}
+    strangers: Users = []
+    for user, id_ in users:
+        line = lines.get(user) or mirror.line(user)
+        off = -1 if line is None else line.find(OFF)
+        if line is None or user in waiting or not 0 < line.find(code) < off:
+            strangers.append((user, id_))
+            continue
+        first, targets = line[0], line[off + 1 :]
+        if first:
+            end = b"' id='%b'/>" % id_ if id_ else _END
+            kind = first & ~NUMBER
+            if kind != MIXED:
+                listed[kind] += (_TO, targets.replace(OFF, end + _TO), end)
+            else:
+                for target in targets.split(OFF):
+                    listed[target[0]] += (_TO, target[1:], end)
+    return listed, strangers
+
+
+def _read(frame: Frame) -> tuple[Users, Frame] | None:
     """Take the addresses, each with its archive id, out of a stanza; None if it has none.
 
     Values stay as on the wire.
@@ -163,7 +182,7 @@ def _read(frame: Frame) -> tuple[list[tuple[bytes, bytes]], Frame] | None:
     return users, frame.without(frame.tag_end, data.find(b">", end) + 1)
 
 
-def _addresses(listed: bytes) -> list[tuple[bytes, bytes]]:
+def _addresses(listed: bytes) -> Users:
     """Read a list of addresses, each with its archive id or nothing.
 
     As taps write it, splitting it at its quotes tells all; in another form, a regular

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from component.core.packed import CODE, EMPTY, OFF, Parts, Shared
+from component.core.ready import EITHER, ONLY_0, ONLY_1, Lines
 from component.framing import ATTRIBUTE, Frame
 from schemas import codec, jid
 from schemas.jid import Jid
@@ -48,6 +49,7 @@ class Speaks(IntFlag):
 
 _MIX = int(Speaks.MIX)
 _CORE_0, _CORE_1 = int(Speaks.CORE_0), int(Speaks.CORE_1)
+_KINDS = {_CORE_0: ONLY_0, _CORE_1: ONLY_1, _MIX: EITHER}
 
 
 class State(NamedTuple):
@@ -189,14 +191,6 @@ def copies_for(device: Device) -> Copies:
     return Copies.of([(codec.escape(str(device.jid)).encode(), mix)])
 
 
-MOST_KEPT = 16_384
-"""Users whose targets are kept ready: those who had traffic of late."""
-
-kept: dict[bytes, tuple[bytes, Copies]] = {}
-"""User -> the row that the targets were made of, and the targets. They hold for that very
-object: whatever changes in a row makes it another."""
-
-
 def _address(user: bytes, resource: bytes) -> bytes:
     address = b"%b/%b" % (user, resource)
     if address.translate(None, _SPECIAL) == address:
@@ -215,11 +209,12 @@ _DEVICES: WeakValueDictionary[tuple[int, str], Device] = WeakValueDictionary()
 class Sessions:
     """A user's sessions."""
 
-    __slots__ = ("_packed", "key")
+    __slots__ = ("_lines", "_packed", "key")
 
-    def __init__(self, user: Jid) -> None:
+    def __init__(self, user: Jid, lines: Lines) -> None:
         self.key = str(user).encode()
         self._packed = EMPTY
+        self._lines = lines
 
     @property
     def jid(self) -> Jid:
@@ -240,14 +235,7 @@ class Sessions:
     @property
     def copies(self) -> Copies:
         """The MIX devices as targets."""
-        row = self._packed
-        found = kept.get(self.key)
-        if found is None or found[0] is not row:
-            if len(kept) >= MOST_KEPT:
-                kept.clear()
-            targets = [(_address(self.key, name), state.mix) for name, state in self._each()]
-            found = kept[self.key] = row, Copies.of(targets)
-        return found[1]
+        return Copies.of([(_address(self.key, name), state.mix) for name, state in self._each()])
 
     @property
     def is_online(self) -> bool:
@@ -277,6 +265,14 @@ class Sessions:
         self.change(resource, self.state(resource)._replace(shown=digest))
 
     # -- packed ---------------------------------------------------------------------------
+
+    def _targets(self) -> list[tuple[int, bytes]]:
+        """Give the MIX devices as a line has them."""
+        return [
+            (_KINDS[state.mix], _address(self.key, name))
+            for name, state in self._each()
+            if state.mix
+        ]
 
     def states(self) -> Iterator[tuple[str, State]]:
         """Give all sessions that anything is known of."""
@@ -309,7 +305,11 @@ class Sessions:
             at = sessions.index(before + name)
             sessions[at : at + 1] = now
             _STATES.drop(before)
-        self._packed = parts._replace(sessions=OFF.join(sessions)).row()
+        self._repack(parts._replace(sessions=OFF.join(sessions)))
+
+    def _repack(self, parts: Parts) -> None:
+        self._packed = parts.row()
+        self._lines.pop(self.key, None)
 
     def _find(self, resource: str) -> bytes | None:
         """Give the code of a session's state."""

@@ -7,7 +7,7 @@ from xmlgen import Slicer
 
 from component.framing import Frame, Framer, FramingError
 from component.link.stream import Stream
-from component.plain import plain_messages
+from component.plain import CLOSE, OPEN, plain_messages
 from fuzz import reference, sessions
 
 LIMIT = 100_000
@@ -109,7 +109,8 @@ class _Lanes:
 
     def carry(self, data: bytes, position: int) -> int:
         assert self.is_up
-        return max(position, *(each[-1] for each in plain_messages(data, position, LIMIT)), 0)
+        found = plain_messages(data, position, LIMIT)
+        return position + sum(len(OPEN) + len(stanza) + len(CLOSE) for _, _, stanza in found)
 
     def receive(self, _: Frame) -> None:
         assert self.is_up

@@ -82,7 +82,7 @@ def test_it_stops_at_whatever_is_not_simply_joined() -> None:
 
 def test_it_stops_at_a_channel_that_has_to_wait() -> None:
     case = Case(Speaks.MIX)
-    case.mirror.row(jid.parse(ANNA)).activity.holding[COVEN.encode()] = Kept()
+    case.mirror.row(jid.parse(ANNA)).hold(COVEN.encode(), Kept())
     assert case.carries(message(ANNA)) == (0, [])
 
 

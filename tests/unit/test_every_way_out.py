@@ -54,7 +54,7 @@ SETTINGS = Settings.model_validate(
 def online() -> Device:
     """Give a device that would get copies."""
     address = jid.parse(PHONE)
-    device = Row(address.bare).devices.come(address.resource or "")
+    device = Row(address.bare, {}).devices.come(address.resource or "")
     device.speaks = Speaks.CORE_1
     return device
 
@@ -126,7 +126,7 @@ class Temptation(list[Effect]):
         for forged in FORGED:
             super().append(Send(forged.encode() % EVIL))
         frame = Frame(FORGED[0].encode() % EVIL)
-        super().append(Copy(frame, Row(jid.parse(ANNA)), b"eve@evil.example", ONLINE))
+        super().append(Copy(frame, Row(jid.parse(ANNA), {}), b"eve@evil.example", ONLINE))
 
 
 class Shelled(Play):

@@ -14,7 +14,8 @@ from benchmarks.processes import resident_bytes
 from component.core.mirror import Mirror
 from component.core.packed import Member
 from component.core.presence import digest_of
-from component.core.sessions import MOST_KEPT, Speaks, said
+from component.core.ready import MOST
+from component.core.sessions import Speaks, said
 from component.framing import Frame
 from schemas import jid
 
@@ -46,8 +47,8 @@ def main(users: int, devices: int, channels: int) -> float:
         _enter_channels(mirror, people, user)
     for user in range(1, users):
         _enter_sessions(mirror, people, user)
-    for row in list(mirror.rows.values())[: MOST_KEPT - 1]:
-        assert row.copies.every
+    for row in list(mirror.rows.values())[: MOST - 1]:
+        assert row.line
     gc.collect()
     return (resident_bytes(os.getpid()) - before) / (users - 1)
 
