@@ -170,13 +170,12 @@ class Service:
             self._control.add(step, user_of(frame), len(frame.data))
 
     def read_ended(self) -> None:
-        """Write what the hot lane made of a read; then it is the control lane's turn."""
+        """Write what the hot lane made of a read; the control lane's turn is after that."""
         express, tally = self._express, self._tally
         tally.hot[b"message"] += express.messages
         tally.copies += express.copies
         express.messages = express.copies = 0
         self._slice_ended()
-        self._control.work()
 
     def leave_out(self, frames: list[Frame]) -> None:
         """Drop what was too large: what one channel sends must not end everybody's link."""

@@ -18,6 +18,9 @@ from benchmarks.report import Report, median, spread, table
 TOGETHER = 50
 """Users for whom one stanza comes, where the tap gathers; one such counts as that many."""
 
+WARM = 3
+"""Rounds before those that count: until buffers and heaps have their size."""
+
 SLOW = {"slixmpp": 20, "aioxmpp": 60}
 """Engines that get only so small a part of the stanzas, or they would take minutes."""
 
@@ -91,8 +94,9 @@ def _throughput(devices: int, options: argparse.Namespace, folder: Path, report:
         feeds = {name: pieces(_traffic(name, counts[name])) for name in names}
         rates: dict[str, list[float]] = {name: [] for name in names}
         costs: dict[str, list[float]] = {name: [] for name in names}
-        for engine in engines:  # warm
-            engine.feed(feeds[engine.name], counts[engine.name])
+        for engine in engines:
+            for _ in range(WARM):
+                engine.feed(feeds[engine.name], counts[engine.name])
             _check(engine)
         for number in range(options.rounds):
             for engine in engines if number % 2 == 0 else reversed(engines):
