@@ -20,6 +20,8 @@ from component.core.ready import MIXED, NOT_UNDERSTOOD, NUMBER
 from component.plain import CLOSE, OPEN, TO, plain_messages
 
 _BETWEEN = CLOSE + OPEN
+_AROUND = len(_BETWEEN)
+_TO = len(TO)
 
 
 class Express:
@@ -51,7 +53,7 @@ class Express:
             first = line[0]
             if first:
                 targets = line[off + 1 :]
-                cut = stanza.find(TO) + len(TO)
+                cut = stanza.find(TO) + _TO
                 head, tail = _BETWEEN + stanza[:cut], stanza[cut + len(to) :]
                 if first == 1:
                     run += (head, targets, tail)
@@ -63,7 +65,7 @@ class Express:
                     break
                 copies += first & NUMBER or targets.count(OFF) + 1
             messages += 1
-            position += len(OPEN) + len(stanza) + len(CLOSE)
+            position += len(stanza) + _AROUND
         if run:
             run[0] = run[0].removeprefix(CLOSE)
             out += run
