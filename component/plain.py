@@ -25,7 +25,7 @@ _ATTRIBUTES = frozenset({TO[:-1], b" from=", b" type=", b" id=", b" xml:lang="})
 _SMALL = 2_048
 _LARGE = 24_576
 """Bytes that are cut into messages in one go: few at first, there may be nothing plain. In 30,000
-and more, Python searches in another way, which takes three times as long here."""
+and more, Python searches for what stands between two messages in another way, a slower one."""
 
 _EXCLAMATION, _QUESTION = b"!?"
 
