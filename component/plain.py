@@ -17,9 +17,9 @@ Plain = tuple[bytes, bytes, bytes]
 
 OPEN = b"<message"
 CLOSE = b"</message>"
+BETWEEN = CLOSE + OPEN
 TO = b" to='"
 
-_BETWEEN = CLOSE + OPEN
 _ATTRIBUTES = frozenset({TO[:-1], b" from=", b" type=", b" id=", b" xml:lang="})
 
 _SMALL = 2_048
@@ -45,7 +45,7 @@ def plain_messages(data: bytes, position: int, max_bytes: int) -> Iterator[Plain
             end = data.rfind(CLOSE, position, position + largest)
         if end < 0:
             return
-        for stanza in data[position + len(OPEN) : end].split(_BETWEEN):
+        for stanza in data[position + len(OPEN) : end].split(BETWEEN):
             inside = stanza.find(b"<")
             words = stanza[:inside].split(b"'")
             if names != words[::2]:

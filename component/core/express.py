@@ -17,10 +17,9 @@ from component.core.mirror import Mirror
 from component.core.multicast import Multicast
 from component.core.packed import CHANNELS, OFF
 from component.core.ready import MIXED, NOT_UNDERSTOOD, NUMBER
-from component.plain import CLOSE, OPEN, TO, plain_messages
+from component.plain import BETWEEN, CLOSE, TO, plain_messages
 
-_BETWEEN = CLOSE + OPEN
-_AROUND = len(_BETWEEN)
+_AROUND = len(BETWEEN)
 _TO = len(TO)
 
 
@@ -54,7 +53,7 @@ class Express:
             if first:
                 targets = line[off + 1 :]
                 cut = stanza.find(TO) + _TO
-                head, tail = _BETWEEN + stanza[:cut], stanza[cut + len(to) :]
+                head, tail = BETWEEN + stanza[:cut], stanza[cut + len(to) :]
                 if first == 1:
                     run += (head, targets, tail)
                 elif together and first & NUMBER != 1:

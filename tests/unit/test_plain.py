@@ -30,6 +30,7 @@ def test_a_run_of_messages_is_found_up_to_what_is_not_plain() -> None:
     stream = b"<a/>" + MESSAGE * 100 + b"<presence/>" + MESSAGE
     all_ = found(stream, 4)
     assert len(all_) == 100
+    assert stream.startswith(b"".join(whole(stanza) for _, _, stanza in all_), 4)
     for to, sender, stanza in all_:
         assert (to, sender) == (b"romeo@example", b"coven@mix.example/3")
         assert whole(stanza) == MESSAGE
@@ -82,6 +83,7 @@ def test_addresses_are_not_looked_for_inside_other_values() -> None:
     ((to, sender, stanza),) = found(data)
     assert (to, sender) == (b"romeo@example", b"coven@mix.example/3")
     assert whole(stanza) == data
+    assert stanza.partition(TO)[2].startswith(to + b"'")
 
 
 def test_large_ones_are_found_and_too_large_ones_are_not() -> None:
@@ -108,3 +110,5 @@ def test_each_is_a_frame_that_the_framer_finds(parts: list[bytes], cut: int) -> 
         assert (frame.name, frame.to, frame.sender) == (b"message", to, sender)
         assert (frame.type, frame.to_start) == (b"groupchat", frame.data.find(TO) + len(TO))
     assert len(found(data)) <= len(frames)
+    # One behind the other, with nothing in between.
+    assert data.startswith(b"".join(whole(stanza) for _, _, stanza in found(data)))
