@@ -8,7 +8,10 @@ from schemas.namespaces import TAP
 
 
 class Hello(xso.XSO):
-    """The tap of one domain introduces itself."""
+    """The tap of one domain introduces itself.
+
+    `limit` is the size in bytes of the largest stanza that the server takes, None for any.
+    """
 
     TAG = (TAP, "hello")
     UNKNOWN_ATTR_POLICY = xso.UnknownAttrPolicy.DROP
@@ -18,6 +21,8 @@ class Hello(xso.XSO):
     software = xso.Attr("software", default="?")
     archive = xso.Attr("archive", type_=xso.Bool(), default=False)
     multicast = xso.Attr("multicast", type_=xso.Bool(), default=False)
+    pages = xso.Attr("pages", type_=xso.Bool(), default=False)
+    limit = xso.Attr("limit", type_=xso.Integer(), default=None, erroneous_as_absent=True)
 
 
 class Replayed(xso.XSO):
@@ -46,6 +51,22 @@ class Resumed(_AboutUser):
     """An XEP-0198 session came back; `jid` is full."""
 
     TAG = (TAP, "resumed")
+
+
+class Blocked(_AboutUser):
+    """A user has put an address in a MIX domain on the blocking list; `jid` is bare."""
+
+    TAG = (TAP, "blocked")
+
+    address = xso.Attr("address")
+
+
+class Unblocked(_AboutUser):
+    """A user has taken an address from the blocking list, or all (None); `jid` is bare."""
+
+    TAG = (TAP, "unblocked")
+
+    address = xso.Attr("address", default=None)
 
 
 class S2S(xso.XSO):
@@ -90,5 +111,5 @@ class Services(xso.XSO):
 
 EVENTS: dict[str, type[xso.XSO]] = {
     f"{{{TAP}}}{cls.TAG[1]}": cls
-    for cls in (Hello, Replayed, UserRemoved, Hibernated, Resumed, S2S)
+    for cls in (Hello, Replayed, UserRemoved, Hibernated, Resumed, Blocked, Unblocked, S2S)
 }

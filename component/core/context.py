@@ -7,6 +7,7 @@ import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from component.core.effects import Change, Count, Effect, Report, Send, Write
 from component.core.mirror import Mirror, Row
@@ -108,6 +109,21 @@ class Deadlines:
             self._actions.pop(heapq.heappop(self._heap)[1])()
 
 
+class Tap(NamedTuple):
+    """What the tap of a domain has said of itself (tap protocol T7, `hello`).
+
+    `limit` is the size in bytes of the largest stanza that its server takes, None for any.
+    """
+
+    archive: bool = False
+    pages: bool = False
+    limit: int | None = None
+
+
+NO_TAP = Tap()
+"""Of a domain whose tap has not said hello."""
+
+
 @dataclass(slots=True)
 class _Question:
     answer: Answer
@@ -126,8 +142,8 @@ class Context:
     now: float = 0.0
     effects: list[Effect] = field(default_factory=list)
     deadlines: Deadlines = field(default_factory=Deadlines)
-    # Domains whose tap has said hello on this link, and whether it archives.
-    taps: dict[str, bool] = field(default_factory=dict)
+    # Domains whose tap has said hello on this link, and what it said.
+    taps: dict[str, Tap] = field(default_factory=dict)
     _questions: dict[tuple[Jid, Jid, str], _Question] = field(default_factory=dict)
     _outcomes: dict[int, Outcome] = field(default_factory=dict)
     # Which link this is; what was begun on another is not gone on with.
@@ -137,6 +153,10 @@ class Context:
     def is_local(self, jid: Jid) -> bool:
         """Tell whether this is an account, or a session of one, that we serve."""
         return jid.local is not None and jid.domain in self.domains
+
+    def tap(self, domain: str) -> Tap:
+        """Give what a domain's tap can do; nothing as long as it has not said hello."""
+        return self.taps.get(domain, NO_TAP)
 
     def send(self, element: ET.Element) -> None:
         """Send a stanza.

@@ -111,7 +111,7 @@ class Holding:
         """Tell whether a message has not been archived; the tap has removed forged ids."""
         if frame.name != b"message" or frame.type != b"groupchat":
             return False
-        if not self._context.taps.get(self._row.jid.domain, False):
+        if not self._context.tap(self._row.jid.domain).archive:
             return False
         try:
             message = codec.read(frame.data)

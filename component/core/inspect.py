@@ -206,7 +206,7 @@ def describe_domains(core: Core) -> tuple[DomainView, ...]:
     """Describe the domains of users by what their taps have said on this link."""
     taps = core.context.taps
     return tuple(
-        DomainView(domain, domain in taps, taps.get(domain, False))
+        DomainView(domain, domain in taps, core.context.tap(domain).archive)
         for domain in sorted(core.context.domains)
     )
 

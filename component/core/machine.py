@@ -14,7 +14,7 @@ from component.core.annotation import annotate_tree, annotated
 from component.core.audit import Audit
 from component.core.capability import Capability
 from component.core.commands import Commands
-from component.core.context import ROWS_AT_ONCE, Context, Limits
+from component.core.context import ROWS_AT_ONCE, Context, Limits, Tap
 from component.core.departures import Departures, may_be_kick
 from component.core.devices import Devices
 from component.core.effects import (
@@ -354,7 +354,8 @@ class Core:
         if hello.version != PROTOCOL_VERSION:
             self.context.report("tap-version", "error", domain=domain, version=hello.version)
             return
-        self.context.taps[domain] = hello.archive
+        limit = hello.limit if hello.limit is not None and hello.limit > 0 else None
+        self.context.taps[domain] = Tap(hello.archive, hello.pages, limit)
         self._services.announce(domain, self.multicast.begin(domain) if hello.multicast else None)
         self._memberships.recover(domain)
 
