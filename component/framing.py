@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 _SPACE = b" \t\r\n"
 _S = rb"[ \t\r\n]"
@@ -147,6 +148,35 @@ class Frame:
         return self.data[: self.to_start] + target + self.data[self.to_end :]
 
 
+class LeftOut(NamedTuple):
+    """A stanza that is not dealt with, though what it asks for must have its effect.
+
+    Attribute values are as on the wire, empty if absent. `reason` says what is wrong with it:
+    "oversized" or "malformed". `head` is the beginning of what stands behind the start tag, at
+    most HEAD_BYTES; it tells what kind of request this is, and nothing else may be believed of it.
+    """
+
+    name: bytes
+    to: bytes
+    sender: bytes
+    type: bytes
+    id: bytes
+    reason: str
+    head: bytes = b""
+
+    @classmethod
+    def of(cls, frame: Frame, reason: str) -> LeftOut:
+        """Make one of a stanza that has come whole."""
+        head = frame.data[frame.tag_end : frame.tag_end + HEAD_BYTES]
+        return cls(frame.name, frame.to, frame.sender, frame.type, frame.get(b"id"), reason, head)
+
+
+HEAD_BYTES = 1_024
+"""Bytes of a left out stanza's content that are told of it."""
+
+OVERSIZED = "oversized"
+"""Why a stanza is left out that is larger than MIXPAM_MAX_STANZA_BYTES."""
+
 Carry = Callable[[bytes, int], int]
 """Takes stanzas that stand at a position in some data, as many as it likes, without frames;
 gives where the rest begins."""
@@ -163,16 +193,18 @@ class Framer:
     out, so that nobody can end the stream by one large stanza.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(
+        self, max_bytes: int, leave_out: Callable[[LeftOut], None] = lambda _: None
+    ) -> None:
         self._max_bytes = max_bytes
+        # Gets what is too large, in order with the frames.
+        self._leave_out = leave_out
         # An element whose end has not come, and the search for that.
         self._rest = bytearray()
         self._search: _Search | None = None
         # Bytes of that element that are not kept, because it is too large.
         self._skipped = 0
         self.closed = False
-        self.oversized: list[Frame] = []
-        """Start tags of stanzas that were too large and are left out; the caller's to clear."""
 
     def feed(self, chunk: bytes, carry: Carry = _nothing) -> Iterator[Frame]:
         """Take a chunk; give each frame that is complete and not too large.
@@ -208,7 +240,7 @@ class Framer:
                     self.closed, position = True, length
                     break
                 if end - start > self._max_bytes:
-                    self.oversized.append(Frame(match[0]))
+                    self._leave_out(LeftOut.of(Frame(data[start:end], match), OVERSIZED))
                     continue
                 yield Frame(data[start:end], match)
         finally:
@@ -241,7 +273,8 @@ class Framer:
             tag = START_TAG.match(self._rest)
             if tag is None:
                 raise FramingError("policy-violation", "start tag too large")
-            self.oversized.append(Frame(bytes(tag[0])))
+            head = bytes(self._rest[: len(tag[0]) + HEAD_BYTES])
+            self._leave_out(LeftOut.of(Frame(head), OVERSIZED))
         gone = self._search.settled - self._skipped
         del self._rest[:gone]
         self._skipped += gone

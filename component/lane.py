@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from time import perf_counter
 
-from component.framing import Frame
+from component.framing import Frame, LeftOut
 
 SLICE = 0.001
 """Seconds that the control lane has at a time; one step is never cut in two."""
@@ -87,7 +87,7 @@ class ControlLane:
             yield
 
 
-def user_of(frame: Frame) -> bytes:
+def user_of(frame: Frame | LeftOut) -> bytes:
     """Tell for which user (bare JID) a stanza is, or from whom if it is for the component."""
     return _bare(frame.to) if b"@" in frame.to else _bare(frame.sender)
 

@@ -27,7 +27,7 @@ from component.core.operator import equip
 from component.core.outgoing import Outgoing
 from component.core.remembered import Remembered
 from component.core.sessions import Device, copies_for
-from component.framing import Frame
+from component.framing import Frame, LeftOut
 from component.http.control import Control
 from component.http.server import HttpServer
 from component.http.sources import Sources
@@ -78,7 +78,7 @@ class Service:
         # What came of the last read, or slice of the control lane, and is not written yet.
         self._out: list[bytes] = []
         # What comes while the store is read again.
-        self._early: list[Frame] = []
+        self._early: list[Frame | LeftOut] = []
         self._catching_up: asyncio.Task[None] | None = None
         # uvloop's handle of a moment that has passed does not know when it is due.
         self._timer: asyncio.TimerHandle | None = None
@@ -130,9 +130,12 @@ class Service:
         else:
             self._report("taken-over", changes=followed)
         self._connection.stood_by = False
-        frames, self._early = self._early, []
-        for frame in frames:
-            self.receive(frame)
+        early, self._early = self._early, []
+        for each in early:
+            if isinstance(each, Frame):
+                self.receive(each)
+            else:
+                self.leave_out(each)
         self.read_ended()
 
     async def _load(self) -> None:
@@ -155,10 +158,7 @@ class Service:
     def receive(self, frame: Frame) -> None:
         """Deal with a stanza: at once in the hot lane, in its turn in the control lane."""
         if self._connection.stood_by:
-            self._connection.heard()
-            self._early.append(frame)
-            if self._catching_up is None or self._catching_up.done():
-                self._catching_up = asyncio.create_task(self._catch_up())
+            self._wait_for_store(frame)
             return
         if not self._store.leading:
             # Not before: a server may let two processes in, and then send one away.
@@ -169,6 +169,12 @@ class Service:
             step = partial(self._think_about, frame)
             self._control.add(step, user_of(frame), len(frame.data))
 
+    def _wait_for_store(self, early: Frame | LeftOut) -> None:
+        self._connection.heard()
+        self._early.append(early)
+        if self._catching_up is None or self._catching_up.done():
+            self._catching_up = asyncio.create_task(self._catch_up())
+
     def read_ended(self) -> None:
         """Write what the hot lane made of a read; the control lane's turn is after that."""
         express, tally = self._express, self._tally
@@ -177,12 +183,12 @@ class Service:
         express.messages = express.copies = 0
         self._slice_ended()
 
-    def leave_out(self, frames: list[Frame]) -> None:
-        """Drop what was too large: what one channel sends must not end everybody's link."""
-        for frame in frames:
-            self.counts["dropped", "oversized"] += 1
-            kind, sender = (part.decode(errors="replace") for part in (frame.name, frame.sender))
-            self._report("stanza-oversized", "warning", kind=kind, sender=sender)
+    def leave_out(self, left: LeftOut) -> None:
+        """Have the core do, in its turn, what a stanza of that kind demands."""
+        if self._connection.stood_by:
+            self._wait_for_store(left)
+        else:
+            self._control.add(partial(self._think_about_left_out, left), user_of(left))
 
     def _pass_on(self, frame: Frame) -> bool:
         """Give a stanza to the devices it is for; False if it is none of the hot lane's."""
@@ -215,6 +221,9 @@ class Service:
         if not self._pass_on(frame):
             self._tally.controlled(frame.name)
             self._out += self._ask_core(partial(self._core.receive, frame, self._loop.time()))
+
+    def _think_about_left_out(self, left: LeftOut) -> None:
+        self._out += self._ask_core(partial(self._core.left_out, left, self._loop.time()))
 
     def _slice_ended(self) -> None:
         out, self._out = self._out, []

@@ -43,7 +43,7 @@ from component.core.rosters import Rosters
 from component.core.services import Services
 from component.core.sessions import Device
 from component.core.traffic import Traffic
-from component.framing import Frame
+from component.framing import Frame, LeftOut
 from schemas import codec, jid, roster, tap
 from schemas import stanza as stanzas
 from schemas.jid import Jid
@@ -168,6 +168,14 @@ class Core:
         self.mirror.tidy(to)
         if sender != to:
             self.mirror.tidy(sender)
+        return self._take()
+
+    def left_out(self, left: LeftOut, now: float) -> list[Effect]:
+        """Do what the kind of a stanza demands of which nothing but that is known."""
+        self.context.now = now
+        kind, sender = left.name.decode(errors="replace"), left.sender.decode(errors="replace")
+        self.context.drop(left.reason)
+        self.context.report("stanza-oversized", "warning", kind=kind, sender=sender)
         return self._take()
 
     def admits(self, row: Row, channel: bytes, frame: Frame, now: float) -> bool:

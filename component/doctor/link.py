@@ -19,7 +19,7 @@ from component.core.machine import PROTOCOL_VERSION
 from component.doctor import advice
 from component.doctor.redis import clock
 from component.doctor.result import Level, Result, in_words, ok, skipped
-from component.framing import Frame
+from component.framing import Frame, LeftOut
 from component.link.connection import connect
 from component.link.stream import Stream
 from schemas import codec, tap
@@ -97,7 +97,7 @@ class _Probe:
     def read_ended(self) -> None:
         self.changed.set()
 
-    def leave_out(self, frames: list[Frame]) -> None:
+    def leave_out(self, _: LeftOut) -> None:
         """Take no notice: what is looked for is small."""
 
 

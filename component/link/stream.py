@@ -13,7 +13,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol, cast
 
-from component.framing import START_TAG, Frame, Framer, FramingError
+from component.framing import OVERSIZED, START_TAG, Frame, Framer, FramingError, LeftOut
 from schemas import codec
 from schemas.namespaces import COMPONENT, STREAMS
 
@@ -53,8 +53,8 @@ class Lanes(Protocol):
     def read_ended(self) -> None:
         """Write what came of all that one read brought."""
 
-    def leave_out(self, frames: list[Frame]) -> None:
-        """Tell of stanzas that were too large; of their content nothing may be used."""
+    def leave_out(self, left: LeftOut) -> None:
+        """Deal with one that was too large, in order with the others."""
 
 
 class Stream(asyncio.Protocol):
@@ -81,7 +81,7 @@ class Stream(asyncio.Protocol):
         self._lanes = lanes
         self._keepalive = keepalive
         self._max_bytes = max_bytes
-        self._framer = Framer(max_bytes + ADDRESSES_BYTES)
+        self._framer = Framer(max_bytes + ADDRESSES_BYTES, self._leave_out)
         self._state = State.HEADER
         self._header = b""
         self._heard = True
@@ -201,9 +201,6 @@ class Stream(asyncio.Protocol):
         finally:
             if self._state is State.UP:
                 self._lanes.read_ended()
-        if self._framer.oversized:
-            self._lanes.leave_out(self._framer.oversized)
-            self._framer.oversized = []
         if self._framer.closed:
             self._end(_CLOSE)
 
@@ -213,7 +210,7 @@ class Stream(asyncio.Protocol):
 
     def _take(self, frame: Frame) -> None:
         if len(frame.data) > self._max_bytes and not frame.to.startswith(self._gathering):
-            self._framer.oversized.append(frame)
+            self._leave_out(LeftOut.of(frame, OVERSIZED))
         elif frame.name == b"stream:error":
             self._reason = _condition(frame.data)
         elif self._state is State.HANDSHAKE:
@@ -224,6 +221,10 @@ class Stream(asyncio.Protocol):
             self._lanes.up(self._write, self._crowded)
         elif self._state is State.UP and not _is_pong(frame):
             self._lanes.receive(frame)
+
+    def _leave_out(self, left: LeftOut) -> None:
+        if self._state is State.UP:
+            self._lanes.leave_out(left)
 
     def _drains(self) -> bool:
         """Tell whether a server that does not keep up still takes some of what waits.

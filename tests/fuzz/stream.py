@@ -5,7 +5,7 @@ from typing import cast
 
 from xmlgen import Slicer
 
-from component.framing import Frame, Framer, FramingError
+from component.framing import Frame, Framer, FramingError, LeftOut
 from component.link.stream import Stream
 from component.plain import CLOSE, OPEN, plain_messages
 from fuzz import reference, sessions
@@ -116,6 +116,9 @@ class _Lanes:
         assert self.is_up
 
     def read_ended(self) -> None:
+        assert self.is_up
+
+    def leave_out(self, _: LeftOut) -> None:
         assert self.is_up
 
 

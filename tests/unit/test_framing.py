@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from work import Work
 from xmlgen import Slicer, attributes, chunked, stanzas, whitespace
 
-from component.framing import SKIPPED, START_TAG, Frame, Framer, FramingError
+from component.framing import SKIPPED, START_TAG, Frame, Framer, FramingError, LeftOut
 
 LIMIT = 20_000
 
@@ -164,13 +164,14 @@ def test_what_is_too_large_is_left_out_and_nothing_else(
     stream = "".join(space + stanza for space, stanza in parts).encode()
     tags = [len(tag[0]) for tag in START_TAG.finditer(stream)]
     limit = max([limit, *tags])
-    framer, got = Framer(limit), []
+    told: list[LeftOut] = []
+    framer, got = Framer(limit, told.append), []
     for chunk in chunked(data.draw, stream):
         got += [frame.data for frame in framer.feed(chunk)]
     whole = Slicer().slices(stream)
     assert got == [each for each in whole if len(each) <= limit]
     left_out = [Frame(each) for each in whole if len(each) > limit]
-    assert [each.name for each in framer.oversized] == [each.name for each in left_out]
+    assert [each.name for each in told] == [each.name for each in left_out]
 
 
 @pytest.mark.abuse(11)
@@ -178,11 +179,12 @@ def test_what_is_too_large_is_left_out_and_nothing_else(
 def test_the_next_stanza_comes_after_one_that_was_too_large(size: int) -> None:
     large = b"<m from='a' to='b'><m>" + b"x" * 3 * LIMIT + b"</m><![CDATA[</m>]]></m>"
     stream = (b"<n/>" + large) * 2 + b" <n/>"
-    framer, got = Framer(LIMIT), []
+    told: list[LeftOut] = []
+    framer, got = Framer(LIMIT, told.append), []
     for start in range(0, len(stream), size):
         got += [frame.data for frame in framer.feed(stream[start : start + size])]
     assert got == [b"<n/>"] * 3
-    assert [(each.name, each.sender, each.to) for each in framer.oversized] == [
+    assert [(each.name, each.sender, each.to) for each in told] == [
         (b"m", b"a", b"b"),
         (b"m", b"a", b"b"),
     ]

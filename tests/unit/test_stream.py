@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from component.framing import Frame
+from component.framing import Frame, LeftOut
 from component.link.stream import ADDRESSES_BYTES, HEADER_BYTES, Stream
 
 HEADER = (
@@ -78,7 +78,7 @@ class Lanes:
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.reads = 0
-        self.left_out: list[Frame] = []
+        self.left_out: list[LeftOut] = []
         self.write: Callable[[bytes], None] | None = None
         self.crowded: Callable[[bool], None] = lambda _: None
 
@@ -102,9 +102,9 @@ class Lanes:
         """Count the reads."""
         self.reads += 1
 
-    def leave_out(self, frames: list[Frame]) -> None:
+    def leave_out(self, left: LeftOut) -> None:
         """Take what was too large."""
-        self.left_out += frames
+        self.left_out.append(left)
 
 
 class Link:
