@@ -51,6 +51,8 @@ listen:
         password: "{secret}"
       {stranger}:
         password: "{secret}"
+      {honest}:
+        password: "{secret}"
 """
 
 
@@ -134,7 +136,11 @@ class Ejabberd(Server):
 
     def _with_tap(self) -> str:
         listener = EXTRA_LISTENER.format(
-            ip=self.place.ip, fake=self.fake, stranger=self.stranger, secret=SECRET
+            ip=self.place.ip,
+            fake=self.fake,
+            stranger=self.stranger,
+            honest=self.honest,
+            secret=SECRET,
         )
         return replaced(
             example("ejabberd/ejabberd.yml"),

@@ -56,7 +56,7 @@ class Prosody(Server):
                 'VirtualHost "': self._extras() + 'VirtualHost "',
             },
         )
-        for peer in (self.fake, self.stranger):
+        for peer in (self.fake, self.stranger, self.honest):
             config += f'\nComponent "{peer}"\n\tcomponent_secret = "{SECRET}"\n'
         (self.folder / "prosody.cfg.lua").write_text(config, encoding="utf-8")
 

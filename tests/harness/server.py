@@ -32,6 +32,7 @@ class Server(ABC):
         self.component = f"mixpam.{self.domain}"
         self.fake = f"fake.{self.domain}"
         self.stranger = f"stranger.{self.domain}"
+        self.honest = f"honest.{self.domain}"
         self.tap = tap
         self.machine = Machine(kind.suite)
         self.folder: Path = self.machine.folder(kind.name)

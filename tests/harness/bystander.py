@@ -1,0 +1,261 @@
+"""Show that a neighbour is innocent: what another user notices while somebody attacks.
+
+    async with Bystander(stack) as bystander:
+        await attack()
+        report = await bystander.finish()
+    report.check()
+
+or, which measures once more if only the latency was bad (a busy machine is no fault):
+
+    await withstood(stack, attack)
+
+An honest channel, on a connection of its own, sends numbered messages to a user with two
+devices, first while nothing else happens (the quiet run), then while the attack goes on. The
+results are kept in ``.pytest_cache/bystander``; `harness.bystander_table` makes a table of them.
+"""
+
+import asyncio
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from harness.machines import REPOSITORY
+from harness.stack import Stack
+from harness.stream import fresh
+
+MARGIN: Final = 0.1
+"""Seconds by which the 99th percentile may be above the quiet figure."""
+MESSAGES: Final = 100
+PACE: Final = 0.02
+"""Seconds from one message to the next."""
+KEPT: Final = Path(
+    os.environ.get("MIXPAM_BYSTANDER_RESULTS", REPOSITORY / ".pytest_cache" / "bystander")
+)
+LONG: Final = bool(os.environ.get("MIXPAM_BYSTANDER_LONG"))
+"""Whether attacks are to be heavier and longer than in ordinary runs."""
+
+Attack = Callable[[], Awaitable[object]]
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the smallest value that `share` of them do not exceed, 0 of none."""
+    return sorted(values)[math.ceil(share * len(values)) - 1] if values else 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of one attack: counts, seconds of latency, and what happened to the link."""
+
+    server: str
+    test: str
+    sent: int
+    live: tuple[int, ...]
+    """Of the messages sent, how many came to each device."""
+    in_order_once: bool
+    quiet_p50: float
+    quiet_p99: float
+    p50: float
+    p99: float
+    links_lost: tuple[str, ...]
+    """Reasons of the component's entries `link-down`."""
+    restarted: bool
+    unready: int
+    """How often `/readyz` said no."""
+    retried: bool = False
+
+    @property
+    def later(self) -> float:
+        """Return by how many seconds the 99th percentile was above the quiet one."""
+        return self.p99 - self.quiet_p99
+
+    @property
+    def hurt(self) -> list[str]:
+        """Return what the neighbour has lost, one line each; latency apart."""
+        found = [f"{self.sent - came} of {self.sent} not live" for came in self.live
+                 if came != self.sent]  # fmt: skip
+        if not self.in_order_once:
+            found.append("out of order, or twice")
+        found += [f"the link fell: {reason}" for reason in self.links_lost]
+        if self.restarted:
+            found.append("the component is another process")
+        if self.unready:
+            found.append(f"not ready {self.unready} times")
+        return found
+
+    def check(self, *, ready: bool = True) -> "Report":
+        """Fail unless all came live, in order, once, in time, and nothing fell.
+
+        Without `ready`, `/readyz` may have said what it likes.
+        """
+        hurt = [what for what in self.hurt if ready or not what.startswith("not ready")]
+        if self.later >= MARGIN:
+            hurt.append(f"p99 is {self.later * 1000:.0f} ms above the quiet one")
+        assert not hurt, f"{'; '.join(hurt)}: {self}"
+        return self
+
+    def __str__(self) -> str:
+        """Return the figures in one line."""
+        return (
+            f"{self.test} on {self.server}: {self.sent} sent, live {list(self.live)}, p50"
+            f" {self.quiet_p50 * 1000:.1f} -> {self.p50 * 1000:.1f} ms, p99"
+            f" {self.quiet_p99 * 1000:.1f} -> {self.p99 * 1000:.1f} ms"
+        )
+
+    def keep(self) -> None:
+        """Write the figures down for the table; the last run of a test counts."""
+        KEPT.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"[^\w.-]", "_", f"{self.server}-{self.test}")
+        (KEPT / f"{name}.json").write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+
+def test_name() -> str:
+    """Return the name of the running test, without server."""
+    name = os.environ.get("PYTEST_CURRENT_TEST", "bystander").rpartition("::")[2]
+    return name.partition(" ")[0].partition("[")[0].removeprefix("test_")
+
+
+class Bystander:
+    """The neighbour of an attack; see the module. One at a time on each stack."""
+
+    def __init__(
+        self, stack: Stack, *, messages: int = MESSAGES, pace: float = PACE, name: str = ""
+    ) -> None:
+        self.stack = stack
+        self.messages = messages
+        self.pace = pace
+        self.name = name or test_name()
+        self.quiet: dict[str, Any] = {}
+        self._child: asyncio.subprocess.Process | None = None
+        self._pid = 0
+        self._mark = 0
+
+    async def __aenter__(self) -> Self:
+        server = self.stack.server
+        facts = {
+            "ip": server.place.ip,
+            "domain": server.domain,
+            "honest": server.honest,
+            "port": server.component_port(server.honest),
+            "component": server.component,
+            "pace": self.pace,
+            # The other process counts from 1, too, and each of them does.
+            "name": fresh("neighbour"),
+        }
+        self._child = await asyncio.create_subprocess_exec(
+            "setpriv", "--pdeathsig", "KILL",
+            sys.executable, "-m", "harness.neighbour", json.dumps(facts),
+            env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"},
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**24,
+        )  # fmt: skip
+        try:
+            await self._said(40)
+            await self.calm()
+            await self.go()
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._end()
+
+    async def calm(self) -> None:
+        """Do the quiet run: as many messages at the same pace, and nobody else."""
+        await self._tell("go")
+        await self._said()
+        await self._tell(f"stop {self.messages}")
+        self.quiet = await self._said(60)
+        lost = [came for came in self.quiet["live"] if came != self.quiet["sent"]]
+        assert not lost, f"not even a quiet run was whole: {self.quiet['live']}"
+
+    async def go(self) -> None:
+        """Begin the run that counts; what the link does from here on is noted."""
+        self._pid = self.stack.mixpam.process.pid
+        self._mark = self.stack.mixpam.mark()
+        await self._tell("go")
+        await self._said()
+
+    async def finish(self, *, keep: bool = True) -> Report:
+        """End the run, the attack being over, return what came of it, and keep it."""
+        await self._tell(f"stop {self.messages}")
+        run = await self._said(120)
+        process = self.stack.mixpam.process
+        records = [json.loads(line) for line in process.lines[self._mark :] if line.strip()]
+        report = Report(
+            server=self.stack.kind,
+            test=self.name,
+            sent=run["sent"],
+            live=tuple(run["live"]),
+            in_order_once=all(run["in_order_once"]),
+            quiet_p50=percentile(self.quiet["latencies"], 0.5),
+            quiet_p99=percentile(self.quiet["latencies"], 0.99),
+            p50=percentile(run["latencies"], 0.5),
+            p99=percentile(run["latencies"], 0.99),
+            links_lost=tuple(
+                str(record.get("reason")) for record in records if record["event"] == "link-down"
+            ),
+            restarted=not process.running or process.pid != self._pid,
+            unready=run["unready"],
+        )
+        if keep:
+            report.keep()
+        print(report)
+        return report
+
+    async def _tell(self, line: str) -> None:
+        assert self._child is not None
+        assert self._child.stdin is not None
+        self._child.stdin.write(f"{line}\n".encode())
+        await self._child.stdin.drain()
+
+    async def _said(self, within: float = 10) -> dict[str, Any]:
+        assert self._child is not None
+        assert self._child.stdout is not None
+        line = await asyncio.wait_for(self._child.stdout.readline(), within)
+        assert line, "the neighbour has failed; its traceback is above"
+        said: dict[str, Any] = json.loads(line)
+        return said
+
+    async def _end(self) -> None:
+        if self._child is None:
+            return
+        if self._child.returncode is None:
+            try:
+                await self._tell("leave")
+                await asyncio.wait_for(self._child.wait(), 10)
+            except (OSError, TimeoutError):
+                self._child.kill()
+        await self._child.wait()
+        self._child = None
+
+
+async def withstood(
+    stack: Stack,
+    attack: Attack,
+    *,
+    messages: int = MESSAGES,
+    pace: float = PACE,
+    ready: bool = True,
+) -> Report:
+    """Have `attack` go on beside a neighbour, who must not be hurt.
+
+    If nothing but the latency was bad, quiet run and attack are done once more, and the
+    first figures printed: the machine may have been busy with something else.
+    """
+    async with Bystander(stack, messages=messages, pace=pace) as bystander:
+        await attack()
+        report = await bystander.finish()
+        if report.later >= MARGIN and not report.hurt:
+            print(f"p99 {report.later * 1000:.0f} ms above the quiet one; measured once more")
+            await bystander.calm()
+            await bystander.go()
+            await attack()
+            report = Report(**{**asdict(await bystander.finish()), "retried": True})
+            report.keep()
+    return report.check(ready=ready)

@@ -1,0 +1,197 @@
+"""An honest channel and a user with two devices, in a process of their own.
+
+What a test does to others must not be measured by the clock of the one who does it. Run as
+``python -m harness.neighbour JSON``; `harness.bystander` does. Lines come on standard input
+(``go``, ``stop``, ``leave``) and go, one JSON each, to standard output.
+"""
+
+import asyncio
+import json
+import sys
+from typing import Final
+
+from harness.client import Account, RawClient, register
+from harness.component import Link
+from harness.fake import FakeService, Script
+from harness.loopback import Place
+from harness.stack import client_join
+from harness.stanza import Stanza
+from harness.stream import fresh
+
+TAIL: Final = 0.75
+"""Seconds for which messages go on after the attack: what it did may show late."""
+PATIENCE: Final = 10.0
+"""Seconds that the last of them have to arrive."""
+READY_EVERY: Final = 0.1
+"""Seconds between two questions whether the component is ready."""
+
+
+class Ear(RawClient):
+    """A device that notes when each message of a run came."""
+
+    heard: list[tuple[int, float]]
+
+    def arrived(self, stanza: Stanza) -> None:
+        """Note a numbered message, take all else as any client does."""
+        id_ = stanza["id"]
+        if stanza.name == "message" and id_.startswith("by-"):
+            self.heard.append((int(id_[3:]), asyncio.get_running_loop().time()))
+            return
+        super().arrived(stanza)
+
+
+class Neighbour:
+    """The channel, its one member, and what the member has noticed."""
+
+    def __init__(self, place: Place, honest: str, port: int, component: str, pace: float) -> None:
+        self.place = place
+        self.component = component
+        self.pace = pace
+        self.service = FakeService(Link(honest, place, port=port))
+        self.ears: list[Ear] = []
+        self.channel: Script | None = None
+        self.sent: dict[int, float] = {}
+        self.numbers = 0
+        self.unready = 0
+        self.asked = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def settle_in(self, name: str) -> None:
+        """Log both devices of a new user of that name in and have one join."""
+        await self.service.connect()
+        account: Account = await register(self.place, name=name)
+        for _ in range(2):
+            ear = Ear(account, fresh("ear"))
+            ear.heard = []
+            await ear.login()
+            ear.components = [self.component]
+            await ear.mix_online()
+            self.ears.append(ear)
+        self.channel = Script(f"{name}@{self.service.jid}")
+        self.service.channels[self.channel.jid] = self.channel
+        answer = await self.ears[0].iq(client_join(account.jid, self.channel.jid), 20)
+        assert answer["type"] == "result", answer.raw
+        for ear in self.ears:
+            await ear.fence()
+
+    def go(self) -> None:
+        """Begin a run."""
+        self.sent = {}
+        self.unready = self.asked = 0
+        for ear in self.ears:
+            ear.heard = []
+        self._tasks = [asyncio.create_task(self._talk()), asyncio.create_task(self._watch())]
+
+    async def _talk(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert self.channel is not None
+        due = loop.time()
+        while True:
+            self.numbers += 1
+            self.sent[self.numbers] = loop.time()
+            self.service.send(
+                f"<message from='{self.channel.jid}' to='{self.ears[0].bare}' type='groupchat' "
+                f"id='by-{self.numbers}'><body>message {self.numbers}</body>"
+                "<mix xmlns='urn:xmpp:mix:core:1'><nick>Hecate</nick></mix></message>"
+            )
+            due = max(due + self.pace, loop.time())
+            await asyncio.sleep(due - loop.time())
+
+    async def _watch(self) -> None:
+        while True:
+            self.asked += 1
+            if await ready(self.place.ip) is False:
+                self.unready += 1
+            await asyncio.sleep(READY_EVERY)
+
+    async def stop(self, at_least: int) -> dict[str, object]:
+        """End a run of at least so many messages, and tell what came of it."""
+        await asyncio.sleep(TAIL)
+        await asyncio.sleep(max(0, at_least - len(self.sent)) * self.pace)
+        while len(self.sent) < at_least:  # noqa: ASYNC110 - a paced sender wakes nobody
+            await asyncio.sleep(self.pace)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _ in range(int(PATIENCE / self.pace)):
+            if all(len(ear.heard) >= len(self.sent) for ear in self.ears):
+                break
+            await asyncio.sleep(self.pace)
+        expected = list(self.sent)
+        return {
+            "sent": len(expected),
+            "live": [len({number for number, _ in ear.heard}) for ear in self.ears],
+            "in_order_once": [_in_order_once(ear.heard) for ear in self.ears],
+            "latencies": [
+                round(at - self.sent[number], 5)
+                for ear in self.ears
+                for number, at in ear.heard
+                if number in self.sent
+            ],
+            "asked": self.asked,
+            "unready": self.unready,
+        }
+
+    async def leave(self) -> None:
+        """Go away politely."""
+        for ear in self.ears:
+            await ear.close()
+        await self.service.close()
+
+
+def _in_order_once(heard: list[tuple[int, float]]) -> bool:
+    numbers = [number for number, _ in heard]
+    return numbers == sorted(set(numbers))
+
+
+async def ready(ip: str, port: int = 5405) -> bool | None:
+    """Ask `/readyz`; None if nobody answers, which says nothing of the link."""
+    try:
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection(ip, port)
+            try:
+                writer.write(
+                    b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                )
+                status = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return None
+    return b" 200 " in status
+
+
+async def main(given: str) -> None:
+    """Do what comes on standard input."""
+    facts = json.loads(given)
+    neighbour = Neighbour(
+        Place(facts["ip"], facts["domain"]),
+        facts["honest"],
+        facts["port"],
+        facts["component"],
+        facts["pace"],
+    )
+    await neighbour.settle_in(facts["name"])
+    say({"settled": True})
+    lines = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    while line := (await lines.readline()).decode().split():
+        if line[0] == "go":
+            neighbour.go()
+            say({"going": True})
+        elif line[0] == "stop":
+            say(await neighbour.stop(int(line[1])))
+        elif line[0] == "leave":
+            break
+    await neighbour.leave()
+
+
+def say(what: dict[str, object]) -> None:
+    """Put one line out."""
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
