@@ -30,6 +30,13 @@ class Event:
 _ALL = (
     Event("start", "info", "The component starts.", ("version", "component")),
     Event(
+        "settings-at-odds",
+        "warning",
+        "One setting makes another vain; both are used as they are.",
+        ("reason",),
+        "Change one of the two that the reason names.",
+    ),
+    Event(
         "loaded",
         "info",
         "What Redis remembers has been read.",

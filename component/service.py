@@ -39,7 +39,7 @@ from component.store.reading import Loaded
 from component.store.store import Store
 from component.tally import Tally
 from schemas import jid
-from schemas.settings import Settings
+from schemas.settings import Settings, at_odds
 
 
 def limits(settings: Settings) -> Limits:
@@ -92,6 +92,8 @@ class Service:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
         self._report("start", version=__version__, component=self._settings.component_jid)
+        for reason in at_odds(self._settings):
+            self._report("settings-at-odds", "warning", reason=reason)
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, stopped.set)

@@ -7,17 +7,24 @@ that neither can differ from what the program does.
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
-from schemas import jid
+from schemas.values import Address, Domain, Port, RedisUrl, Seconds
 
 PREFIX = "MIXPAM_"
 
@@ -33,52 +40,11 @@ class SettingsError(ValueError):
         self.lines = lines
 
 
-def _domain(text: str) -> str:
-    parsed = jid.parse(text)
-    if parsed.local is not None or parsed.resource is not None:
-        raise ValueError("must be a domain, without @ and /")
-    return str(parsed)
-
-
-def _address(text: str) -> str:
-    return str(jid.parse(text).bare)
-
-
-def _redis_url(value: SecretStr) -> SecretStr:
-    """Refuse what the Redis client would misread, without repeating a word of it."""
-    parts = urlsplit(value.get_secret_value())
-    try:
-        usable = parts.port != 0
-    except ValueError:
-        usable = False
-    if parts.scheme == "unix":
-        usable = usable and bool(parts.path)
-    else:
-        database = parts.path.removeprefix("/")
-        usable = (
-            usable
-            and parts.scheme in {"redis", "rediss"}
-            and bool(parts.hostname)
-            and (not database or (database.isascii() and database.isdigit()))
-        )
-    if not usable:
-        raise ValueError(
-            "must look like redis://user:password@host:port/number, redis being rediss for TLS, "
-            "or unix:///path; special characters in the password are written as %XX"
-        )
-    return value
-
-
-Domain = Annotated[str, AfterValidator(_domain)]
-Address = Annotated[str, AfterValidator(_address)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
-
-
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings of the component; see each field's description."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    # Secrets and passwords are in some of these: no error may repeat what was given.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     component_jid: Domain = Field(
         description="Domain of the component, as in the server's configuration.",
@@ -90,7 +56,7 @@ class Settings(BaseSettings):
         "MIXPAM_SECRET_FILE names a file that holds it instead.",
         examples=["a long random word"],
     )
-    domains: Annotated[tuple[Domain, ...], NoDecode, Field(min_length=1)] = Field(
+    domains: Annotated[tuple[Domain, ...], Field(min_length=1)] = Field(
         description="Domains of the users that are served, separated by commas.",
         examples=["example.org"],
     )
@@ -103,7 +69,7 @@ class Settings(BaseSettings):
     server_port: Port = Field(
         5347, description="Port on which the server listens for components.", examples=["5347"]
     )
-    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
+    redis_url: RedisUrl = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis that keeps memberships and capabilities. "
         "MIXPAM_REDIS_URL_FILE names a file that holds it instead.",
@@ -242,12 +208,12 @@ class Settings(BaseSettings):
         f"{SHORTEST_TOKEN} characters. MIXPAM_HTTP_TOKEN_FILE names a file that holds it instead.",
         examples=["a long random word"],
     )
-    contact: Annotated[tuple[str, ...], NoDecode] = Field(
+    contact: tuple[str, ...] = Field(
         (),
         description="Addresses of the operator shown in service discovery (XEP-0157).",
         examples=["xmpp:admin@example.org,mailto:admin@example.org"],
     )
-    admins: Annotated[tuple[Address, ...], NoDecode] = Field(
+    admins: tuple[Address, ...] = Field(
         (),
         description="Accounts, separated by commas, that may use the component's ad-hoc "
         "commands (XEP-0050).",
@@ -295,40 +261,81 @@ SECRETS = ("secret", "redis_url", "http_token")
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment given, and from nothing else.
 
-    Raises SettingsError with one line for each variable that is missing or wrong.
+    Without one, from that of the process. Raises SettingsError with one line for each
+    variable that is missing, misspelt, wrong, or at odds with another.
     """
     environment = dict(os.environ if environment is None else environment)
     values, problems, spoiled = _collect(environment)
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    known |= {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
-    problems += [
-        f"{variable}: no such setting (`mixpam settings` lists them)"
-        for variable in sorted(environment)
-        if variable.startswith(PREFIX) and variable not in known
-    ]
+    problems += _strangers(environment)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        for detail in error.errors(include_input=False):
+        for detail in error.errors(include_input=False, include_context=False):
             name = str(detail["loc"][0])
             if name not in spoiled:
                 spoiled.add(name)  # one line is enough, whatever else is wrong with it
                 problems.append(_explain(name, detail["type"], detail["msg"]))
         raise SettingsError(problems) from None
-    if settings.component_jid in settings.domains:
-        problems.append(
-            f"{PREFIX}COMPONENT_JID: must differ from the users' domains in {PREFIX}DOMAINS"
-        )
-    if settings.http_port and settings.http_open and not settings.http_token.get_secret_value():
-        problems.append(
-            f"{PREFIX}HTTP_TOKEN: is needed, because {PREFIX}HTTP_HOST={settings.http_host!r}"
-            " lets other machines in"
-        )
+    problems += _contradictions(settings)
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _strangers(environment: Mapping[str, str]) -> Iterator[str]:
+    """Tell of each variable that means us, in any spelling, and is no setting.
+
+    What a variable holds is not repeated: it may be a secret under a name with a fault.
+    """
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    known += [f"{PREFIX}{name.upper()}_FILE" for name in SECRETS]
+    for variable in sorted(environment):
+        upper = variable.upper()
+        if variable in known or not upper.startswith(PREFIX):
+            continue
+        if upper in known:
+            advice = f"its name is written {upper}"
+        elif _KUBERNETES.fullmatch(upper):
+            advice = "Kubernetes makes it for a Service of that name: enableServiceLinks: false"
+        elif close := get_close_matches(upper, known, n=1, cutoff=0.8):
+            advice = f"did you mean {close[0]}?"
+        else:
+            advice = "`mixpam settings --table` lists them"
+        yield f"{variable}: no such setting ({advice})"
+
+
+_KUBERNETES = re.compile(r"MIXPAM_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)")
+"""Variables that each container gets for a Service named mixpam."""
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """Tell of settings with which there is no serving, though each is right."""
+    if settings.component_jid in settings.domains:
+        yield f"{PREFIX}COMPONENT_JID: must differ from the users' domains in {PREFIX}DOMAINS"
+    if settings.http_port and settings.http_open and not settings.http_token.get_secret_value():
+        yield (
+            f"{PREFIX}HTTP_TOKEN: is needed, because {PREFIX}HTTP_HOST={settings.http_host!r}"
+            " lets other machines in"
+        )
+
+
+def at_odds(settings: Settings) -> Iterator[str]:
+    """Tell of settings of which one makes another vain; they are usable all the same."""
+    ours, servers = settings.http_port, settings.server_port
+    if ours == servers and settings.http_host == settings.server_host:
+        yield f"{PREFIX}HTTP_PORT={ours} is where the server listens: {PREFIX}SERVER_PORT"
+    if settings.presence_user_rate < settings.presence_rate:
+        yield (
+            f"{PREFIX}PRESENCE_USER_RATE={settings.presence_user_rate:g}, for all channels"
+            f" together, is below {PREFIX}PRESENCE_RATE={settings.presence_rate:g}, for each"
+        )
+    if settings.held_bytes < settings.max_stanza_bytes:
+        yield (
+            f"{PREFIX}HELD_BYTES={settings.held_bytes} is below"
+            f" {PREFIX}MAX_STANZA_BYTES={settings.max_stanza_bytes}: one stanza may not fit"
+        )
 
 
 def _collect(

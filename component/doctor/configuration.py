@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from component.doctor.result import Level, Result, ok
-from schemas.settings import PREFIX, Settings, SettingsError, load
+from schemas.settings import PREFIX, Settings, SettingsError, at_odds, load
 
 SHORTEST_SECRET = 16
 """Characters below which the component's secret can be guessed in earnest."""
@@ -33,6 +33,8 @@ def look(environment: Mapping[str, str] | None = None) -> tuple[Settings | None,
 
 def _about(settings: Settings, environment: Mapping[str, str]) -> Iterator[Result]:
     yield ok("settings", f"settings are complete, for users of {', '.join(settings.domains)}")
+    for reason in at_odds(settings):
+        yield Result("settings", Level.WARNING, reason, "Change one of the two.")
     secret = settings.secret.get_secret_value()
     if secret in _EXAMPLES or len(secret) < SHORTEST_SECRET:
         what = "is an example's" if secret in _EXAMPLES else "is short"

@@ -1,11 +1,17 @@
-"""What an operator gets to see: one line for each mistake, and never a secret."""
+"""What an operator gets to see: one line for each mistake, and never a secret.
+
+Settings come from what is given to `load`, or to `Settings` itself, and from nowhere else:
+no variable of the process, no other spelling, no file. What looks as if it were meant for us
+and is not used is told of, with the name that was meant.
+"""
 
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from schemas import settings as module
-from schemas.settings import Settings, SettingsError, load
+from schemas.settings import Settings, SettingsError, at_odds, load
 
 GOOD = {
     "MIXPAM_COMPONENT_JID": "mixpam.example.org",
@@ -184,8 +190,64 @@ def test_secrets_are_in_no_representation() -> None:
     assert not [text for text in shown if SECRET in text]
 
 
-def test_the_environment_alone_decides() -> None:
-    assert load(GOOD | {"SECRET": "x", "mixpam_secret": "x"}) == load(GOOD)
+def test_only_what_is_given_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"MIXPAM_SERVER_PORT": "1", "mixpam_server_port": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MIXPAM_SECRET", "the environment's own")
+    assert load(GOOD | {"SECRET": "x"}).server_port == 5347
+    assert load(GOOD).secret.get_secret_value() == SECRET
+    given = Settings(component_jid="a.example", secret="s", domains="b.example")  # type: ignore[arg-type]
+    assert (given.server_port, given.secret.get_secret_value()) == (5347, "s")
+    with pytest.raises(ValidationError):
+        Settings(component_jid="a.example", domains="b.example")  # type: ignore[call-arg, arg-type]
+
+
+@pytest.mark.abuse(26)
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("mixpam_secret", "its name is written MIXPAM_SECRET"),
+        ("Mixpam_Server_Port", "its name is written MIXPAM_SERVER_PORT"),
+        ("mixpam_http_token_file", "its name is written MIXPAM_HTTP_TOKEN_FILE"),
+        ("MIXPAM_DOMAIN", "did you mean MIXPAM_DOMAINS?"),
+        ("MIXPAM_REDIS_UR", "did you mean MIXPAM_REDIS_URL?"),
+        ("mixpam_sevrer_host", "did you mean MIXPAM_SERVER_HOST?"),
+        ("MIXPAM_", "`mixpam settings --table` lists them"),
+        ("MIXPAM_SOMETHING_ELSE_ALTOGETHER", "`mixpam settings --table` lists them"),
+        ("MIXPAM_SERVICE_HOST", "enableServiceLinks: false"),
+        ("MIXPAM_PORT_5405_TCP_ADDR", "enableServiceLinks: false"),
+    ],
+)
+def test_a_name_with_a_fault_is_told_with_the_one_that_was_meant(variable: str, meant: str) -> None:
+    (line,) = problems(GOOD | {variable: SECRET})
+    assert line.startswith(f"{variable}: no such setting (")
+    assert meant in line
+    assert SECRET not in line
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"HTTP_PORT": "5347"}, ("HTTP_PORT", "SERVER_PORT")),
+        ({"PRESENCE_RATE": "9000"}, ("PRESENCE_USER_RATE", "PRESENCE_RATE")),
+        ({"HELD_BYTES": "10000"}, ("HELD_BYTES", "MAX_STANZA_BYTES")),
+    ],
+)
+def test_settings_that_make_each_other_vain_are_told_and_usable(
+    values: dict[str, str], names: tuple[str, ...]
+) -> None:
+    (line,) = at_odds(load(GOOD | {f"MIXPAM_{name}": each for name, each in values.items()}))
+    assert all(f"MIXPAM_{name}" in line for name in names)
+    assert list(at_odds(load(GOOD))) == []
+
+
+@pytest.mark.abuse(26)
+def test_no_error_repeats_what_was_given() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(
+            component_jid=f"a/{SECRET}", secret=[SECRET], domains=SECRET + " x", redis_url=SECRET
+        )  # type: ignore[arg-type]
+    assert SECRET not in str(caught.value)
 
 
 def test_settings_cannot_be_changed() -> None:
