@@ -87,6 +87,23 @@ _ALL = (
         "Install the tap that came with this version of mixpam, and reload it.",
     ),
     Event(
+        "tap-missing",
+        "warning",
+        "The link is up, but no tap has said hello for a domain of MIXPAM_DOMAINS; nobody there"
+        " is served.",
+        ("domain",),
+        "See that mod_mixpam_tap is loaded on that very host (the server's log has a line about"
+        " it), and that its option for the component is the address in MIXPAM_COMPONENT_JID.",
+    ),
+    Event(
+        "tap-of-other-domain",
+        "warning",
+        "A tap says hello for a domain that is not in MIXPAM_DOMAINS; it is not served.",
+        ("domain",),
+        "Add the domain to MIXPAM_DOMAINS, or take the module away from that host. If the domain"
+        " is none of yours, somebody is trying something; nothing happened.",
+    ),
+    Event(
         "redis-away",
         "error",
         "Redis does not answer, or takes no writes; joins and leaves are refused, messages"

@@ -132,6 +132,7 @@ class Service:
         else:
             self._report("taken-over", changes=followed)
         self._connection.stood_by = False
+        self._core.link_up(self._loop.time())
         early, self._early = self._early, []
         for each in early:
             if isinstance(each, Frame):
@@ -150,6 +151,8 @@ class Service:
         self._write = write
         self._stop_reading = crowded
         self._connection.opened()
+        if not self._connection.stood_by:
+            self._core.link_up(self._loop.time())
 
     def carry(self, data: bytes, position: int) -> int:
         """Take plain messages by the short cut of the hot lane."""

@@ -109,7 +109,9 @@ class Services(xso.XSO):
         self.services.extend(Service(domain) for domain in domains)
 
 
-EVENTS: dict[str, type[xso.XSO]] = {
+Event = Hello | Replayed | UserRemoved | Hibernated | Resumed | Blocked | Unblocked | S2S
+
+EVENTS: dict[str, type[Event]] = {
     f"{{{TAP}}}{cls.TAG[1]}": cls
     for cls in (Hello, Replayed, UserRemoved, Hibernated, Resumed, Blocked, Unblocked, S2S)
 }

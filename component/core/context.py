@@ -198,6 +198,11 @@ class Context:
         """Plan an action from now."""
         return self.deadlines.at(self.now + seconds, action)
 
+    def while_linked(self, seconds: float, action: Callable[[], None]) -> None:
+        """Plan an action from now, for the case that this link still is there then."""
+        link = self._link
+        self.after(seconds, lambda: action() if link == self._link else None)
+
     def each_row(
         self, action: Callable[[Row], None], then: Callable[[], None] = lambda: None
     ) -> None:

@@ -14,7 +14,7 @@ from component.core.annotation import annotate_tree, annotated
 from component.core.audit import Audit
 from component.core.capability import Capability
 from component.core.commands import Commands
-from component.core.context import ROWS_AT_ONCE, Context, Limits, Tap
+from component.core.context import ROWS_AT_ONCE, Context, Limits
 from component.core.departures import Departures, may_be_kick
 from component.core.devices import Devices
 from component.core.effects import (
@@ -42,6 +42,7 @@ from component.core.rollcall import RollCall
 from component.core.rosters import Rosters
 from component.core.services import Services
 from component.core.sessions import Device
+from component.core.taps import Taps, own_user
 from component.core.traffic import Traffic
 from component.framing import Frame, LeftOut
 from schemas import codec, jid, roster, tap
@@ -50,8 +51,6 @@ from schemas.jid import Jid
 from schemas.namespaces import MIX_PAM
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 from schemas.stanza import Stanza
-
-PROTOCOL_VERSION = "1"
 
 
 class Core:
@@ -91,6 +90,7 @@ class Core:
         )
         self._roll_call = RollCall(self.context, self._memberships)
         self._traffic = Traffic(self.context)
+        self._taps = Taps(self.context, self._heard)
         self._identity = Identity(
             self.context,
             __version__,
@@ -208,6 +208,11 @@ class Core:
         self._memberships.depart(user, channel)
         return True
 
+    def link_up(self, now: float) -> None:
+        """Note that a link is up, and that its stanzas come here."""
+        self.context.now = now
+        self._taps.link_up()
+
     def tick(self, now: float) -> list[Effect]:
         """Do what is due."""
         self.context.now = now
@@ -278,7 +283,7 @@ class Core:
         if stanza.kind == stanzas.PRESENCE:
             self._devices.presence(stanza, frame)
         elif stanza.kind == stanzas.MESSAGE:
-            self._event(stanza)
+            self._taps.event(stanza)
         elif stanza.type in {"result", "error"}:
             self._answered(stanza)
         elif _is_roster_push(self.context, stanza):
@@ -320,52 +325,23 @@ class Core:
         if not self.context.answered(stanza):
             self.context.drop("unasked-answer")
 
-    # -- events of the tap ---------------------------------------------------------------
+    # -- events of the taps ---------------------------------------------------------------
 
-    def _event(self, stanza: Stanza) -> None:
-        sender, payload = stanza.sender, stanza.payload
-        kind = None if payload is None else tap.EVENTS.get(payload.tag)
-        if payload is None or kind is None:
-            self.context.drop("message-to-component")
-            return
-        if (
-            sender.local is not None
-            or sender.resource is not None
-            or (sender.domain not in self.context.domains)
-        ):
-            # Only the servers' own taps; anybody else is up to something.
-            self.context.report("event-of-stranger", "warning", sender=str(sender))
-            self.context.drop("event-of-stranger")
-            return
-        event = codec.to_xso(payload, kind)
+    def _heard(self, domain: str, event: tap.Event) -> None:
         if isinstance(event, tap.Hello):
-            self._hello(sender.domain, event)
+            gathering = self.multicast.begin(domain) if event.multicast else None
+            self._services.announce(domain, gathering)
+            self._memberships.recover(domain)
         elif isinstance(event, tap.Replayed):
-            self._presence.correct(sender.domain)
-            self._audit.begin(sender.domain)
-            self._roll_call.begin(sender.domain)
-            self.context.report("ready", domain=sender.domain)
+            self._presence.correct(domain)
+            self._audit.begin(domain)
+            self._roll_call.begin(domain)
+            self.context.report("ready", domain=domain)
         elif isinstance(event, tap.UserRemoved):
-            self._departures.account_removed(_own_user(sender.domain, event.jid))
+            self._departures.account_removed(own_user(domain, event.jid))
         elif isinstance(event, tap.Hibernated | tap.Resumed):
             asleep = isinstance(event, tap.Hibernated)
-            self._devices.hibernated(_own_user(sender.domain, event.jid), asleep=asleep)
-
-    def _hello(self, domain: str, hello: tap.Hello) -> None:
-        self.context.report(
-            "tap",
-            domain=domain,
-            software=hello.software,
-            tap=hello.tap,
-            archive=hello.archive,
-        )
-        if hello.version != PROTOCOL_VERSION:
-            self.context.report("tap-version", "error", domain=domain, version=hello.version)
-            return
-        limit = hello.limit if hello.limit is not None and hello.limit > 0 else None
-        self.context.taps[domain] = Tap(hello.archive, hello.pages, limit)
-        self._services.announce(domain, self.multicast.begin(domain) if hello.multicast else None)
-        self._memberships.recover(domain)
+            self._devices.hibernated(own_user(domain, event.jid), asleep=asleep)
 
     # -- devices -------------------------------------------------------------------------
 
@@ -383,17 +359,6 @@ class Core:
 
     def _device_gone(self, row: Row, device: Device, unavailable: bytes) -> None:
         self._presence.hide(row, device.jid, unavailable)
-
-
-def _own_user(domain: str, text: str) -> Jid:
-    """Read the JID of an event; a tap speaks of its own domain's users only."""
-    try:
-        user = jid.parse(text)
-    except ValueError as error:
-        raise codec.MalformedStanza(str(error)) from None
-    if user.domain != domain or user.local is None:
-        raise codec.MalformedStanza("an event about another domain's user")
-    return user
 
 
 def _is_roster_push(context: Context, stanza: Stanza) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
 
-from component.core.machine import PROTOCOL_VERSION
+from component.core.taps import PROTOCOL_VERSION
 from component.doctor import advice
 from component.doctor.redis import clock
 from component.doctor.result import Level, Result, in_words, ok, skipped

@@ -126,7 +126,8 @@ class Watch:
             reasons += [
                 f"the tap of {domain} has not told of all sessions yet"
                 if tap.version
-                else f"the tap of {domain} has not said hello: is it loaded there?"
+                else f"the tap of {domain} has not said hello: is it loaded there,"
+                " and does it name this component?"
                 for domain, tap in self.taps.items()
                 if not tap.ready
             ]
