@@ -32,8 +32,10 @@ from harness.stream import fresh
 MARGIN: Final = 0.1
 """Seconds by which the 99th percentile may be above the quiet figure."""
 MESSAGES: Final = 100
-PACE: Final = 0.02
+PACE: Final = 0.015
 """Seconds from one message to the next."""
+TAIL: Final = 0.75
+"""Seconds for which messages go on after the attack: what it did may show late."""
 KEPT: Final = Path(
     os.environ.get("MIXPAM_BYSTANDER_RESULTS", REPOSITORY / ".pytest_cache" / "bystander")
 )
@@ -120,22 +122,19 @@ def test_name() -> str:
     return name.partition(" ")[0].partition("[")[0].removeprefix("test_")
 
 
-class Bystander:
-    """The neighbour of an attack; see the module. One at a time on each stack."""
+Withstands = Callable[..., Awaitable[Report]]
+"""The fixture `withstands`: call it with an attack, and with what `withstood` takes besides."""
 
-    def __init__(
-        self, stack: Stack, *, messages: int = MESSAGES, pace: float = PACE, name: str = ""
-    ) -> None:
+
+class Neighbour:
+    """The process in which the channel and the user's devices are (`harness.neighbour`)."""
+
+    def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.messages = messages
-        self.pace = pace
-        self.name = name or test_name()
-        self.quiet: dict[str, Any] = {}
         self._child: asyncio.subprocess.Process | None = None
-        self._pid = 0
-        self._mark = 0
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> "Neighbour":
+        """Have a new user with two devices join a new channel."""
         server = self.stack.server
         facts = {
             "ip": server.place.ip,
@@ -143,7 +142,6 @@ class Bystander:
             "honest": server.honest,
             "port": server.component_port(server.honest),
             "component": server.component,
-            "pace": self.pace,
             # The other process counts from 1, too, and each of them does.
             "name": fresh("neighbour"),
         }
@@ -155,22 +153,92 @@ class Bystander:
         )  # fmt: skip
         try:
             await self._said(40)
+        except BaseException:
+            await self.end()
+            raise
+        return self
+
+    async def go(self, pace: float) -> None:
+        """Begin to send."""
+        await self._tell(f"go {pace}")
+        await self._said(10)
+
+    async def stop(self, messages: int, tail: float) -> dict[str, Any]:
+        """End after `messages` and `tail` seconds at least, and return what came of it."""
+        await self._tell(f"stop {messages} {tail}")
+        return await self._said(120)
+
+    async def _tell(self, line: str) -> None:
+        assert self._child is not None
+        assert self._child.stdin is not None
+        self._child.stdin.write(f"{line}\n".encode())
+        await self._child.stdin.drain()
+
+    async def _said(self, within: float) -> dict[str, Any]:
+        assert self._child is not None
+        assert self._child.stdout is not None
+        line = await asyncio.wait_for(self._child.stdout.readline(), within)
+        assert line, "the neighbour has failed; its traceback is above"
+        said: dict[str, Any] = json.loads(line)
+        return said
+
+    async def end(self) -> None:
+        """Log out and end the process."""
+        if self._child is None:
+            return
+        if self._child.returncode is None:
+            try:
+                await self._tell("leave")
+                await asyncio.wait_for(self._child.wait(), 10)
+            except (OSError, TimeoutError):
+                self._child.kill()
+        await self._child.wait()
+        self._child = None
+
+
+class Bystander:
+    """The neighbour of an attack; see the module. One at a time on each stack.
+
+    A `neighbour` that has moved in already is taken, and stays.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        *,
+        messages: int = MESSAGES,
+        pace: float = PACE,
+        neighbour: Neighbour | None = None,
+    ) -> None:
+        self.stack = stack
+        self.messages = messages
+        self.pace = pace
+        self.name = test_name()
+        self.quiet: dict[str, Any] = {}
+        self._stays = neighbour is not None
+        self._neighbour = neighbour or Neighbour(stack)
+        self._pid = 0
+        self._mark = 0
+
+    async def __aenter__(self) -> Self:
+        if not self._stays:
+            await self._neighbour.start()
+        try:
             await self.calm()
             await self.go()
         except BaseException:
-            await self._end()
+            await self.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._end()
+        if not self._stays:
+            await self._neighbour.end()
 
     async def calm(self) -> None:
         """Do the quiet run: as many messages at the same pace, and nobody else."""
-        await self._tell("go")
-        await self._said()
-        await self._tell(f"stop {self.messages}")
-        self.quiet = await self._said(60)
+        await self._neighbour.go(self.pace)
+        self.quiet = await self._neighbour.stop(self.messages, 0)
         lost = [came for came in self.quiet["live"] if came != self.quiet["sent"]]
         assert not lost, f"not even a quiet run was whole: {self.quiet['live']}"
 
@@ -178,13 +246,11 @@ class Bystander:
         """Begin the run that counts; what the link does from here on is noted."""
         self._pid = self.stack.mixpam.process.pid
         self._mark = self.stack.mixpam.mark()
-        await self._tell("go")
-        await self._said()
+        await self._neighbour.go(self.pace)
 
     async def finish(self, *, keep: bool = True) -> Report:
         """End the run, the attack being over, return what came of it, and keep it."""
-        await self._tell(f"stop {self.messages}")
-        run = await self._said(120)
+        run = await self._neighbour.stop(self.messages, TAIL)
         process = self.stack.mixpam.process
         records = [json.loads(line) for line in process.lines[self._mark :] if line.strip()]
         report = Report(
@@ -208,32 +274,6 @@ class Bystander:
         print(report)
         return report
 
-    async def _tell(self, line: str) -> None:
-        assert self._child is not None
-        assert self._child.stdin is not None
-        self._child.stdin.write(f"{line}\n".encode())
-        await self._child.stdin.drain()
-
-    async def _said(self, within: float = 10) -> dict[str, Any]:
-        assert self._child is not None
-        assert self._child.stdout is not None
-        line = await asyncio.wait_for(self._child.stdout.readline(), within)
-        assert line, "the neighbour has failed; its traceback is above"
-        said: dict[str, Any] = json.loads(line)
-        return said
-
-    async def _end(self) -> None:
-        if self._child is None:
-            return
-        if self._child.returncode is None:
-            try:
-                await self._tell("leave")
-                await asyncio.wait_for(self._child.wait(), 10)
-            except (OSError, TimeoutError):
-                self._child.kill()
-        await self._child.wait()
-        self._child = None
-
 
 async def withstood(
     stack: Stack,
@@ -242,13 +282,14 @@ async def withstood(
     messages: int = MESSAGES,
     pace: float = PACE,
     ready: bool = True,
+    neighbour: Neighbour | None = None,
 ) -> Report:
     """Have `attack` go on beside a neighbour, who must not be hurt.
 
     If nothing but the latency was bad, quiet run and attack are done once more, and the
     first figures printed: the machine may have been busy with something else.
     """
-    async with Bystander(stack, messages=messages, pace=pace) as bystander:
+    async with Bystander(stack, messages=messages, pace=pace, neighbour=neighbour) as bystander:
         await attack()
         report = await bystander.finish()
         if report.later >= MARGIN and not report.hurt:

@@ -2,7 +2,7 @@
 
 What a test does to others must not be measured by the clock of the one who does it. Run as
 ``python -m harness.neighbour JSON``; `harness.bystander` does. Lines come on standard input
-(``go``, ``stop``, ``leave``) and go, one JSON each, to standard output.
+(``go PACE``, ``stop MESSAGES TAIL``, ``leave``) and go, one JSON each, to standard output.
 """
 
 import asyncio
@@ -18,8 +18,6 @@ from harness.stack import client_join
 from harness.stanza import Stanza
 from harness.stream import fresh
 
-TAIL: Final = 0.75
-"""Seconds for which messages go on after the attack: what it did may show late."""
 PATIENCE: Final = 10.0
 """Seconds that the last of them have to arrive."""
 READY_EVERY: Final = 0.1
@@ -43,10 +41,10 @@ class Ear(RawClient):
 class Neighbour:
     """The channel, its one member, and what the member has noticed."""
 
-    def __init__(self, place: Place, honest: str, port: int, component: str, pace: float) -> None:
+    def __init__(self, place: Place, honest: str, port: int, component: str) -> None:
         self.place = place
         self.component = component
-        self.pace = pace
+        self.pace = 0.0
         self.service = FakeService(Link(honest, place, port=port))
         self.ears: list[Ear] = []
         self.channel: Script | None = None
@@ -74,8 +72,9 @@ class Neighbour:
         for ear in self.ears:
             await ear.fence()
 
-    def go(self) -> None:
-        """Begin a run."""
+    def go(self, pace: float) -> None:
+        """Begin a run, with so many seconds from one message to the next."""
+        self.pace = pace
         self.sent = {}
         self.unready = self.asked = 0
         for ear in self.ears:
@@ -104,9 +103,9 @@ class Neighbour:
                 self.unready += 1
             await asyncio.sleep(READY_EVERY)
 
-    async def stop(self, at_least: int) -> dict[str, object]:
-        """End a run of at least so many messages, and tell what came of it."""
-        await asyncio.sleep(TAIL)
+    async def stop(self, at_least: int, tail: float) -> dict[str, object]:
+        """End a run, after so many messages and seconds at least, and tell what came of it."""
+        await asyncio.sleep(tail)
         await asyncio.sleep(max(0, at_least - len(self.sent)) * self.pace)
         while len(self.sent) < at_least:  # noqa: ASYNC110 - a paced sender wakes nobody
             await asyncio.sleep(self.pace)
@@ -169,7 +168,6 @@ async def main(given: str) -> None:
         facts["honest"],
         facts["port"],
         facts["component"],
-        facts["pace"],
     )
     await neighbour.settle_in(facts["name"])
     say({"settled": True})
@@ -178,10 +176,10 @@ async def main(given: str) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := (await lines.readline()).decode().split():
         if line[0] == "go":
-            neighbour.go()
+            neighbour.go(float(line[1]))
             say({"going": True})
         elif line[0] == "stop":
-            say(await neighbour.stop(int(line[1])))
+            say(await neighbour.stop(int(line[1]), float(line[2])))
         elif line[0] == "leave":
             break
     await neighbour.leave()

@@ -2,9 +2,29 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest_asyncio
+from harness.bystander import Attack, Neighbour, Report, Withstands, withstood
 from harness.stack import Stack
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def neighbour(shared_stack: Stack) -> AsyncIterator[Neighbour]:
+    """Have a neighbour live on the shared system for all attacks of a module."""
+    lives = await Neighbour(shared_stack).start()
+    yield lives
+    await lives.end()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def withstands(stack: Stack, neighbour: Neighbour) -> Withstands:
+    """Give a test that attacks the running system the neighbour's judgement of it."""
+
+    async def judged(attack: Attack, **how: Any) -> Report:
+        return await withstood(stack, attack, neighbour=neighbour, **how)
+
+    return judged
 
 
 @pytest_asyncio.fixture(loop_scope="session")

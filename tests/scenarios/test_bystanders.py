@@ -7,20 +7,20 @@ elsewhere; here an honest channel goes on talking to another user (`harness.byst
 import asyncio
 
 import pytest
-from harness.bystander import Bystander, withstood
+from harness.bystander import Bystander, Neighbour, Withstands
 from harness.stack import Stack
 
 
-async def test_nothing_at_all(stack: Stack) -> None:
+async def test_nothing_at_all(withstands: Withstands) -> None:
     """The quiet run itself: without it no other figure says anything."""
-    report = await withstood(stack, lambda: asyncio.sleep(1))
+    report = await withstands(lambda: asyncio.sleep(1))
     assert report.sent >= 100
     assert report.live == (report.sent, report.sent)
 
 
-async def test_a_neighbour_that_is_hurt_says_so(breakable: Stack) -> None:
+async def test_a_neighbour_that_is_hurt_says_so(breakable: Stack, neighbour: Neighbour) -> None:
     """Whoever watches must be able to see: here mixpam itself is killed."""
-    async with Bystander(breakable) as bystander:
+    async with Bystander(breakable, neighbour=neighbour) as bystander:
         await breakable.mixpam.stop(kill=True)
         await breakable.mixpam.start()
         report = await bystander.finish(keep=False)
