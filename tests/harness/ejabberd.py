@@ -42,6 +42,13 @@ s2s_max_retry_delay: 1
 EXTRA_LISTENER = """\
 listen:
   -
+    port: 5280
+    ip: "{ip}"
+    module: ejabberd_http
+    request_handlers:
+      /http-bind: mod_bosh
+      /xmpp-websocket: ejabberd_http_ws
+  -
     port: 5348
     ip: "{ip}"
     module: ejabberd_service
@@ -90,7 +97,7 @@ class Ejabberd(Server):
 
     def ports(self) -> list[int]:
         """Return the ports that answer when the server is ready."""
-        return [5222, 5269, 5347, 5348] if self.tap else [5222, 5269]
+        return [5222, 5269, 5280, 5347, 5348] if self.tap else [5222, 5269]
 
     def component_port(self, jid: str) -> int:
         """Return the port where the component `jid` connects."""
@@ -155,7 +162,7 @@ class Ejabberd(Server):
                 "- example.org": f"- {self.domain}",
                 EXAMPLE_SECRET: SECRET,
                 "listen:\n": listener,
-                "modules:\n": f"modules:\n  mod_mix:\n    host: {self.mix}\n",
+                "modules:\n": f"modules:\n  mod_bosh: {{}}\n  mod_mix:\n    host: {self.mix}\n",
                 "ip_access: local_registration": "ip_access: all",
             },
         )

@@ -10,6 +10,7 @@ from harness.prosody import Prosody
 from harness.server import Server
 from harness.stanza import Stanza, match
 from harness.stream import fresh
+from harness.transports import make_client
 
 SOFTWARE = {"prosody": Prosody, "ejabberd": Ejabberd}
 
@@ -96,10 +97,15 @@ class TapHouse:
         return await register(self.server.place)
 
     async def client(
-        self, account: Account | None = None, *, online: bool = True, smacks: bool = False
+        self,
+        account: Account | None = None,
+        *,
+        online: bool = True,
+        smacks: bool = False,
+        transport: str = "tcp",
     ) -> RawClient:
         """Log in on `account` or a fresh one; `online` broadcasts presence."""
-        client = RawClient(account or await self.user(), fresh("r"))
+        client = make_client(transport, account or await self.user(), fresh("r"))
         await client.login(smacks=smacks)
         self.clients.append(client)
         if online:

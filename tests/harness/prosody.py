@@ -22,7 +22,7 @@ class Prosody(Server):
 
     def ports(self) -> list[int]:
         """Return the ports that answer when the server is ready."""
-        return [5222, 5269, 5347]
+        return [5222, 5269, 5280, 5347]
 
     def write(self) -> None:
         """Write configuration and modules into the folder."""
@@ -52,7 +52,8 @@ class Prosody(Server):
                 EXAMPLE_SECRET: SECRET,
                 'authentication = "internal_hashed"': 'authentication = "internal_plain"',
                 "modules_enabled = {": "modules_enabled = {"
-                ' "register_ibr"; "user_account_management"; "test_dns"; "test_tap";',
+                ' "register_ibr"; "user_account_management"; "test_dns"; "test_tap";'
+                ' "bosh"; "websocket";',
                 'VirtualHost "': self._extras() + 'VirtualHost "',
             },
         )
@@ -65,6 +66,8 @@ class Prosody(Server):
         return (
             "run_as_root = true\n"
             "use_ipv6 = false\n"
+            f'http_interfaces = {{ "{self.place.ip}" }}\n'
+            "http_ports = { 5280 }\nhttps_ports = {}\n"
             "allow_registration = true\n"
             "smacks_hibernation_time = 5\n"
             f'test_dns_hosts = "{self._hosts()}"\n\n'

@@ -15,6 +15,7 @@ from harness.mixpam import Mixpam
 from harness.redis import Redis
 from harness.stanza import Stanza
 from harness.stream import fresh
+from harness.transports import make_client
 
 #: The fixture `fresh_stack`: call it with component settings (MIXPAM_…) as keywords.
 FreshStack = Callable[..., Awaitable["Stack"]]
@@ -106,9 +107,16 @@ class Stack:
         self.devices.append(device)
         return await device.online()
 
-    async def raw(self, account: Account, resource: str = "", *, smacks: bool = False) -> RawClient:
+    async def raw(
+        self,
+        account: Account,
+        resource: str = "",
+        *,
+        smacks: bool = False,
+        transport: str = "tcp",
+    ) -> RawClient:
         """Return a hand-driven client that is logged in and has sent no presence."""
-        client = RawClient(account, resource or fresh("raw"))
+        client = make_client(transport, account, resource or fresh("raw"))
         await client.login(smacks=smacks)
         client.components = [self.component] if self.mixpam.process.running else []
         self.devices.append(client)
