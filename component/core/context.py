@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 import itertools
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from component.core.effects import Change, Count, Effect, Report, Send, Write
 from component.core.mirror import Mirror, Row
@@ -16,6 +16,8 @@ from schemas import jid as jids
 from schemas import stanza as stanzas
 from schemas.jid import Jid
 from schemas.stanza import Stanza
+
+T = TypeVar("T")
 
 Answer = Callable[[Stanza | None], None]
 """Gets the answer, or None when time is up."""
@@ -58,6 +60,11 @@ class Limits:
     # Devices asked for one capabilities hash at the same time: one that is silent must
     # not keep the others from what MIX clients get.
     hash_devices: int = 3
+    # Devices of one user that are asked what they can do, at once and a second: each costs a
+    # question and an answer as large as a stanza may be, and new hashes are made up quickly.
+    disco_burst: float = 100
+    # How fast that goes on: as fast as joins.
+    disco_rate: float = 1
     # A link that still is there after this has carried what was written to it before: one
     # that is dead is given up after twice MIXPAM_KEEPALIVE.
     link_timeout: float = 60
@@ -210,17 +217,35 @@ class Context:
 
         Ends with the link.
         """
-        keys, link = iter(list(self.mirror.rows)), self._link
+
+        def look(key: bytes) -> None:
+            row = self.mirror.rows.get(key)
+            if row is not None:
+                action(row)
+
+        self.each(list(self.mirror.rows), look, then)
+
+    def each(
+        self,
+        items: Sequence[T],
+        action: Callable[[T], None],
+        then: Callable[[], None] = lambda: None,
+        *,
+        at_once: int = ROWS_AT_ONCE,
+    ) -> None:
+        """Do something with each of many, some at a time, and `then` something else.
+
+        Ends with the link.
+        """
+        rest, link = iter(items), self._link
 
         def some() -> None:
             if link != self._link:
                 return
-            batch = list(itertools.islice(keys, ROWS_AT_ONCE))
-            for key in batch:
-                row = self.mirror.rows.get(key)
-                if row is not None:
-                    action(row)
-            if len(batch) == ROWS_AT_ONCE:
+            batch = list(itertools.islice(rest, at_once))
+            for each in batch:
+                action(each)
+            if len(batch) == at_once:
                 self.after(ROWS_INTERVAL, some)
             else:
                 then()

@@ -14,6 +14,12 @@ KINDS = frozenset({"channels", "journal", "shown"})
 """What is kept of each user."""
 
 
+CAPABILITY = "2 "
+"""How the fields of capabilities begin. Those that were written before there was such a
+beginning say what one answer made of a hash, and are not believed. It stands in the name, not
+in the record: an older process, which may be the standby, leaves alone what it does not know."""
+
+
 class Keys:
     """Makes and reads key names below one prefix."""
 

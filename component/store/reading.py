@@ -21,7 +21,7 @@ from component.core.effects import (
     DropMembership,
     DropShown,
 )
-from component.store.keys import Keys
+from component.store.keys import CAPABILITY, Keys
 from component.store.mark import NOTHING, Mark
 from schemas import jid
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
@@ -164,7 +164,7 @@ class Reader:
     def _gone(self, key: str, field: str) -> Drop | None:
         """Tell what it means that a field is gone; None if it never meant anything."""
         if key == self._keys.capabilities:
-            return DropCapability(field)
+            return DropCapability(field.removeprefix(CAPABILITY))
         user, kind = self._keys.read(key) or ("", "")
         if not self._keys.is_ours(key, user):
             return None
@@ -175,12 +175,13 @@ class Reader:
     async def _load_capabilities(
         self, learner: Learner, loaded: Loaded, fields: dict[str, str]
     ) -> None:
+        fields = {name: text for name, text in fields.items() if name.startswith(CAPABILITY)}
         records = await self._read_records(
             loaded, self._keys.capabilities, fields, CapabilityRecord
         )
         loaded.capabilities += len(records)
         for name, record in records:
-            learner.load_capability(name, record)
+            learner.load_capability(name.removeprefix(CAPABILITY), record)
 
     async def _load_user(self, learner: Learner, loaded: Loaded, found: UserHash) -> None:
         name, user, fields = found.name, found.user, found.fields

@@ -22,7 +22,7 @@ from component.core.effects import (
     PutMembership,
     PutShown,
 )
-from component.store.keys import Keys
+from component.store.keys import CAPABILITY, Keys
 from component.store.mark import FIELD, Mark, Marks
 from component.store.reading import user_hashes
 
@@ -99,9 +99,9 @@ def _place(keys: Keys, change: Change) -> Held:  # noqa: PLR0911 - one for each 
         case DropShown(user, resource):
             return keys.shown(user), resource, None
         case PutCapability(key, capability):
-            return keys.capabilities, key, capability.model_dump_json()
+            return keys.capabilities, CAPABILITY + key, capability.model_dump_json()
         case DropCapability(key):
-            return keys.capabilities, key, None
+            return keys.capabilities, CAPABILITY + key, None
 
 
 async def write_anew(redis: Any, keys: Keys, memory: Memory, marks: Marks) -> int:  # noqa: ANN401

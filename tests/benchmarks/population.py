@@ -17,7 +17,7 @@ from benchmarks import traffic
 from component.core.presence import digest_of
 from component.core.sessions import said
 from component.framing import Frame
-from component.store.keys import Keys
+from component.store.keys import CAPABILITY, Keys
 from schemas import codec, disco
 from schemas.records import CapabilityRecord, MembershipRecord
 
@@ -91,7 +91,9 @@ class Population:
             key = disco.caps_keys(codec.read(self.presence(kind, 0)))
             assert key is not None
             record = CapabilityRecord(features=["urn:xmpp:mix:core:1"])
-            await client.hset(keys.capabilities, key.cache_key, record.model_dump_json())
+            await client.hset(
+                keys.capabilities, CAPABILITY + key.cache_key, record.model_dump_json()
+            )
         for first in range(0, self.users, _BATCH):
             async with client.pipeline(transaction=False) as pipeline:
                 for user in range(first, min(first + _BATCH, self.users)):

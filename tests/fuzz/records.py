@@ -20,7 +20,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from component.framing import Frame
-from component.store.keys import Keys
+from component.store.keys import CAPABILITY, Keys
 from component.store.store import Store
 from fuzz import control, sessions
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
@@ -44,7 +44,7 @@ def seeds() -> list[bytes]:
     features = CapabilityRecord(features=["urn:xmpp:mix:core:1"]).model_dump_json()
     lines += [
         member_line + _line(_KEYS.shown(ANNA), "phone", "12ab"),
-        _line(_KEYS.capabilities, "sha-1 x=", features),
+        _line(_KEYS.capabilities, f"{CAPABILITY}sha-1 x=", features),
         _KEYS.channels(ANNA).encode() + b"\n",
     ]
     return [*lines, b"".join(lines)]

@@ -152,3 +152,14 @@ async def test_what_is_no_resource_is_set_aside(
     assert taken.shown == [("anna@example.org", "phone", "digest")]
     assert loaded.set_aside == 1
     assert [report["reason"] for report in unusable(store)] == ["not a resource"]
+
+
+@pytest.mark.abuse(16)
+async def test_capabilities_of_before_are_not_believed_and_stay_for_an_older_process(
+    client: Client, store: Store
+) -> None:
+    poisoned, good = '{"v":1,"features":[]}', '{"v":1,"features":["urn:xmpp:mix:core:1"]}'
+    await client.hset("mixpam:capabilities", mapping={"115:x": poisoned, "2 115:y": good})  # type: ignore[misc]
+    loaded = await store.load(Taken())
+    assert (loaded.capabilities, loaded.set_aside) == (1, 0)
+    assert await client.hget("mixpam:capabilities", "115:x") == poisoned.encode()  # type: ignore[misc]

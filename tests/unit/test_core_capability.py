@@ -1,4 +1,9 @@
-"""Which devices speak MIX: verified, remembered, asked once, believed for one only (C1-C5)."""
+"""Which devices speak MIX: verified, remembered, asked once, believed for one only (C1-C5).
+
+Somebody else's device must not decide, nor delay, what is known of an honest one. That is
+tried by answers that give the right hash and another meaning, by silence, by lies, by ever-new
+hashes, by many sessions of one user, and by sizes.
+"""
 
 import base64
 import hashlib
@@ -7,7 +12,10 @@ import pytest
 from driver import ANNA, BEN, CORE_0, CORE_1, COVEN, DISCO, LAPTOP, OWN, PHONE, Play
 from scenes import comes_online, in_the_coven, tap_is_up
 
+from component.core.capability import PATIENCE
 from component.core.context import Limits
+from schemas.disco import MOST_PARTS
+from schemas.jid import parse
 
 
 def sha_1(features: tuple[str, ...]) -> str:
@@ -23,6 +31,7 @@ CAPS = (
     "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1'"
     f" node='http://client.example' ver='{HASH}'/>"
 )
+CAPS_2 = "<c xmlns='urn:xmpp:caps'><hash xmlns='urn:xmpp:hashes:2' algo='sha-256'>eA==</hash></c>"
 
 
 @pytest.fixture
@@ -245,7 +254,7 @@ def test_ever_new_hashes_make_room_for_each_other() -> None:
 
 @pytest.mark.req("C5")
 def test_hashes_of_the_second_version_are_asked_for_by_their_own_node(play: Play) -> None:
-    caps = "<c xmlns='urn:xmpp:caps'><hash xmlns='urn:xmpp:hashes:2' algo='sha-256'>eA==</hash></c>"
+    caps = CAPS_2
     play.says(presence(content=caps))
     id_ = is_asked(play, node="urn:xmpp:caps#sha-256.eA==")
     answers(play, id_)
@@ -279,3 +288,120 @@ def test_after_a_cut_everything_is_asked_anew(play: Play) -> None:
 def test_presence_of_anybody_else_makes_no_device(play: Play, stranger: str) -> None:
     play.says(stranger.format(own=OWN))
     is_mix(play)
+
+
+# -- somebody else pays -------------------------------------------------------------------
+
+CUTS = {
+    "all features in a form": "<identity category='client' type='pc'/>"
+    "<x xmlns='jabber:x:data' type='result'>"
+    f"<field var='FORM_TYPE' type='hidden'><value>{DISCO}</value></field>"
+    f"<field var='{CORE_1}'/></x>",
+    "the first feature alone": "<identity category='client' type='pc'/>"
+    f"<feature var='{DISCO}'/><x xmlns='jabber:x:data' type='result'>"
+    f"<field var='FORM_TYPE' type='hidden'><value>{CORE_1}</value></field></x>",
+    "identities": "<identity category='client' type='pc'/>"
+    f"<x xmlns='jabber:x:data'><field var='FORM_TYPE'><value>{DISCO}</value></field>"
+    f"<field var='{CORE_1}'/></x>",
+}
+
+
+@pytest.mark.req("C3")
+@pytest.mark.abuse(16)
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+def test_the_same_bytes_cut_otherwise_mean_the_same(play: Play, cut: str) -> None:
+    play.says(presence(f"{BEN}/evil"))
+    id_ = is_asked(play, f"{BEN}/evil")
+    play.says(
+        f"<iq type='result' from='{BEN}/evil' to='{OWN}' id='{id_}'><query xmlns='{DISCO}'>"
+        f"{cut}</query></iq>"
+    )
+    play.says(presence())
+    while play.has_written:
+        answer = play.hears_anything()
+        if answer.tag.endswith("iq"):  # it was no answer to be believed
+            answers(play, answer.get("id", ""))
+    is_mix(play, PHONE)
+    assert all(record.features == [CORE_1] for record in play.stored.capabilities.values())
+
+
+@pytest.mark.abuse(17)
+@pytest.mark.parametrize("silent", [6, 50])
+@pytest.mark.parametrize("users", ["many users", "one user"])
+def test_silence_costs_only_the_silent(play: Play, silent: int, users: str) -> None:
+    for number in range(silent):
+        user = BEN if users == "one user" else f"u{number}@example.org"
+        play.says(presence(f"{user}/{number}"))
+    play.waits(10)
+    while play.has_written:
+        play.hears_anything()
+    play.says(presence())
+    play.waits(2 * PATIENCE)
+    answers(play, is_asked(play))
+    is_shown(play)
+    is_mix(play, PHONE)
+
+
+@pytest.mark.abuse(17)
+def test_an_honest_one_among_many_silent_sessions_is_asked_within_seconds(play: Play) -> None:
+    for number in range(50):
+        play.says(presence(f"{BEN}/{number}"))
+    play.says(presence())
+    play.waits(2 * PATIENCE)
+    asked = [play.hears_anything() for _ in range(3 + 3 + 6)]
+    assert PHONE in [each.get("to") for each in asked]
+
+
+@pytest.mark.abuse(16)
+@pytest.mark.parametrize("kind", ["ever-new hashes", "no hash", "one hash", "both in turn"])
+def test_one_user_is_asked_only_so_often(kind: str) -> None:
+    play = Play(disco_burst=5, disco_rate=0.1)
+    in_the_coven(play)
+    for number in range(100):
+        other = CAPS.replace(HASH, f"hash{number if kind == 'ever-new hashes' else number % 2}=")
+        if kind in {"ever-new hashes", "both in turn"}:
+            play.says(presence(f"{BEN}/x", other))
+        else:
+            play.says(presence(f"{BEN}/{number}", CAPS if kind == "one hash" else ""))
+    play.waits(20)
+    asked = play.hears_all()
+    assert 2 <= len(asked) <= 5 + 2
+    assert all(f"to='{BEN}/".encode() in each for each in asked)
+    # Nobody else has less.
+    play.says(presence())
+    play.waits(PATIENCE)
+    assert any(f"to='{PHONE}'".encode() in each for each in play.hears_all())
+
+
+@pytest.mark.abuse(16)
+@pytest.mark.parametrize("content", [
+    CAPS.replace(HASH, "x" * 200),
+    CAPS.replace("http://client.example", "x" * 2_000),
+    CAPS_2.replace("eA==", "x" * 200),
+])  # fmt: skip
+def test_what_is_no_hash_by_its_length_is_none(play: Play, content: str) -> None:
+    play.says(presence(content=content))
+    answers(play, is_asked(play, node=""))
+    is_shown(play, content=content)
+    is_mix(play, PHONE)
+    assert not play.stored.capabilities
+
+
+@pytest.mark.abuse(16)
+def test_an_answer_with_too_many_features_vouches_for_nothing(play: Play) -> None:
+    features = (*FEATURES, *(f"urn:x:{number}" for number in range(MOST_PARTS)))
+    digest = sha_1(features)
+    play.says(presence(content=CAPS.replace(HASH, digest)))
+    answers(play, is_asked(play, node=f"http://client.example#{digest}"), PHONE, *features)
+    assert not play.stored.capabilities
+
+
+def test_many_who_wait_for_one_answer_are_all_told(play: Play) -> None:
+    devices = [f"{BEN}/{number}" for number in range(150)]
+    for device in devices:
+        play.says(presence(device))
+    answers(play, is_asked(play, devices[0]), devices[0])
+    play.waits(1)
+    row = play.core.mirror.find(parse(BEN))
+    assert row is not None
+    assert len(row.mix_devices) == len(devices)
