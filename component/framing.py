@@ -5,81 +5,23 @@ expression, attribute by attribute (so that a `to='…'` inside another attribut
 fools nobody), its end is found by searching. That is sound because in well-formed
 XML without `<!` and `<?` a raw `<` is always markup, so `</name>` can only be an end
 tag. CDATA, the one legal `<!`, is stepped over; all else with `<!` or `<?` is
-forbidden in XMPP (RFC 6120 §11.1) and an error here. What has not arrived whole is
-searched on from where the last chunk ended, so that the work follows the bytes however
-small the chunks are. tests/unit/test_framing.py holds this to a real XML parser.
+forbidden in XMPP (RFC 6120 §11.1), no server passes it on, and it is an error here. Whatever
+else a parser takes is taken here, and left out if it is too large: nobody can end the stream
+for everybody by how a stanza is made. tests/unit/test_framing.py holds this to a real parser.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-_SPACE = b" \t\r\n"
-_S = rb"[ \t\r\n]"
-_NAME = rb"[^\s/>'\"=<!?&;.0-9-][^\s/>'\"=<!?&;]{0,255}+"
-_VALUE = rb"(?:'[^'<]*+'|\"[^\"<]*+\")"
-_ATTRIBUTE = _S + b"++" + _NAME + _S + b"*+=" + _S + b"*+" + _VALUE
+from component.ending import BOUNDS, LONGEST_NAME, Ending
+from component.tags import ATTRIBUTE, EMPTY, SPACE, START_TAG, FramingError, not_a_tag
 
+__all__ = ["ATTRIBUTE", "START_TAG", "Frame", "Framer", "FramingError", "LeftOut", "only_frame"]
 
-def _named(name: bytes) -> bytes:
-    return name + _S + b"*+=" + _S + rb"*+(?:'([^'<]*+)'|\"([^\"<]*+)\")"
-
-
-# A group with a choice in it is not repeated possessively: up to Python 3.11.4, Debian 12's
-# among them, that loses its place. There is one way only to read a tag, so it costs little.
-
-# Groups: 1 name, 2 attributes, 3 and 4 the value of `to` in either quotes, 5 and 6 of
-# `from`, 7 and 8 of `type`, 9 the slash of an empty element. Reading the addresses while
-# the tag is matched costs a third of looking for them afterwards.
-START_TAG = re.compile(
-    b"<(" + _NAME + b")"
-    b"((?:" + _S + b"++(?:" + _named(b"to") + b"|" + _named(b"from") + b"|" + _named(b"type")
-    + b"|" + _NAME + _S + b"*+=" + _S + b"*+" + _VALUE + b"))*)" + _S + b"*+(/?)>"
-)  # fmt: skip
-EMPTY = 9
-"""The group of START_TAG that is not empty if the element is."""
-
-ATTRIBUTE = re.compile(
-    _S + b"(" + _NAME + b")" + _S + b"*+=" + _S + rb"*+(?:'([^'<]*+)'|\"([^\"<]*+)\")"
-)
-_OPEN_VALUE = rb"(?:'[^'<]*+|\"[^\"<]*+)"
-# What a start tag may look like when the rest of it has not arrived.
-_START_TAG_SO_FAR = re.compile(
-    b"<" + _NAME + b"(?:" + _ATTRIBUTE + b")*"
-    b"(?:" + _S + b"*+/?|"
-    + _S + b"++" + _NAME + _S + b"*+(?:=" + _S + b"*+" + _OPEN_VALUE + rb"?)?)\Z"
-)  # fmt: skip
-_END_TAG = re.compile(b"</" + _NAME + _S + b"*+>")
-# Where a start tag ends, or a value in it begins or ends.
-_TAG_MARK = re.compile(rb"['\"<>]")
-_IN_QUOTES = {b"'": re.compile(rb"['<]"), b'"': re.compile(rb"[\"<]")}
 _NO_SPACE = re.compile(rb"[^ \t\r\n]")
-_CDATA_START = b"<![CDATA["
-_CDATA_END = b"]]>"
-_NOT_YET = -1
-
-
-SKIPPED = 100
-"""How many times the limit a stanza may be, to be left out without ending the stream."""
-
-
-class FramingError(ValueError):
-    """What came is no XMPP stream; `condition` is the stream error for it (RFC 6120 §4.9.3)."""
-
-    def __init__(self, condition: str, text: str) -> None:
-        super().__init__(text)
-        self.condition = condition
-
-
-def _no_start_tag() -> FramingError:
-    return FramingError("not-well-formed", "not a start tag")
-
-
-def _restricted() -> FramingError:
-    return FramingError("restricted-xml", "comments, instructions and DTDs are forbidden")
 
 
 class Frame:
@@ -95,7 +37,7 @@ class Frame:
     def __init__(self, data: bytes, match: re.Match[bytes] | None = None) -> None:
         match = match or START_TAG.match(data)
         if match is None:
-            raise _no_start_tag()
+            raise not_a_tag()
         base, end = match.span()
         self.data = data
         self.tag_end = end - base
@@ -151,9 +93,10 @@ class Frame:
 class LeftOut(NamedTuple):
     """A stanza that is not dealt with, though what it asks for must have its effect.
 
-    Attribute values are as on the wire, empty if absent. `reason` says what is wrong with it:
-    "oversized" or "malformed". `head` is the beginning of what stands behind the start tag, at
-    most HEAD_BYTES; it tells what kind of request this is, and nothing else may be believed of it.
+    Values are as on the wire; empty if absent, or longer than the bytes of `BOUNDS`. `reason`
+    says what is wrong with it: "oversized" or "malformed". `head` is the beginning of what stands
+    behind the start tag, at most HEAD_BYTES; it tells what kind of request this is, and nothing
+    else may be believed of it.
     """
 
     name: bytes
@@ -166,9 +109,18 @@ class LeftOut(NamedTuple):
 
     @classmethod
     def of(cls, frame: Frame, reason: str) -> LeftOut:
-        """Make one of a stanza that has come whole."""
+        """Make one of a stanza whose start tag has come whole."""
+        given = {
+            name: value for name, most in BOUNDS.items() if len(value := frame.get(name)) <= most
+        }
         head = frame.data[frame.tag_end : frame.tag_end + HEAD_BYTES]
-        return cls(frame.name, frame.to, frame.sender, frame.type, frame.get(b"id"), reason, head)
+        return cls.made(frame.name, given, reason, head)
+
+    @classmethod
+    def made(cls, name: bytes, given: dict[bytes, bytes], reason: str, head: bytes) -> LeftOut:
+        """Make one of those values that are known."""
+        to, sender, type_, id_ = (given.get(key, b"") for key in (b"to", b"from", b"type", b"id"))
+        return cls(name[:LONGEST_NAME], to, sender, type_, id_, reason, head)
 
 
 HEAD_BYTES = 1_024
@@ -190,7 +142,7 @@ class Framer:
     """Takes chunks of the stream after its header, gives frames.
 
     Memory is bounded by the size limit of one stanza and one chunk. What is larger is left
-    out, so that nobody can end the stream by one large stanza.
+    out, however large it is, so that nobody can end the stream by one large stanza.
     """
 
     def __init__(
@@ -199,87 +151,150 @@ class Framer:
         self._max_bytes = max_bytes
         # Gets what is too large, in order with the frames.
         self._leave_out = leave_out
-        # An element whose end has not come, and the search for that.
-        self._rest = bytearray()
-        self._search: _Search | None = None
-        # Bytes of that element that are not kept, because it is too large.
-        self._skipped = 0
+        # What has come of an element whose end has not.
+        self._begun: _Begun | None = None
+        # What nobody has looked at, because the last frame's taker went away.
+        self._unread = b""
+        self._error: FramingError | None = None
         self.closed = False
 
-    def feed(self, chunk: bytes, carry: Carry = _nothing) -> Iterator[Frame]:
+    def feed(  # noqa: C901, PLR0912 - one loop: a call for each stanza costs what it does
+        self, chunk: bytes, carry: Carry = _nothing
+    ) -> Iterator[Frame]:
         """Take a chunk; give each frame that is complete and not too large.
 
         `carry` is asked first; what it takes is in order with the frames if each of those is
         dealt with before the next is asked for. What comes after the stream's end is ignored.
         Raises FramingError when the stream cannot go on.
         """
+        if self._error is not None:
+            raise self._error
         if self.closed:
             return
-        data = self._with_rest(chunk) if self._rest or self._skipped else chunk
-        if not data:
-            return
+        data = self._unread + chunk if self._unread else chunk
         position, length = 0, len(data)
         try:
-            while True:
-                while position < length and data[position] in _SPACE:
-                    position += 1
+            if self._begun is not None and data:
+                position, frame = self._go_on(self._begun, data, 0)
+                if frame is not None:
+                    yield frame
+            while position < length:
+                if data[position] in SPACE:
+                    position = _behind_space(data, position)
                 position = carry(data, position)
-                if position == length:
-                    break
+                if position == length or data[position] in SPACE:
+                    continue
                 match = START_TAG.match(data, position)
                 end = -1 if match is None else _find_plain_end(data, match)
-                if end < 0:
-                    self._search = _Search()
-                    end = self._search.go_on(data, position)
-                    if end < 0:
-                        break
-                    self._search = None
                 # Move on first: whoever takes the frame may raise.
                 start, position = position, end
-                if match is None:
-                    self.closed, position = True, length
-                    break
-                if end - start > self._max_bytes:
-                    self._leave_out(LeftOut.of(Frame(data[start:end], match), OVERSIZED))
-                    continue
-                yield Frame(data[start:end], match)
+                if match is None or end < 0:
+                    self._begun = _Begun(self._max_bytes, match)
+                    position, frame = self._go_on(self._begun, data, start)
+                    if frame is not None:
+                        yield frame
+                elif end - start > self._max_bytes:
+                    head = data[start : min(end, match.end() + HEAD_BYTES)]
+                    self._leave_out(LeftOut.of(Frame(head), OVERSIZED))
+                else:
+                    yield Frame(data[start:end], match)
+        except FramingError as error:
+            self._error = error
+            raise
         finally:
-            self._rest = bytearray(data[position:])
-        self._skip()
+            self._unread = data[position:]
 
-    def _with_rest(self, chunk: bytes) -> bytes:
-        """Search on in an element that has begun; give it and all behind it, once it ends.
+    def _go_on(self, begun: _Begun, data: bytes, position: int) -> tuple[int, Frame | None]:
+        """Search on in an element that has begun; give where that leads, and its frame.
 
-        One that was too large is not there any more. Nothing: the end has not come.
+        There is none as long as the end has not come, and if it is too large.
         """
-        self._rest += chunk
-        self._search = self._search or _Search()
-        end = self._search.go_on(self._rest, -self._skipped)
+        end = begun.go_on(data, position)
         if end < 0:
-            self._skip()
-            return b""
-        data = bytes(self._rest[end:] if self._skipped else self._rest)
-        self._rest, self._search, self._skipped = bytearray(), None, 0
-        return data
+            return len(data), None
+        self._begun = None
+        self.closed = begun.ends_stream
+        if self.closed:
+            return len(data), None
+        left = begun.left_out()
+        if left is None:
+            return end, Frame(begun.kept())
+        self._leave_out(left)
+        return end, None
 
-    def _skip(self) -> None:
-        """Let go of what has come of an element that is too large; search on for its end.
 
-        Raises FramingError if its start tag alone is.
-        """
-        if self._skipped + len(self._rest) <= self._max_bytes or self._search is None:
+def _behind_space(data: bytes, position: int) -> int:
+    found = _NO_SPACE.search(data, position)
+    return len(data) if found is None else found.start()
+
+
+class _Begun:
+    """An element whose end was not found at once: the search for that, and what it is kept of.
+
+    That is all of it, or how it begins once it is too large.
+    """
+
+    def __init__(self, max_bytes: int, match: re.Match[bytes] | None) -> None:
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._kept = bytearray()
+        # Where what is kept begins in the element.
+        self._kept_from = 0
+        self._left: LeftOut | None = None
+        self._tag = 0 if match is None else match.end() - match.start()
+        self._ending = (
+            Ending()
+            if match is None
+            else Ending.behind(match[1], self._tag, empty=bool(match[EMPTY]))
+        )
+
+    @property
+    def ends_stream(self) -> bool:
+        """Whether it was no element, but the end of the stream's."""
+        return self._ending.ends_stream
+
+    def go_on(self, data: bytes, at: int) -> int:
+        """Take what has come, from a position on; give where the element ends, or -1."""
+        ending, behind_tag = self._ending, at + self._tag
+        self._tag = 0
+        end = behind_tag if ending.is_over else ending.go_on(data, behind_tag)
+        self._keep(data, at, len(data) if end < 0 else end)
+        return end
+
+    def _keep(self, data: bytes, at: int, end: int) -> None:
+        self._size += end - at
+        if self._size <= self._max_bytes:
+            self._kept += data[at:end]
             return
-        if not self._skipped:
-            tag = START_TAG.match(self._rest)
-            if tag is None:
-                raise FramingError("policy-violation", "start tag too large")
-            head = bytes(self._rest[: len(tag[0]) + HEAD_BYTES])
-            self._leave_out(LeftOut.of(Frame(head), OVERSIZED))
-        gone = self._search.settled - self._skipped
-        del self._rest[:gone]
-        self._skipped += gone
-        if len(self._rest) > self._max_bytes or self._skipped > SKIPPED * self._max_bytes:
-            raise FramingError("policy-violation", "far too large")
+        content = self._ending.content
+        if content < 0:  # not even the tag is kept
+            self._kept.clear()
+            self._kept_from = self._size
+            return
+        room = content + HEAD_BYTES - self._kept_from - len(self._kept)
+        if room > 0:
+            self._kept += data[at : min(end, at + room)]
+        if self._left is None and not self._kept_from:
+            # The whole tag is there, and tells more than the search has remembered.
+            self._left = LeftOut.of(Frame(bytes(self._kept[: content + HEAD_BYTES])), OVERSIZED)
+        gone = content - self._kept_from
+        if gone > 0:
+            del self._kept[:gone]
+            self._kept_from = content
+        del self._kept[HEAD_BYTES:]
+
+    def kept(self) -> bytes:
+        """Give the element, which is not too large."""
+        return bytes(self._kept)
+
+    def left_out(self) -> LeftOut | None:
+        """Tell of the element, if it is too large."""
+        if self._size <= self._max_bytes:
+            return None
+        ending, head = self._ending, bytes(self._kept)
+        if self._left is None:
+            return LeftOut.made(ending.name, ending.values, OVERSIZED, head)
+        return self._left._replace(head=head)
 
 
 def only_frame(data: bytes) -> Frame | None:
@@ -315,136 +330,3 @@ def _find_plain_end(data: bytes, match: re.Match[bytes]) -> int:
     ):
         return -1
     return stop
-
-
-class _Search:
-    """The search for the end of one element, which goes on where it stopped.
-
-    Positions are relative to the element's first byte.
-    """
-
-    def __init__(self) -> None:
-        self._data: bytes | bytearray = b""
-        self._base = 0
-        # Up to here nobody looks back.
-        self.settled = 0
-        self._steps = self._run()
-
-    def go_on(self, data: bytes | bytearray, base: int) -> int:
-        """Search on in what has come of the element, which begins at `base`.
-
-        That is below zero if its beginning, up to `settled`, is not kept any more.
-        Gives where it ends, or -1 for "not yet". Raises FramingError.
-        """
-        self._data, self._base = data, base
-        return next(self._steps, _NOT_YET)
-
-    def _run(self) -> Iterator[int]:
-        while len(self._data) - self._base < len(b"<x"):
-            if self._data[self._base :] != b"<":
-                raise _no_start_tag()
-            yield _NOT_YET
-        head = bytes(self._data[self._base : self._base + 2])
-        if head in {b"<!", b"<?"}:
-            raise _restricted()
-        if head == b"</":
-            yield from self._stream_end()
-            return
-        tag = yield from self._start_tag(0)
-        at = tag.end() - self._base
-        if not tag[EMPTY]:
-            at = yield from self._content_end(tag[1], at)
-        yield self._base + at
-
-    def _content_end(self, name: bytes, at: int) -> Generator[int, None, int]:
-        """Search for the end tag that closes an element of this name."""
-        marks, depth = _marks(name), 1
-        while depth:
-            mark = marks.search(self._data, self._base + at)
-            if mark is None:
-                # The last bytes may be the beginning of a mark.
-                at = self.settled = max(at, len(self._data) - self._base - len(name) - len(b"</"))
-                yield _NOT_YET
-                continue
-            start, at = mark.start() - self._base, mark.end() - self._base
-            self.settled = start
-            if mark[0] == b"<?":
-                raise _restricted()
-            if mark[0] == b"<!":
-                at = yield from self._cdata_end(start)
-            elif mark[0].startswith(b"</"):
-                depth -= 1
-                at = yield from self._end_tag(at)
-            else:
-                tag = yield from self._start_tag(start)
-                at = tag.end() - self._base
-                depth += not tag[EMPTY]
-        return at
-
-    def _start_tag(self, start: int) -> Generator[int, None, re.Match[bytes]]:
-        """Search for the end of a start tag, and read it."""
-        at, checked, quote = start + 1, 0, b""
-        while True:
-            data, base = self._data, self._base
-            mark = (_IN_QUOTES[quote] if quote else _TAG_MARK).search(data, base + at)
-            if mark is None:
-                at, size = len(data) - base, len(data) - base - start
-                if size >= 2 * checked:
-                    # Nonsense is not waited for. Twice as much each time: never much work.
-                    checked = size
-                    if not _START_TAG_SO_FAR.match(data, base + start):
-                        raise _no_start_tag()
-                yield _NOT_YET
-                continue
-            at = mark.end() - base
-            if mark[0] in {b"<", b">"}:
-                tag = START_TAG.match(data, base + start)
-                if tag is None or tag.end() != mark.end():
-                    raise _no_start_tag()
-                return tag
-            quote = b"" if quote else mark[0]
-
-    def _end_tag(self, at: int) -> Generator[int, None, int]:
-        """Search for the `>` of an end tag, whose name has come."""
-        while True:
-            mark = _NO_SPACE.search(self._data, self._base + at)
-            if mark is not None:
-                if mark[0] != b">":
-                    raise FramingError("not-well-formed", "not an end tag")
-                return mark.end() - self._base
-            at = self.settled = len(self._data) - self._base
-            yield _NOT_YET
-
-    def _stream_end(self) -> Iterator[int]:
-        """Search for the end of the stream's own end tag."""
-        at = len(b"</")
-        while (end := self._data.find(b">", self._base + at)) < 0:
-            at = len(self._data) - self._base
-            yield _NOT_YET
-        if _END_TAG.fullmatch(self._data, self._base, end + 1) is None:
-            raise FramingError("not-well-formed", "not an end tag")
-        yield end + 1
-
-    def _cdata_end(self, start: int) -> Generator[int, None, int]:
-        """Step over a CDATA section; raise for all else that begins with `<!`."""
-        while True:
-            head = bytes(self._data[self._base + start : self._base + start + len(_CDATA_START)])
-            if head == _CDATA_START:
-                break
-            if not _CDATA_START.startswith(head):
-                raise _restricted()
-            yield _NOT_YET
-        at = start + len(_CDATA_START)
-        while (end := self._data.find(_CDATA_END, self._base + at)) < 0:
-            at = self.settled = max(at, len(self._data) - self._base - len(_CDATA_END) + 1)
-            yield _NOT_YET
-        return end + len(_CDATA_END) - self._base
-
-
-@lru_cache(maxsize=16)
-def _marks(name: bytes) -> re.Pattern[bytes]:
-    """Match what matters inside an element: tags of its own name, `<!` and `<?`."""
-    escaped = re.escape(name)
-    return re.compile(
-        b"<(?:[!?]|" + escaped + rb"(?=[ \t\r\n/>])|/" + escaped + rb"(?=[ \t\r\n>]))"
-    )

@@ -30,7 +30,9 @@ _REMEDIES = {
     "conflict": "another process is connected as this component; standing by to take over",
     "silent": "the server did not answer for twice MIXPAM_KEEPALIVE seconds",
     "closed": "the server closed the connection",
-    "policy-violation": "a tag was larger than MIXPAM_MAX_STANZA_BYTES",
+    "policy-violation": "a stanza was larger than the server takes: its limit (Prosody:"
+    " component_stanza_size_limit; ejabberd: max_stanza_size of the ejabberd_service listener)"
+    " must not be less than MIXPAM_SERVER_STANZA_BYTES",
     "system-shutdown": "the server is shutting down",
     "unreachable": "nothing listens there: is the server running, and does it listen for"
     " components on that address and port (MIXPAM_SERVER_HOST, MIXPAM_SERVER_PORT)?",

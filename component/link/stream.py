@@ -13,7 +13,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol, cast
 
-from component.framing import OVERSIZED, START_TAG, Frame, Framer, FramingError, LeftOut
+from component.framing import OVERSIZED, Frame, Framer, LeftOut
+from component.tags import START_TAG, FramingError
 from schemas import codec
 from schemas.namespaces import COMPONENT, STREAMS
 

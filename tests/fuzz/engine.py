@@ -11,7 +11,7 @@ import schemas.namespaces
 
 REPLAYS = 5
 _CODE = {
-    "stream": ["component/framing.py", "component/link/stream.py"],
+    "stream": ["component/framing.py", "component/ending.py", "component/link/stream.py"],
     "control": ["component/core/*", "component/framing.py", "schemas/*"],
     "events": ["component/core/machine.py", "component/core/devices.py", "schemas/tap.py"],
     "records": ["component/store/store.py", "component/store/keys.py", "schemas/records.py"],
@@ -25,6 +25,7 @@ _WORDS = [
     "type='unavailable'", "type='probe'", " id='own-1'", " id='own-2'", " id='own-3'", " id='j1'",
     "<item jid='", "subscription='remove'", "<annotate ", "<forwarded xmlns='urn:xmpp:forward:0'>",
     "<client-join ", "<client-leave ", "<join ", "<leave ", "<subscribe node='", "<error ",
+    "\x01\x7f", "\x01\x20",
     "<wait seconds='31'/>", "<cut/>", "<store state='fails'/>", "<store state='sleeps'/>",
     "<store/>", "anna@example.org", "anna@example.org/phone", "coven@mix.example", "mix.example",
     "9#coven@mix.example/r", "mixpam.example.org", "example.org", "mixpam:{", "}:channels",

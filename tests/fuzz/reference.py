@@ -5,7 +5,6 @@ from xml.parsers import expat
 
 _OPEN = b"<r xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
 _CLOSE = b"</r>"
-_LONGEST_NAME = 255
 
 
 def is_well_formed(data: bytes) -> bool:
@@ -45,12 +44,10 @@ class _Reader:
         parser.StartCdataSectionHandler = self._cdata
         parser.Parse(self._data, True)
 
-    def _opened(self, name: str, attributes: dict[str, str]) -> None:
+    def _opened(self, _: str, attributes: dict[str, str]) -> None:
         if self._depth == 1:
             self._start = self._parser.CurrentByteIndex
             self.stream.attributes.append(attributes)
-        if max(len(each.encode()) for each in (name, *attributes)) > _LONGEST_NAME:
-            self._forbidden()
         self._depth += 1
         self._empty = True
 

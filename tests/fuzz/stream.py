@@ -5,13 +5,23 @@ from typing import cast
 
 from xmlgen import Slicer
 
-from component.framing import Frame, Framer, FramingError, LeftOut
+from component.ending import BOUNDS, LONGEST_NAME
+from component.framing import HEAD_BYTES, OVERSIZED, Frame, Framer, FramingError, LeftOut
 from component.link.stream import Stream
 from component.plain import CLOSE, OPEN, plain_messages
 from fuzz import reference, sessions
 
 LIMIT = 100_000
+SMALL_LIMIT = 60
+"""A limit that much is larger than, so that what is left out has its turn."""
+
+_AGAIN = b"\x01"
+"""Stands for many of the byte before it, as many as the byte behind it tells: so a few bytes
+are names, values, spaces and texts as long as servers let through."""
+
+_LARGEST = 400_000
 _HEADER = b"<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' id='1'>"
+_BYSTANDER = b"<bystander to='everybody'/>"
 _loop = asyncio.new_event_loop()
 
 
@@ -23,42 +33,89 @@ def seeds() -> list[bytes]:
         *(b"\x83" + shaken_hands + session[:2_000] for session in sessions.recorded()),
         b"\x01<m a='>'><m><![CDATA[</m>]]></m ><m/></m\n> <a/>",
         b"\x82" + shaken_hands + b"<stream:error><conflict/></stream:error></stream:stream>",
+        # Long ones: name of an attribute, of an element, of a prefix; values; spaces; texts.
+        b"\x7f<m an\x01\xff='1' to='b'/><a/>",
+        b"\x7f<m to='b'><m an\x01\xff='1'/><n\x01\xff/></m><a/>",
+        b"\x7f<m xmlns:p\x01\xff='u\x01\xff'/><a/>",
+        b"\x7f<m id='>\x01\xff' from='/>'>\x01\x20<m x=\"'\x01\xff\"/></m><a/>",
+        b"\x7f<m \x01\xffto \x01\x80=\t\x01\x80'b'\n\x01\xff/><a/>",
+        b"\x7f<m><m \x01\xff></m \x01\xff>\n\x01\xff<![CDATA[]\x01\xff]]></m \x01\xff><a/>",
+        b"\xff" + shaken_hands + b"<m id='\x01\xff' to='b'>x\x01\xff</m><a/>",
     ]
+
+
+def expanded(data: bytes) -> bytes:
+    """Write out what stands for many bytes."""
+    first, *rest = data.split(_AGAIN)
+    pieces, size = [first], len(first)
+    for piece in rest:
+        times = min(2 * piece[0] ** 2, _LARGEST - size) if piece else 0
+        pieces += [pieces[-1][-1:] * max(times, 0), piece[1:]]
+        size = sum(map(len, pieces))
+    return b"".join(pieces)
 
 
 def check(data: bytes) -> None:
     """Check a stream; the first byte tells how it is cut, and whether it has a header."""
     if not data:
         return
-    size, stream = 1 + data[0] % 128, data[1:]
+    size, stream = 1 + data[0] % 128, expanded(data[1:])
+    size *= 1 + len(stream) // 10_000
     if data[0] >= 128:
         _whole(stream, size)
         return
-    found, failed = _frames([stream])
     chunks = [stream[i : i + size] for i in range(0, len(stream), size)]
-    in_chunks, _ = _frames(chunks)
-    assert in_chunks == found, "the size of the chunks matters"
     expected = reference.read(stream)
-    if expected is None:
-        return
-    if expected.forbidden:
-        assert failed
-        return
-    assert not failed
-    assert found == expected.stanzas
-    for stanza, attributes in zip(found, expected.attributes, strict=True):
-        _frame(Frame(stanza), attributes)
+    for limit in (LIMIT, SMALL_LIMIT):
+        found, left_out, failed = _frames([stream], limit)
+        in_chunks, left_out_too, _ = _frames(chunks, limit)
+        assert in_chunks == found, "the size of the chunks matters"
+        assert left_out_too[: len(left_out)] == left_out, "the size of the chunks matters"
+        if expected is None:
+            continue
+        if expected.forbidden:
+            assert failed
+            continue
+        assert not failed
+        assert found == [stanza for stanza in expected.stanzas if len(stanza) <= limit]
+        assert left_out == [
+            LeftOut.of(Frame(stanza), OVERSIZED)
+            for stanza in expected.stanzas
+            if len(stanza) > limit
+        ]
+        bystander, *_ = _frames([*chunks, _BYSTANDER], limit)
+        assert bystander == [*found, _BYSTANDER], "nobody else's stanza arrives any more"
+    if expected is not None and not expected.forbidden:
+        for stanza, attributes in zip(expected.stanzas, expected.attributes, strict=True):
+            _frame(Frame(stanza), attributes)
 
 
-def _frames(chunks: list[bytes]) -> tuple[list[bytes], bool]:
-    framer, found = Framer(LIMIT), []
+def _frames(chunks: list[bytes], limit: int) -> tuple[list[bytes], list[LeftOut], bool]:
+    found: list[bytes] = []
+    left_out: list[LeftOut] = []
+    framer = Framer(limit, left_out.append)
     try:
         for chunk in chunks:
             for frame in framer.feed(chunk):
                 found.append(frame.data)  # noqa: PERF401 - what came before an error counts
+            assert kept(framer) <= limit + HEAD_BYTES + sum(BOUNDS.values()) + LONGEST_NAME
     except FramingError:
-        return found, True
-    return found, False
+        return found, left_out, True
+    return found, left_out, False
+
+
+def kept(framer: Framer) -> int:
+    """Give the bytes that a framer keeps of what has begun, wherever it does."""
+    begun = framer._begun
+    if begun is None:
+        return len(framer._unread)
+    ending = begun._ending
+    parts = [
+        framer._unread, begun._kept, ending._tail, ending.name, ending._attribute or b"",
+        ending._value or b"", *ending.values, *ending.values.values(),
+        *(str(each) for each in begun._left or ()),
+    ]  # fmt: skip
+    return sum(len(each) for each in parts)
 
 
 def _frame(frame: Frame, attributes: dict[str, str]) -> None:

@@ -5,12 +5,14 @@ XML allows inside a stream, and on what it forbids.
 """
 
 import pytest
+from fuzz import reference
+from fuzz.stream import kept
 from hypothesis import example, given
 from hypothesis import strategies as st
 from work import Work
 from xmlgen import Slicer, attributes, chunked, stanzas, whitespace
 
-from component.framing import SKIPPED, START_TAG, Frame, Framer, FramingError, LeftOut
+from component.framing import HEAD_BYTES, OVERSIZED, Frame, Framer, FramingError, LeftOut
 
 LIMIT = 20_000
 
@@ -107,7 +109,6 @@ ILLEGAL = {
     "end tag with an attribute": (b"<m><m></m a='1'></m>", "not-well-formed"),
     "end tag that is none": (b"</>", "not-well-formed"),
     "end tag with attributes": (b"</m a='1'>", "not-well-formed"),
-    "name without an end": (b"<" + b"m" * 300, "not-well-formed"),
 }
 
 
@@ -138,22 +139,16 @@ ENDLESS = {
 
 @pytest.mark.abuse(11)
 @pytest.mark.parametrize(("start", "more"), ENDLESS.values(), ids=ENDLESS)
-def test_what_never_ends_is_refused_in_the_end(start: bytes, more: bytes) -> None:
-    """At the limit, if it is a tag; a stanza is left out first, and not kept."""
-    framer, condition, size, kept = Framer(1_000), "", 0, 0
-    for chunk in (start, *[more] * 200_000):
-        try:
-            assert list(framer.feed(chunk)) == []
-        except FramingError as error:
-            condition = error.condition
-            break
-        size += len(chunk)
-        kept = max(kept, len(framer._rest))
-    # A name is refused for its own length, everything else for the stanza's.
-    assert condition == ("not-well-formed" if start == b"<" else "policy-violation")
-    assert kept <= 1_000 + len(more)
-    assert size <= (1 + SKIPPED) * 1_000 + len(more)
-    assert start == b"<" or size > 1_000 - len(more)
+def test_what_never_ends_is_passed_over_and_nothing_of_it_kept(start: bytes, more: bytes) -> None:
+    framer = Framer(1_000)
+    assert list(framer.feed(start)) == []
+    some = more * (2_000 // len(more))
+    sizes = []
+    for _ in range(100):
+        assert list(framer.feed(some)) == []
+        sizes.append(kept(framer))
+    assert max(sizes) <= 1_000 + HEAD_BYTES + len(some)
+    assert sizes[-1] <= sizes[1]
 
 
 @pytest.mark.abuse(11)
@@ -162,8 +157,6 @@ def test_what_is_too_large_is_left_out_and_nothing_else(
     parts: list[tuple[str, str]], limit: int, data: st.DataObject
 ) -> None:
     stream = "".join(space + stanza for space, stanza in parts).encode()
-    tags = [len(tag[0]) for tag in START_TAG.finditer(stream)]
-    limit = max([limit, *tags])
     told: list[LeftOut] = []
     framer, got = Framer(limit, told.append), []
     for chunk in chunked(data.draw, stream):
@@ -171,7 +164,7 @@ def test_what_is_too_large_is_left_out_and_nothing_else(
     whole = Slicer().slices(stream)
     assert got == [each for each in whole if len(each) <= limit]
     left_out = [Frame(each) for each in whole if len(each) > limit]
-    assert [each.name for each in told] == [each.name for each in left_out]
+    assert told == [LeftOut.of(each, OVERSIZED) for each in left_out]
 
 
 @pytest.mark.abuse(11)
@@ -250,3 +243,84 @@ def test_an_error_stays_an_error() -> None:
         list(framer.feed(b"<m><m a></m>"))
     with pytest.raises(FramingError):
         list(framer.feed(b"x" * 1_000))
+
+
+# -- whatever a parser takes, of any size and spelling, ends nothing ---------------------------
+
+QUOTES = b"&apos;" * 33_000
+SPELLINGS = {
+    "attribute name of 300 bytes": b"<%b from='a' %b='1' to='b'>x</%b>" % (b"m", b"n" * 300, b"m"),
+    "attribute name of 70,000 bytes": b"<m from='a' %b='1' to='b'>x</m>" % (b"n" * 70_000),
+    "a child's attribute name": b"<m from='a' to='b'><m %b='1'/></m>" % (b"n" * 70_000),
+    "a child's name": b"<m from='a' to='b'><%b/></m>" % (b"n" * 70_000),
+    "a child's name that begins alike": b"<m from='a' to='b'><m%b></m%b></m>"
+    % (b"n" * 70_000, b"n" * 70_000),
+    "its own name": b"<%b from='a' to='b'>x</%b>" % (b"m" * 70_000, b"m" * 70_000),
+    "prefix of 70,000 bytes": b"<m from='a' to='b' xmlns:%b='u'><%b:c/></m>"
+    % (b"p" * 70_000, b"p" * 70_000),
+    "value of quotes": b"<m from='a' id='%b' to='b'>x</m>" % QUOTES,
+    "value with > and /": b"<m from='a' id='%b' to='b'>x</m>" % (b"/>" * 99_000),
+    "a child's value with > and /": b"<m from='a' to='b'><m x='%b'/></m>" % (b"/>" * 99_000),
+    "many attributes": b"<m from='a'%b to='b'/>"
+    % b"".join(b" a%d=''" % number for number in range(20_000)),
+    "many attributes in double quotes": b"<m from='a'%b to='b'/>"
+    % b"".join(b'\n\ta%d = ""' % number for number in range(20_000)),
+    "space in the tag": b"<m from='a'%bto='b'%b/>" % (b" " * 99_000, b"\n" * 99_000),
+    "space in a child's tags": b"<m from='a' to='b'><m%b></m%b></m>" % (2 * (b" " * 99_000,)),
+    "space in its end": b"<m from='a' to='b'>x</m%b>" % (b" " * 99_000),
+    "depth": b"<m from='a' to='b'>%b%b</m>" % (b"<m>" * 30_000, b"</m>" * 30_000),
+    "depth of others": b"<m from='a' to='b'>%b%b</m>" % (b"<n>" * 30_000, b"</n>" * 30_000),
+    "elements": b"<m from='a' to='b'>%b</m>" % (b"<m/>" * 50_000),
+    "line feeds": b"<m from='a' to='b'>%b</m>" % (b"\n" * 200_000),
+    "CDATA": b"<m from='a' to='b'><![CDATA[%b]]></m>" % (b"]]</m>" * 30_000),
+}
+
+
+@pytest.mark.abuse(11)
+@pytest.mark.parametrize("limit", [1_000_000, 1_000])
+@pytest.mark.parametrize("size", [7, 4_096, 65_536, 10_000_000])
+@pytest.mark.parametrize("stanza", SPELLINGS.values(), ids=SPELLINGS)
+def test_what_a_parser_takes_ends_nothing(stanza: bytes, size: int, limit: int) -> None:
+    """Taken whole, or left out with all that tells whom it concerns; the next one comes."""
+    assert reference.is_well_formed(stanza)
+    told: list[LeftOut] = []
+    framer, got = Framer(limit, told.append), []
+    stream = (b"<before/>" + stanza) * 2 + b"<after/>"
+    for start in range(0, len(stream), size):
+        got += list(framer.feed(stream[start : start + size]))
+    here = [b"<before/>", stanza] * 2 if limit > len(stanza) else [b"<before/>"] * 2
+    assert [frame.data for frame in got] == [*here, b"<after/>"]
+    assert [(each.to, each.sender) for each in told] == [(b"b", b"a")] * (limit < len(stanza)) * 2
+    assert all(len(each.head) <= HEAD_BYTES for each in told)
+    assert not told or told == 2 * [LeftOut.of(Frame(stanza), OVERSIZED)]
+
+
+def test_values_are_told_of_up_to_a_bound() -> None:
+    told: list[LeftOut] = []
+    tag = b"<iq type='set' to=\"it's@b\" from='%b' id='%b'" % (b"f" * 30_000, b"i" * 99_000)
+    for size in (10, 100_000_000):
+        stream = tag + b" more='%b'>" % (b"m" * 500_000) + b"<q/></iq>"
+        framer = Framer(50_000, told.append)
+        for start in range(0, len(stream), size):
+            assert list(framer.feed(stream[start : start + size])) == []
+    assert told == 2 * [LeftOut(b"iq", b"it's@b", b"", b"set", b"", OVERSIZED, b"<q/></iq>")]
+
+
+@pytest.mark.abuse(11)
+def test_a_stanza_of_any_size_is_passed_over() -> None:
+    """Four thousand times the limit, which ended the stream at a hundred times."""
+    told: list[LeftOut] = []
+    framer = Framer(10_000, told.append)
+    assert list(framer.feed(b"<message to='b' from='a'>")) == []
+    for _ in range(40):
+        assert list(framer.feed(b"<x xmlns='%b'/>" % (b"u" * 1_000_000))) == []
+        assert kept(framer) < 3_000
+    assert [frame.data for frame in framer.feed(b"</message><iq/>")] == [b"<iq/>"]
+    assert [(each.name, each.to, len(each.head)) for each in told] == [
+        (b"message", b"b", HEAD_BYTES)
+    ]
+
+
+def test_space_may_stand_behind_what_was_carried() -> None:
+    got = Framer(LIMIT).feed(b"<c/> \n<m/>", lambda data, at: at + 4 * data.startswith(b"<c/>", at))
+    assert [frame.data for frame in got] == [b"<m/>"]

@@ -171,7 +171,6 @@ async def test_what_one_read_brings_is_dealt_with_at_once_and_in_order() -> None
         (b"</stream:stream>", "closed"),
         (b"<!-- x -->", "restricted-xml"),
         (b"<message/><!-- x -->", "invalid-xml"),
-        (b"<message " + b"x='x' " * (20_000 + ADDRESSES_BYTES), "policy-violation"),
         (b"x", "not-well-formed"),
     ],
 )
@@ -340,6 +339,21 @@ async def test_addresses_may_make_a_stanza_for_many_longer() -> None:
     link.stream.data_received(b"<message to='mixpam.example.org'>" + body + b"<iq/>")
     assert [frame.to for frame in link.lanes.left_out] == [b"mixpam.example.org"]
     assert link.lanes.frames[1:] == [b"<iq/>"]
+
+
+@pytest.mark.abuse(11)
+@pytest.mark.parametrize("size", [100, 65_536, 10_000_000])
+async def test_a_tag_of_any_size_ends_nothing(size: int) -> None:
+    link = Link()
+    link.is_up()
+    tag = b"<message " + b"x='x' " * (20_000 + ADDRESSES_BYTES) + b" from='a@b' id='1' type='chat'"
+    stream = tag + b" to='c@d'><x/></message><iq/>"
+    for start in range(0, len(stream), size):
+        link.stream.data_received(stream[start : start + size])
+    assert link.lanes.left_out == [
+        LeftOut(b"message", b"c@d", b"a@b", b"chat", b"1", "oversized", b"<x/></message>")
+    ]
+    assert link.lanes.frames == [b"<iq/>"]
 
 
 async def test_what_is_too_large_is_left_out_and_told_of_once() -> None:

@@ -1,10 +1,12 @@
 """Counts the bytes that the framer looks at, which no clock's mood can change."""
 
 import re
+from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from component import framing
+from component import ending, framing
 
 
 class Work:
@@ -17,26 +19,29 @@ class Work:
     def of(cls, chunks: list[bytes]) -> int:
         """Give the work that these chunks make."""
         work = cls()
-        with mock.patch.multiple(framing, create=True, **work._stand_ins()):
+        with (
+            mock.patch.multiple(framing, create=True, **work._stand_ins(framing)),
+            mock.patch.multiple(ending, create=True, **work._stand_ins(ending)),
+        ):
             framer = framing.Framer(1_000_000)
             for chunk in chunks:
                 for _ in framer.feed(work._bytes(chunk)):
                     pass
         return work.bytes
 
-    def _stand_ins(self) -> dict[str, Any]:
-        marks = framing._marks
-        quotes = {quote: _Pattern(self, it) for quote, it in framing._IN_QUOTES.items()}
-        patterns = {
+    def _stand_ins(self, module: ModuleType) -> dict[str, Any]:
+        stand_ins: dict[str, Any] = {
             name: _Pattern(self, value)
-            for name, value in vars(framing).items()
+            for name, value in vars(module).items()
             if isinstance(value, re.Pattern) and name != "ATTRIBUTE"
         }
+        if module is framing:
+            return {**stand_ins, "bytearray": lambda data=b"": self._found_in(bytearray, data)}
+        marks, passed = ending._marks, ending._PASSED
         return {
-            **patterns,
-            "_IN_QUOTES": quotes,
+            **stand_ins,
+            "_PASSED": {state: _Pattern(self, pattern) for state, pattern in passed.items()},
             "_marks": lambda name: _Pattern(self, marks(name)),
-            "bytearray": lambda data=b"": self._found_in(bytearray, data),
         }
 
     def _bytes(self, data: bytes) -> Any:
@@ -74,3 +79,10 @@ class _Pattern:
 
     def fullmatch(self, data: Any, start: int, end: int) -> Any:
         return self._counted(self._pattern.fullmatch(data, start, end), data, start)
+
+    def finditer(self, data: Any, start: int) -> Iterator[re.Match[bytes]]:
+        for match in self._pattern.finditer(data, start):
+            self._work.bytes += match.end() - start
+            start = match.end()
+            yield match
+        self._work.bytes += len(data) - start + 1
