@@ -13,7 +13,12 @@ from typing import Literal
 
 from component.events import EVENTS
 
-KEPT_PROBLEMS = 30
+KEPT_OF_A_KIND = 5
+"""Problems of one kind that are kept: a stranger can cause many of some kinds, which must not
+push out the others."""
+
+LONGEST_FACT = 300
+"""Characters of a fact that are kept: some are a stranger's."""
 
 LinkState = Literal["connecting", "up", "down", "standby"]
 RedisState = Literal["connecting", "up", "away"]
@@ -85,12 +90,14 @@ class Watch:
         self.events: Counter[str] = Counter()
         self.losses: Counter[str] = Counter()
         self.troubles: Counter[str] = Counter()
-        self._problems: OrderedDict[tuple[str, str], Problem] = OrderedDict()
+        # By kind, which is the event; of each the last comes last.
+        self._problems: dict[str, OrderedDict[str, Problem]] = {}
 
     @property
     def problems(self) -> list[Problem]:
         """The last problems, the latest first."""
-        return list(reversed(self._problems.values()))
+        found = (problem for some in self._problems.values() for problem in some.values())
+        return sorted(found, key=lambda problem: problem.last, reverse=True)
 
     def saw(self, event: str, level: str, facts: dict[str, object]) -> None:
         """Take an event."""
@@ -159,14 +166,15 @@ class Watch:
     def _note(self, event: str, level: str, facts: dict[str, object]) -> None:
         """Enter a problem; one that differs only in when it is tried again is the same."""
         shown = {
-            name: str(value)
+            name: str(value)[:LONGEST_FACT]
             for name, value in facts.items()
             if name not in {"remedy", "retry_in", "exception"}
         }
         known = EVENTS.get(event)
         now = self._now()
-        key = (event, repr(shown))
-        problem = self._problems.pop(key, None)
+        key = repr(shown)
+        of_kind = self._problems.setdefault(event, OrderedDict())
+        problem = of_kind.pop(key, None)
         if problem is None:
             problem = Problem(
                 event,
@@ -180,6 +188,6 @@ class Watch:
             )
         problem.last = now
         problem.count += 1
-        self._problems[key] = problem
-        while len(self._problems) > KEPT_PROBLEMS:
-            self._problems.popitem(last=False)
+        of_kind[key] = problem
+        while len(of_kind) > KEPT_OF_A_KIND:
+            of_kind.popitem(last=False)
