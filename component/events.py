@@ -178,17 +178,18 @@ _ALL = (
     Event(
         "audit-stopped",
         "error",
-        "Many rosters seem to have lost their channels at once; no more is taken for left.",
-        ("users",),
+        "Many rosters seem to have lost their channels of a service at once; no more of those are"
+        " taken for left.",
+        ("service", "users"),
         "See whether the server's roster storage works; then restart the component, or run"
         " `mixpam reconcile`, which puts the channels back into the rosters.",
     ),
     Event(
         "roll-call-stopped",
         "error",
-        "Channels say of many users at once that they are no participants; nobody else is taken"
-        " for kicked.",
-        ("participants",),
+        "Channels of a service say of many users at once that they are no participants; nobody"
+        " else is taken for kicked there.",
+        ("service", "participants"),
         "See whether a channel service has lost its memory. `mixpam reconcile` follows what the"
         " channels say.",
     ),

@@ -73,6 +73,11 @@ def parse(text: str) -> Jid:
     return _prepare(text)
 
 
+def is_plain(text: str) -> bool:
+    """Tell at a glance whether nothing would change in a JID: false says only that it might."""
+    return _PLAIN.fullmatch(text) is not None and "xn--" not in text
+
+
 def _prepare(text: str) -> Jid:
     address, slash, resource = text.partition("/")
     local, at, domain = address.rpartition("@")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 
 from schemas import jid
 from schemas.jid import Jid
@@ -13,6 +15,12 @@ from schemas.namespaces import MIX_CORE, MIX_NODES, PUBSUB
 from schemas.records import CoreVersion
 
 NODE = f"{MIX_NODES}participants"
+MOST_LISTED = 10_000
+"""Entries that are read of an answer; a list with more is not understood."""
+
+_MOST_ODD = 200
+"""JIDs in it that are prepared, which takes long: services do that by themselves."""
+
 _PUBSUB_TAG = f"{{{PUBSUB}}}pubsub"
 _ITEMS_TAG = f"{{{PUBSUB}}}items"
 _ITEM_TAG = f"{{{PUBSUB}}}item"
@@ -21,15 +29,15 @@ _SET_TAG = "{http://jabber.org/protocol/rsm}set"
 
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """One participant. `jid` is None where the channel hides it."""
+    """One participant. `jid` is as the channel writes it, None where it hides it."""
 
     id: str
-    jid: Jid | None
+    jid: str | None
     nick: str | None
     core: CoreVersion
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ParticipantList:
     """What the channel told of its participants.
 
@@ -43,11 +51,26 @@ class ParticipantList:
 
     def of(self, user: Jid) -> Participant | None:
         """Find a user by bare JID."""
-        return next((each for each in self.participants if each.jid == user), None)
+        return self._by_jid.get(str(user))
 
     def by_id(self, participant_id: str) -> Participant | None:
         """Find a participant by id."""
-        return next((each for each in self.participants if each.id == participant_id), None)
+        return self._by_id.get(participant_id)
+
+    @cached_property
+    def _by_jid(self) -> dict[str, Participant]:
+        written = [(each.jid, each) for each in self.participants if each.jid is not None]
+        odd = ((text, each) for text, each in written if not jid.is_plain(text))
+        prepared = [
+            (str(bare), each)
+            for text, each in islice(odd, _MOST_ODD)
+            if (bare := _bare(text)) is not None
+        ]
+        return dict(prepared) | dict(written)
+
+    @cached_property
+    def _by_id(self) -> dict[str, Participant]:
+        return {each.id: each for each in self.participants}
 
     @property
     def hides(self) -> bool:
@@ -73,8 +96,11 @@ def read(stanza: ET.Element) -> ParticipantList | None:
     items = None if pubsub is None else pubsub.find(_ITEMS_TAG)
     if pubsub is None or items is None:
         return None
-    listed = [_participant(item) for item in items.iterfind(_ITEM_TAG)]
-    found = tuple(each for each in listed if each is not None)
+    listed = list(islice(items.iterfind(_ITEM_TAG), MOST_LISTED + 1))
+    if len(listed) > MOST_LISTED:
+        return ParticipantList((), complete=False, understood=False)
+    read_ = [_participant(item) for item in listed]
+    found = tuple(each for each in read_ if each is not None)
     return ParticipantList(found, pubsub.find(_SET_TAG) is None, len(found) == len(listed))
 
 
@@ -89,15 +115,19 @@ def _participant(item: ET.Element) -> Participant | None:
             return Participant(
                 id_,
                 # Older services, as ejabberd 23.01, write attributes.
-                _bare(entry.findtext(f"{namespace}jid", entry.get("jid"))),
+                _text(entry.findtext(f"{namespace}jid", entry.get("jid"))),
                 entry.findtext(f"{namespace}nick", entry.get("nick")),
                 1 if core else 0,
             )
     return None
 
 
-def _bare(text: str | None) -> Jid | None:
+def _text(text: str | None) -> str | None:
+    return None if text is None else text.strip().partition("/")[0] or None
+
+
+def _bare(text: str) -> Jid | None:
     try:
-        return None if text is None else jid.parse(text.strip()).bare
+        return jid.parse(text).bare
     except ValueError:
         return None

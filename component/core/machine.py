@@ -86,7 +86,6 @@ class Core:
             rosters=self._rosters,
             services=self._services,
             memberships=self._memberships,
-            departures=self._departures,
         )
         self._roll_call = RollCall(self.context, self._memberships)
         self._traffic = Traffic(self.context)

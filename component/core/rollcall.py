@@ -9,13 +9,15 @@ may know neither the participants nor the messages is no participant (XEP-0369 Â
 no question is answered nothing is done.
 
 A channel service that has lost its memory says of everybody that they are gone. When that
-seems so, nobody is taken for kicked and the operator is told.
+seems so, none of its users is taken for kicked any more and the operator is told. A service
+that says so, or says nothing, costs only its own users: each is counted for itself, and
+they are asked in turn.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from component.core import results
 from component.core.audit import FEW, LARGE_SHARE
@@ -30,8 +32,14 @@ DELAY = 1.0
 """Seconds after the replay: rosters, and what was cut off, come first."""
 
 AT_ONCE = 4
-"""Questions that are open at the same time: their answers may come in one read, and each
-takes milliseconds, for which everybody waits."""
+"""Questions that are open at the same time at one service: their answers may come in one
+read, and each takes milliseconds, for which everybody waits."""
+
+SERVICES_AT_ONCE = 5
+"""Services that are asked at the same time."""
+
+SILENT = 4
+"""Questions without an answer, one after another, after which a service is asked no more."""
 
 TOGETHER = 50
 """Participants who are asked for in one question."""
@@ -53,6 +61,28 @@ class _Question:
     refused: int = 0
 
 
+@dataclass(slots=True)
+class _Service:
+    """A service whose channels are asked.
+
+    `unasked` has channels and the users of each who have to be asked for, as the mirror names
+    them: of all there are, nothing else is kept.
+    """
+
+    unasked: dict[bytes, list[bytes]] = field(default_factory=dict)
+    to_ask: deque[_Question] = field(default_factory=deque)
+    asking: list[_Question] = field(default_factory=list)
+    looked_at: int = 0
+    missing: int = 0
+    silent: int = 0
+    is_wrong: bool = False
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self.to_ask.clear()
+        self.unasked.clear()
+
+
 class RollCall:
     """Compares memory with the channels, once a link."""
 
@@ -60,15 +90,10 @@ class RollCall:
         self._context = context
         self._memberships = memberships
         self._link = 0
-        # Channels and the users of each who have to be asked for, as the mirror names them:
-        # of all there are, nothing else is kept.
-        self._unasked: dict[bytes, list[bytes]] = {}
-        self._to_ask: deque[_Question] = deque()
-        self._asking: list[_Question] = []
+        # By domain; those whose turn is next come first.
+        self._services: dict[str, _Service] = {}
         # Channels whose answer may have been what broke a link, by its size.
         self._avoided: set[Jid] = set()
-        self._looked_at = 0
-        self._missing = 0
 
     def begin(self, domain: str) -> None:
         """Look at all members of a domain, in a moment."""
@@ -78,11 +103,9 @@ class RollCall:
     def link_lost(self) -> None:
         """Forget whom to ask: the next link begins anew."""
         self._link += 1
-        self._avoided.update(question.channel for question in self._asking)
-        self._to_ask.clear()
-        self._unasked.clear()
-        self._asking.clear()
-        self._looked_at = self._missing = 0
+        for service in self._services.values():
+            self._avoided.update(question.channel for question in service.asking)
+        self._services.clear()
 
     def _begin(self, domain: str) -> None:
         end = f"@{domain}".encode()
@@ -90,36 +113,46 @@ class RollCall:
         def look(row: Row) -> None:
             if row.key.endswith(end):
                 for channel in row.channels:
-                    self._unasked.setdefault(channel, []).append(row.key)
+                    name = channel.rpartition(b"@")[2].decode()
+                    service = self._services.setdefault(name, _Service())
+                    service.unasked.setdefault(channel, []).append(row.key)
 
         self._context.each_row(look, then=self._ask_more)
 
     def _ask_more(self) -> None:
-        while len(self._asking) < AT_ONCE:
-            question = self._next()
-            if question is None:
-                return
-            if question.members:
-                self._asking.append(question)
-                self._ask(question)
+        for name in list(self._services):
+            service = self._services[name]
+            if not service.asking and self._at_once >= SERVICES_AT_ONCE:
+                continue
+            while len(service.asking) < AT_ONCE:
+                question = self._next(service)
+                if question is None:
+                    break
+                if question.members:
+                    service.asking.append(question)
+                    self._ask(service, question)
 
-    def _next(self) -> _Question | None:
+    @property
+    def _at_once(self) -> int:
+        return sum(1 for service in self._services.values() if service.asking)
+
+    def _next(self, service: _Service) -> _Question | None:
         """Give the next question, of those who are still members."""
-        if self._to_ask:
-            question = self._to_ask.popleft()
+        if service.to_ask:
+            question = service.to_ask.popleft()
             question.members = [
                 (user, id_)
                 for user, id_ in question.members
                 if self._member(user, question.channel, id_) is not None
             ]
             return question
-        if not self._unasked:
+        if not service.unasked:
             return None
-        key, users = next(iter(self._unasked.items()))
+        key, users = next(iter(service.unasked.items()))
         channel, some = jid.parse(key.decode()), users[:TOGETHER]
         del users[:TOGETHER]
         if not users or channel in self._avoided:
-            del self._unasked[key]
+            del service.unasked[key]
         if channel in self._avoided:
             return _Question(channel, [])
         return _Question(channel, [each for user in some for each in self._id(user, key)])
@@ -138,16 +171,16 @@ class RollCall:
         found = None if row is None or key in row.busy else row.channels.get(key)
         return found if found is not None and found.participant_id == id_ else None
 
-    def _ask(self, question: _Question) -> None:
+    def _ask(self, service: _Service, question: _Question) -> None:
         context, asker = self._context, question.members[question.refused][0]
         request = participants.request(id_ for _, id_ in question.members)
         context.ask(
             context.iq("get", asker, question.channel, request),
             context.limits.channel_timeout,
-            lambda reply: self._told(question, reply),
+            lambda reply: self._told(service, question, reply),
         )
 
-    def _told(self, question: _Question, reply: Stanza | None) -> None:
+    def _told(self, service: _Service, question: _Question, reply: Stanza | None) -> None:
         told = None if reply is None else participants.read(reply.element)
         if reply is not None and reply.type == "result" and told is not None and told.complete:
             missing = [
@@ -155,42 +188,70 @@ class RollCall:
                 for user, id_ in question.members
                 if told.by_id(id_) is None and told.of(user) is None
             ]
-            self._end(question, len(question.members), missing if told.understood else [])
-        elif reply is None or not results.has_condition(reply, "forbidden"):
-            self._end(question, 0, [])
+            told_of = len(question.members)
+            self._end(service, question, told_of, missing if told.understood else [])
+        elif reply is None:
+            self._unanswered(service, question)
+        elif not results.has_condition(reply, "forbidden"):
+            self._end(service, question, 0, [])
         else:
             question.refused += 1
             if question.refused < min(ASKERS, len(question.members)):
-                self._ask(question)
+                self._ask(service, question)
             else:
-                self._ask_for_messages(question)
+                self._ask_for_messages(service, question)
 
-    def _ask_for_messages(self, question: _Question) -> None:
+    def _ask_for_messages(self, service: _Service, question: _Question) -> None:
         context, asker = self._context, question.members[0][0]
         context.ask(
             context.iq("set", asker, question.channel, mam.count()),
             context.limits.channel_timeout,
-            lambda reply: self._counted(question, reply),
+            lambda reply: self._counted(service, question, reply),
         )
 
-    def _counted(self, question: _Question, reply: Stanza | None) -> None:
-        if reply is None or not results.has_condition(reply, "forbidden"):
-            self._end(question, 0, [])  # it hides its participants from this one, and all
+    def _counted(self, service: _Service, question: _Question, reply: Stanza | None) -> None:
+        if reply is None:
+            self._unanswered(service, question)
+            return
+        if not results.has_condition(reply, "forbidden"):
+            # It hides its participants from this one, and all.
+            self._end(service, question, 0, [])
             return
         asker, *others = question.members
         if others:
-            self._to_ask.append(_Question(question.channel, others))
-        self._end(question, 1, [asker])
+            service.to_ask.append(_Question(question.channel, others))
+        self._end(service, question, 1, [asker])
 
-    def _end(self, question: _Question, looked_at: int, missing: list[tuple[Jid, str]]) -> None:
-        self._asking.remove(question)
-        self._looked_at += looked_at
-        self._missing += len(missing)
-        if missing and self._missing > max(FEW, self._looked_at * LARGE_SHARE):
-            self._context.report("roll-call-stopped", "error", participants=self._missing)
-            self._to_ask.clear()
-            self._unasked.clear()
-            return
+    def _unanswered(self, service: _Service, question: _Question) -> None:
+        """End a question that has no answer; a service that never answers is asked no more."""
+        silent = service.silent + 1
+        if silent >= SILENT:
+            service.stop()
+        self._end(service, question, 0, [])
+        service.silent = silent
+
+    def _end(
+        self,
+        service: _Service,
+        question: _Question,
+        looked_at: int,
+        missing: list[tuple[Jid, str]],
+    ) -> None:
+        service.asking.remove(question)
+        service.silent = 0
+        service.looked_at += looked_at
+        service.missing += len(missing)
+        if missing and service.missing > max(FEW, service.looked_at * LARGE_SHARE):
+            if not service.is_wrong:
+                self._context.report(
+                    "roll-call-stopped",
+                    "error",
+                    service=question.channel.domain,
+                    participants=service.missing,
+                )
+            service.is_wrong = True
+            service.stop()
+            missing = []
         for user, id_ in missing:
             if self._member(user, question.channel, id_) is not None:
                 self._context.report("kicked", user=str(user), channel=str(question.channel))

@@ -1,4 +1,8 @@
-"""Memberships that ended while no component was connected: found in the rosters."""
+"""Memberships that ended while no component was connected: found in the rosters.
+
+Some accounts that all lose their channels, or say so, must not keep the others' leaving from
+being found: their channels may be of another service, their rosters look otherwise.
+"""
 
 import pytest
 from driver import ANNA, COVEN, OWN, PHONE, SERVER, Play, Stored
@@ -18,6 +22,7 @@ from scenes import (
 )
 
 from component.core.audit import AT_ONCE, FEW
+from schemas import jid
 from schemas.records import MembershipRecord
 
 MIX = "mix.example"
@@ -126,6 +131,60 @@ def test_rosters_that_are_all_empty_are_not_believed() -> None:
     kept = sum(len(row.channels) for row in play.core.mirror.rows.values())
     assert kept == 60 - FEW
     assert left <= FEW
+
+
+LIARS = 14
+
+
+@pytest.mark.abuse(24)
+@pytest.mark.parametrize("other", ["service", "roster"])
+def test_some_accounts_that_lose_channels_do_not_stop_the_audit_of_others(other: str) -> None:
+    stored = Stored()
+    theirs = "den@evil.example" if other == "service" else COVEN
+    for number in range(LIARS):
+        user = f"u{number}@{SERVER}"
+        stored.memberships[user, theirs] = MembershipRecord(channel=theirs, participant_id="1")
+    stored.memberships[ANNA, COVEN] = MembershipRecord(channel=COVEN, participant_id="123")
+    play = Play(stored)
+    tap_is_up(play, services=" ".join(sorted({"mix.example", theirs.partition("@")[2]})))
+    replayed(play)
+    others = ""
+    while play.has_written:
+        request = play.hears_anything()
+        if request.get("type") == "get":
+            if request.get("to") == ANNA:
+                others = request.get("id", "")
+            else:
+                tells(play, request.get("to", ""), request.get("id", ""), "")
+    assert others
+    kept = "<item jid='ben@example.org' subscription='both'/>" if other == "roster" else ""
+    tells(play, ANNA, others, kept)
+    assert not play.members()
+    [report] = [each for each in play.reports if each.event == "audit-stopped"]
+    assert report.facts == {"service": theirs.partition("@")[2], "users": LIARS}
+    left = [each.facts["user"] for each in play.reports if each.event == "membership-gone"]
+    assert len(left) == FEW + 1
+    assert ANNA in left
+
+
+def test_a_channel_joined_anew_meanwhile_stays() -> None:
+    play = starts(users=60)
+    replayed(play)
+    again = jid.parse(f"u{FEW + 3}@{SERVER}")
+    lost = [ANNA, *(f"u{number}@{SERVER}" for number in range(1, FEW + 5))]
+    while play.has_written:
+        request = play.hears_anything()
+        user, id_ = request.get("to", ""), request.get("id", "")
+        if request.get("type") == "get":
+            tells(play, user, id_, "" if user in lost else f"<item jid='{COVEN}'/>")
+        if user == f"u40@{SERVER}":
+            (membership,) = play.core.mirror.row(again).channels.values()
+            play.core.mirror.join(again, membership._replace(participant_id="new"))
+    assert not play.reported("audit-stopped")
+    row = play.core.mirror.row(again)
+    assert [each.participant_id for each in row.channels.values()] == ["new"]
+    left = [each.facts["user"] for each in play.reports if each.event == "membership-gone"]
+    assert sorted(left) == sorted(set(lost) - {str(again)})
 
 
 def test_not_all_rosters_are_read_at_once_and_those_online_come_first() -> None:

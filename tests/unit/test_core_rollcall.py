@@ -1,12 +1,19 @@
-"""Kicks that nobody heard: found out by asking the channels."""
+"""Kicks that nobody heard: found out by asking the channels.
+
+What one service says, or does not say, must not keep the others' kicks from being found: it
+may say that all are gone, say nothing, refuse, or list more than anybody reads.
+"""
+
+import xml.etree.ElementTree as ET
 
 import pytest
 from driver import ANNA, COVEN, OWN, SERVER, Play, Stored
 from scenes import roll_is_called, roster_is_set, tap_is_up
 
 from component.core.audit import FEW
-from component.core.rollcall import DELAY, TOGETHER
+from component.core.rollcall import AT_ONCE, DELAY, SILENT, TOGETHER
 from schemas.namespaces import PUBSUB
+from schemas.participants import MOST_LISTED
 from schemas.records import MembershipRecord
 
 NODE = "urn:xmpp:mix:nodes:participants"
@@ -208,3 +215,82 @@ def test_a_link_that_breaks_at_once_asks_nothing() -> None:
     play.link_is_cut()
     play.waits(10 * DELAY)
     play.silence()
+
+
+# -- somebody else's service --------------------------------------------------------------
+
+OTHER = "club@other.example"
+
+
+def of_two_services(users: int, channels: int = 1) -> Play:
+    """Start with members of a service's channels and, each, of the other's one."""
+    stored = Stored()
+    for number in range(users):
+        for channel in (*(f"c{each}@mix.example" for each in range(channels)), OTHER):
+            stored.memberships[f"u{number}@{SERVER}", channel] = MembershipRecord(
+                channel=channel, participant_id=f"p{number}"
+            )
+    play = Play(stored)
+    tap_is_up(play, services="mix.example other.example")
+    play.says(f"<message from='{SERVER}' to='{OWN}'><replayed xmlns='mixpam:tap:1'/></message>")
+    play.hears_all()
+    play.waits(DELAY)
+    return play
+
+
+def questions(play: Play) -> list[ET.Element]:
+    heard = []
+    while play.has_written:
+        heard.append(play.hears_anything())
+    return [each for each in heard if each.find(f"{{{PUBSUB}}}pubsub") is not None]
+
+
+def tells_nobody(play: Play, question: ET.Element) -> None:
+    play.says(
+        f"<iq type='result' from='{question.get('to')}' to='{question.get('from')}'"
+        f" id='{question.get('id')}'><pubsub xmlns='{PUBSUB}'><items node='{NODE}'/></pubsub></iq>"
+    )
+
+
+@pytest.mark.abuse(25)
+def test_a_service_that_says_wrong_things_stops_only_its_own_roll_call() -> None:
+    play = of_two_services(FEW + 1, channels=20)
+    asked = questions(play)
+    assert len(asked) == AT_ONCE + 1
+    for question in asked:
+        if not str(question.get("to")).endswith("other.example"):
+            tells_nobody(play, question)
+    (report,) = [each for each in play.reports if each.event == "roll-call-stopped"]
+    assert report.facts["service"] == "mix.example"
+    assert not questions(play)
+    (other,) = [each for each in asked if each.get("to") == OTHER]
+    there = "".join(
+        f"<item id='p{number}'><participant xmlns='urn:xmpp:mix:core:1'/></item>"
+        for number in range(FEW)
+    )
+    play.says(
+        f"<iq type='result' from='{OTHER}' to='{other.get('from')}' id='{other.get('id')}'>"
+        f"<pubsub xmlns='{PUBSUB}'><items node='{NODE}'>{there}</items></pubsub></iq>"
+    )
+    kicked = [each.facts["channel"] for each in play.reports if each.event == "kicked"]
+    assert kicked == [OTHER]
+
+
+@pytest.mark.abuse(25)
+def test_a_silent_service_is_given_up_and_keeps_nobody_waiting() -> None:
+    play = of_two_services(1, channels=50)
+    asked = questions(play)
+    assert OTHER in [each.get("to") for each in asked]
+    play.waits(60)
+    assert len(questions(play)) < AT_ONCE + SILENT
+    play.waits(600)
+    assert not questions(play)
+
+
+@pytest.mark.abuse(11)
+def test_a_list_longer_than_anybody_reads_changes_nothing_and_takes_no_time() -> None:
+    play = starts(ANNA)
+    id_ = roll_is_called(play, "p0")
+    tells(play, id_, *(f"x{number}" for number in range(MOST_LISTED + 1)))
+    play.silence()
+    assert play.members() == {COVEN: "p0"}
