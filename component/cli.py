@@ -129,7 +129,7 @@ def settings(
         typer.echo(json.dumps(shown, default=str, indent=2))
         return
     for name, value in loaded:
-        text = ",".join(value) if isinstance(value, tuple) else value
+        text = ",".join(value) if isinstance(value, tuple) else "" if value is None else value
         typer.echo(f"{settings_module.PREFIX}{name.upper()}={text}")
 
 

@@ -49,6 +49,21 @@ _ALL = (
         ("memberships",),
     ),
     Event(
+        "prefix-taken",
+        "info",
+        "The records below `mixpam` in Redis are another component's, so this one has its own"
+        " below another prefix. It has brought along what was there of its users.",
+        ("prefix", "users"),
+    ),
+    Event(
+        "users-not-served",
+        "warning",
+        "Redis has records of users whose domain is not in MIXPAM_DOMAINS. They are left as they"
+        " are.",
+        ("records", "domains"),
+        "Add the domain to MIXPAM_DOMAINS if it is to be served.",
+    ),
+    Event(
         "taken-over",
         "info",
         "This process has stood by and now serves. It has followed all that the one before"
@@ -106,8 +121,8 @@ _ALL = (
     Event(
         "redis-away",
         "error",
-        "Redis does not answer, or takes no writes; joins and leaves are refused, messages"
-        " still flow. It is tried again by itself.",
+        "Redis does not answer, takes no writes, or holds another component's records; joins and"
+        " leaves are refused, messages still flow. It is tried again by itself.",
         ("kind", "reason", "remedy"),
     ),
     Event("redis-back", "info", "Redis answers again, and what waited has been written."),

@@ -75,10 +75,12 @@ class Settings(BaseModel):
         "MIXPAM_REDIS_URL_FILE names a file that holds it instead.",
         examples=["redis://:password@127.0.0.1:6379/0"],
     )
-    redis_prefix: str = Field(
-        "mixpam",
-        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        description="First word of every key in Redis.",
+    redis_prefix: str | None = Field(
+        None,
+        # The second is what a component takes by itself where another has `mixpam`.
+        pattern=r"^([A-Za-z0-9_.-]{1,64}|mixpam:[A-Za-z0-9_.%~-]{1,3069})$",
+        description="Beginning of every key in Redis, for no other component. By default"
+        " `mixpam`, or, if another component has that, `mixpam:` and MIXPAM_COMPONENT_JID.",
         examples=["mixpam"],
     )
     redis_timeout: Seconds = Field(
@@ -397,6 +399,6 @@ def table() -> str:
                 value = value.get_secret_value()
             elif isinstance(value, tuple):
                 value = ",".join(value)
-            default = f"`{value}`" if value != "" else "none"
+            default = "none" if value in {"", None} else f"`{value}`"
         rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"

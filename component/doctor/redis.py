@@ -15,8 +15,10 @@ from typing import Any
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from component.doctor.result import Level, Result, ok, skipped
-from component.store.client import client_name, connect
-from component.store.trouble import FAILURES, OLDEST, explain, version_of
+from component.store.client import client_name, connect, diagnose
+from component.store.keys import Keys
+from component.store.ownership import Ownership, make_keys
+from component.store.trouble import FAILURES, OLDEST, Foreign, explain, version_of, version_text
 from schemas.settings import Settings
 
 PINGS = 20
@@ -48,12 +50,18 @@ class RedisCheck:
             async for result in self._look(redis):
                 yield result
         except FAILURES as error:
-            yield _wrong("redis", f"Redis went away while it was looked at: {_short(error)}")
+            trouble = explain(error)
+            text = f"Redis went away while it was looked at: {trouble.reason}"
+            yield _wrong("redis", text, trouble.remedy)
         finally:
             await redis.aclose()
 
     async def _look(self, redis: Any) -> AsyncIterator[Result]:  # noqa: ANN401 - as above
-        yield await _permissions(redis, f"{self._settings.redis_prefix}:{{check}}:check")
+        keys = make_keys(self._settings)
+        owner = await _owner(redis, keys, self._settings)
+        yield owner
+        if owner.level is not Level.WRONG:
+            yield await _permissions(redis, f"{keys.prefix}:{{check}}:check")
         try:
             info: dict[str, Any] = await redis.info()
         except NoPermissionError:
@@ -83,11 +91,27 @@ async def _reach(redis: Any) -> Result | None:  # noqa: ANN401 - as above
     try:
         await redis.ping()
     except FAILURES as error:
-        trouble = explain(error)
+        trouble = await diagnose(redis, error)
         remedy = trouble.remedy
         allow = "+ping" if isinstance(error, NoPermissionError) else ""
         return _wrong("redis", _sentence(trouble.reason), "" if allow else remedy, redis=allow)
     return None
+
+
+async def _owner(redis: Any, keys: Keys, settings: Settings) -> Result:  # noqa: ANN401 - as above
+    """See whose the records below our prefix are; nothing is written before that."""
+    try:
+        await Ownership(redis, keys, settings, _say_nothing).settle(bring_along=False)
+    except Foreign as error:
+        trouble = explain(error)
+        return _wrong("redis-owner", _sentence(trouble.reason), trouble.remedy)
+    except NoPermissionError:
+        return skipped("redis-owner", "Redis does not let us see whose its records are")
+    return ok("redis-owner", f"our records are below {keys.prefix}")
+
+
+def _say_nothing(*_: object, **__: object) -> None:
+    """Take a report: whoever checks changes nothing that would have to be told."""
 
 
 async def _permissions(redis: Any, key: str) -> Result:  # noqa: ANN401 - as above
@@ -111,12 +135,9 @@ async def _permissions(redis: Any, key: str) -> Result:  # noqa: ANN401 - as abo
         except ResponseError as error:
             with contextlib.suppress(RedisError):
                 await redis.hdel(key, "probe")
-            return _wrong(
-                "redis-permissions",
-                f"Redis does not let us write: {_short(error)}",
-                "See the log of Redis; MISCONF is a disk that is full, READONLY a replica, OOM"
-                " a memory that is full.",
-            )
+            trouble = explain(error)
+            text = f"Redis does not let us write: {trouble.reason}"
+            return _wrong("redis-permissions", text, trouble.remedy)
     if refused:
         commands = " ".join(f"+{each}" for name in refused for each in name.split())
         return _wrong(
@@ -144,7 +165,7 @@ async def _append(redis: Any, key: str) -> None:  # noqa: ANN401 - as above
 
 
 def _version(info: dict[str, Any]) -> Result:
-    text = str(info.get("redis_version", "0"))
+    text = version_text(info)
     name = str(info.get("server_name", "Redis")).capitalize()
     if version_of(info) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
@@ -231,7 +252,3 @@ def _wrong(check: str, text: str, remedy: str = "", redis: str = "") -> Result:
 
 def _sentence(reason: str) -> str:
     return reason[:1].upper() + reason[1:]
-
-
-def _short(error: Exception) -> str:
-    return str(error)[:200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from functools import partial
 from typing import Any
@@ -12,7 +13,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
+from component.store.trouble import Trouble, explain
 from schemas.settings import Settings
+
+LISTEN = 1.0
+"""Seconds in which a Redis that turns everybody away has said why."""
 
 
 def connect(settings: Settings, *, named: bool) -> Any:  # noqa: ANN401 - see below
@@ -48,3 +53,32 @@ async def _introduce(name: str, connection: Any) -> None:  # noqa: ANN401 - as a
     await connection.send_command("CLIENT", "SETNAME", name)
     with contextlib.suppress(ResponseError):
         await connection.read_response()
+
+
+async def diagnose(redis: Any, error: Exception) -> Trouble:  # noqa: ANN401 - as above
+    """Say what is wrong with Redis; of one that hangs up, listen to why it does.
+
+    One that has too many connections, or talks to its own machine only, says so at once
+    and closes, and what it said is lost to those who were writing meanwhile.
+    """
+    trouble = explain(error)
+    if trouble.kind != "closed":
+        return trouble
+    place = redis.connection_pool.connection_kwargs
+    writer = None
+    try:
+        async with asyncio.timeout(LISTEN):
+            if path := place.get("path"):
+                reader, writer = await asyncio.open_unix_connection(path)
+            else:
+                host, port = place.get("host", "localhost"), place.get("port", 6379)
+                reader, writer = await asyncio.open_connection(host, port)
+            said = await reader.read(512)
+    except (OSError, TimeoutError):
+        return trouble
+    finally:
+        if writer is not None:
+            writer.close()
+    text = said.decode(errors="replace").removeprefix("-").removeprefix("ERR ")
+    heard = explain(NoConnection(text)) if said.startswith(b"-") else trouble
+    return trouble if heard.kind == "unreachable" else heard

@@ -6,6 +6,7 @@ of a cluster. Names are percent-encoded: `{}` and `:` are legal in JIDs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import quote, unquote
 
 from schemas import jid
@@ -21,27 +22,41 @@ in the record: an older process, which may be the standby, leaves alone what it 
 
 
 class Keys:
-    """Makes and reads key names below one prefix."""
+    """Makes and reads key names below one prefix, for the users of some domains.
 
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
+    Without domains, of all. Records of users of other domains are never ours to touch.
+    """
+
+    def __init__(self, prefix: str, domains: Iterable[str] = (), owner: str = "") -> None:
+        self._domains = frozenset(domains)
+        # JID of the component whose records they are.
+        self.owner = owner
+        self.use(prefix)
+
+    def use(self, prefix: str) -> None:
+        """Go on below another prefix."""
+        self.prefix = prefix
         self.capabilities = f"{prefix}:capabilities"
         self.changes = f"{prefix}:changes"
         self.mark = f"{prefix}:mark"
         self.set_aside = f"{prefix}:set-aside"
         self.all_users = f"{prefix}:{{*}}:*"
 
+    def serves(self, user: str) -> bool:
+        """Tell whether a user, as keys name it, is of a domain that is served."""
+        return not self._domains or user.partition("@")[2] in self._domains
+
     def channels(self, user: str) -> str:
         """Name the hash of a user's memberships: channel -> record."""
-        return f"{self._prefix}:{{{quote(user, safe='@')}}}:channels"
+        return f"{self.prefix}:{{{quote(user, safe='@')}}}:channels"
 
     def journal(self, user: str) -> str:
         """Name the hash of a user's changes under way: channel -> record."""
-        return f"{self._prefix}:{{{quote(user, safe='@')}}}:journal"
+        return f"{self.prefix}:{{{quote(user, safe='@')}}}:journal"
 
     def shown(self, user: str) -> str:
         """Name the hash of a user's devices that channels were shown: resource -> digest."""
-        return f"{self._prefix}:{{{quote(user, safe='@')}}}:shown"
+        return f"{self.prefix}:{{{quote(user, safe='@')}}}:shown"
 
     def is_ours(self, key: str, user: str) -> bool:
         """Tell whether a key that was read is the one we would write for that user."""
@@ -49,12 +64,12 @@ class Keys:
             parsed = jid.parse(user)
         except ValueError:
             return False
-        written = f"{self._prefix}:{{{quote(user, safe='@')}}}:"
+        written = f"{self.prefix}:{{{quote(user, safe='@')}}}:"
         return parsed.is_bare_user and str(parsed) == user and key.startswith(written)
 
     def read(self, key: str) -> tuple[str, str] | None:
         """Give (user, one of KINDS) of a user's key; None for any other."""
-        start = f"{self._prefix}:{{"
+        start = f"{self.prefix}:{{"
         user, brace, kind = key.removeprefix(start).partition("}:")
         if not key.startswith(start) or not brace or kind not in KINDS:
             return None

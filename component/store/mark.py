@@ -4,6 +4,9 @@ Every transaction leaves a mark, which is higher than all before, and reads the 
 was there. A lower one than expected, or none: what was written is not there any more.
 Redis was flushed, or restarted empty or from an old copy, or a replica took over that
 missed the last of it. A higher one of another process: that one has served since.
+
+Beside it stands whose the records are: the component's JID. Nobody writes below another's
+(`component.store.ownership`); a mark of an earlier version has no owner yet.
 """
 
 from __future__ import annotations
@@ -11,7 +14,10 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 FIELD = "written"
-"""The one field of the mark's hash."""
+"""The field of the mark's hash that has the mark."""
+
+OWNER = "component"
+"""The field that has the JID of the component whose records these are."""
 
 
 class Mark(NamedTuple):

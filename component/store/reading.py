@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
@@ -31,6 +31,9 @@ SCAN_COUNT = 200
 
 PROGRESS_EVERY = 5.0
 """Seconds between two words about a load that takes long."""
+
+DOMAINS_TOLD = 5
+"""Domains that are named in one entry of the log."""
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -66,6 +69,9 @@ class Loaded:
     capabilities: int = 0
     mark: Mark = NOTHING
     set_aside: int = 0
+    # Records of users of other domains, which were left alone, and some of the domains.
+    elsewhere: int = 0
+    domains: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +93,13 @@ async def user_hashes(
     while True:
         cursor, names = await redis.scan(cursor, match=keys.all_users, count=SCAN_COUNT)
         known = [(name, *read) for name in names if (read := keys.read(name))]
-        contents = await _hashes(redis, [name for name, _, _ in known])
+        contents = await read_hashes(redis, [name for name, _, _ in known])
         yield [UserHash(*each, fields) for each, fields in zip(known, contents, strict=True)]
         if not cursor:
             return
 
 
-async def _hashes(redis: Any, names: list[str]) -> list[dict[str, str] | None]:  # noqa: ANN401
+async def read_hashes(redis: Any, names: list[str]) -> list[dict[str, str] | None]:  # noqa: ANN401
     """Read many hashes at once; None for what is of another type."""
     async with redis.pipeline(transaction=False) as pipeline:
         for name in names:
@@ -128,7 +134,7 @@ class Reader:
                 said = perf_counter()
                 self._report("loading", memberships=loaded.memberships)
         capabilities = self._keys.capabilities
-        fields, mark = await _hashes(self._redis, [capabilities, self._keys.mark])
+        fields, mark = await read_hashes(self._redis, [capabilities, self._keys.mark])
         if fields is None:
             self._not_ours(loaded, capabilities, "not a hash")
         else:
@@ -136,6 +142,9 @@ class Reader:
         if mark is None:
             self._not_ours(loaded, self._keys.mark, "not a hash")
         loaded.mark = Mark.read(mark or {})
+        if loaded.elsewhere:
+            some = ", ".join(sorted(loaded.domains)[:DOMAINS_TOLD])
+            self._report("users-not-served", "warning", records=loaded.elsewhere, domains=some)
         return loaded
 
     async def memberships(self, user: str) -> dict[str, MembershipRecord]:
@@ -166,7 +175,7 @@ class Reader:
         if key == self._keys.capabilities:
             return DropCapability(field.removeprefix(CAPABILITY))
         user, kind = self._keys.read(key) or ("", "")
-        if not self._keys.is_ours(key, user):
+        if not self._keys.is_ours(key, user) or not self._keys.serves(user):
             return None
         if kind == "shown":
             return DropShown(user, field)
@@ -189,6 +198,11 @@ class Reader:
             self._not_ours(loaded, name, "not a hash")
         elif not self._keys.is_ours(name, user):
             self._not_ours(loaded, name, "not the address of a user")
+        elif not self._keys.serves(user):
+            # They may be another component's, or ours again when the domain is.
+            loaded.elsewhere += 1
+            if len(loaded.domains) < DOMAINS_TOLD:
+                loaded.domains.add(user.partition("@")[2])
         elif found.kind == "shown":
             for resource, digest in fields.items():
                 if _is_resource(user, resource):

@@ -19,12 +19,12 @@ from typing import Protocol
 from redis.exceptions import ReadOnlyError
 
 from component.core.effects import Write
-from component.store.client import connect
+from component.store.client import connect, diagnose
 from component.store.following import Follower
-from component.store.keys import Keys
 from component.store.mark import Mark, Marks
+from component.store.ownership import Ownership, make_keys
 from component.store.reading import Learner, Loaded, Reader
-from component.store.trouble import FAILURES, Trouble, check_version, explain
+from component.store.trouble import FAILURES, Foreign, Trouble, check_version
 from component.store.writing import BATCH, Memory, add, leave_mark, write_anew
 from component.tally import Timings
 from schemas.records import MembershipRecord
@@ -63,7 +63,8 @@ class Store:
 
     def __init__(self, settings: Settings, report: Callable[..., None], owner: Owner) -> None:
         self._redis = connect(settings, named=True)
-        self._keys = Keys(settings.redis_prefix)
+        self._keys = make_keys(settings)
+        self._ownership = Ownership(self._redis, self._keys, settings, report)
         self._reader = Reader(self._redis, self._keys, report)
         self._follower = Follower(self._redis, self._keys, self._reader)
         # Who is kept current while another process leads.
@@ -101,7 +102,7 @@ class Store:
                 async with self.learning:
                     loaded = await self._load(learner)
             except FAILURES as error:
-                self._complain(explain(error))
+                self._complain(await diagnose(self._redis, error))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
             else:
@@ -112,6 +113,7 @@ class Store:
         self._follower.begin(None)
         learner.start_over()
         await check_version(self._redis)
+        await self._ownership.settle()
         place = await self._follower.find()
         loaded = await self._reader.load(learner)
         self._marks.begin(loaded.mark)
@@ -148,6 +150,7 @@ class Store:
         """
         async with self.learning:
             try:
+                await self._confirm()
                 current = await self._follower.take_over(learner, self._marks)
             except FAILURES:
                 current = False
@@ -221,6 +224,7 @@ class Store:
             if self._learner is None:
                 await self._redis.ping()
             else:
+                await self._confirm()
                 await self._follow(self._learner)
         except FAILURES as error:
             await self._failed([], error)
@@ -233,6 +237,7 @@ class Store:
         batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
         began = perf_counter()
         try:
+            await self._confirm()
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hgetall(self._keys.mark)
                 changes = [
@@ -255,6 +260,21 @@ class Store:
                 self._owner.written(write.token, True)
         return True
 
+    async def _confirm(self) -> None:
+        """See that nobody else has taken what is below our prefix, or leave it to them.
+
+        Raises Foreign where only the operator can tell whose it is.
+        """
+        try:
+            await self._ownership.confirm()
+        except Foreign:
+            if not self._ownership.may_move():
+                raise
+            await self._ownership.confirm()
+            self._follower.begin(None)
+            self._report("prefix-taken", prefix=self._keys.prefix)
+            self.behind = self.leading
+
     def _look_at(self, found: Mark) -> None:
         """See whether Redis still is the one that was written to last."""
         verdict = self._marks.judge(found)
@@ -275,6 +295,7 @@ class Store:
         """Write everything from memory; what changes meanwhile is queued behind it."""
         self.behind = False
         try:
+            await self._confirm()
             users = await write_anew(self._redis, self._keys, self._owner.memory, self._marks)
         except FAILURES as error:
             self.behind = True
@@ -288,7 +309,7 @@ class Store:
         return True
 
     async def _failed(self, batch: list[Write], error: Exception) -> None:
-        trouble = explain(error)
+        trouble = await diagnose(self._redis, error)
         if self._trouble is None or self._trouble.kind != trouble.kind:
             self._complain(trouble)
         if isinstance(error, ReadOnlyError):

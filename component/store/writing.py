@@ -23,7 +23,7 @@ from component.core.effects import (
     PutShown,
 )
 from component.store.keys import CAPABILITY, Keys
-from component.store.mark import FIELD, Mark, Marks
+from component.store.mark import FIELD, OWNER, Mark, Marks
 from component.store.reading import user_hashes
 
 BATCH = 500
@@ -78,7 +78,7 @@ def leave_mark(
 
     Left `alone` in the stream, it has whoever follows read everything again.
     """
-    pipeline.hset(keys.mark, FIELD, str(mark))
+    pipeline.hset(keys.mark, mapping={FIELD: str(mark), OWNER: keys.owner})
     entry = {FIELD: str(mark), BEFORE: str(before), CHANGES: json.dumps(changes)}
     pipeline.xadd(keys.changes, entry, maxlen=1 if alone else KEPT, approximate=not alone)
 
@@ -133,11 +133,16 @@ async def _write(redis: Any, keys: Keys, changes: Iterable[Change]) -> None:  # 
 
 
 async def _remove_others(redis: Any, keys: Keys, memory: Memory) -> None:  # noqa: ANN401
-    """Remove what an old copy brought back, memberships that were left since above all."""
+    """Remove what an old copy brought back, memberships that were left since above all.
+
+    Of users of other domains nothing is known here, so nothing is removed.
+    """
     async for found in user_hashes(redis, keys):
         async with redis.pipeline(transaction=True) as pipeline:
             for each in found:
                 if each.fields is None or not keys.is_ours(each.name, each.user):
+                    continue
+                if not keys.serves(each.user):
                     continue
                 places = (_place(keys, change) for change in memory.of_user(each.user))
                 wanted = {field for key, field, _ in places if key == each.name}
