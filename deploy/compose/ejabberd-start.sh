@@ -4,7 +4,7 @@ set -eu
 source=$CONTRIB_MODULES_PATH/sources/mod_mixpam_tap
 mkdir -p "$source/src"
 cp /tap/mod_mixpam_tap.spec "$source/"
-cp /tap/mod_mixpam_tap.erl "$source/src/"
+cp /tap/src/*.erl "$source/src/"
 
 # ejabberd.yml takes the secret from this variable; the file itself can be shown around.
 EJABBERD_MACRO_MIXPAM_SECRET=$(cat /run/secrets/server-secret)

@@ -6,6 +6,7 @@
 -define(ROWS, 200000).
 
 run() ->
+    ets:new(mixpam_link, [named_table, public, {keypos, 2}]),
     in_order(),
     without_table(),
     race(),
@@ -26,14 +27,23 @@ in_order() ->
     [[<<"d">>], [<<"e">>]] = [closed(Table, opened()) || _ <- [first, second]],
     0 = ets:info(Table, size).
 
-%% A gatherer that has ended is no error of who brings a message.
+%% A table that has ended is no error of who brings a message, who then sends it as T1; nor is
+%% a gatherer that nobody will start again.
 without_table() ->
     Table = table(),
-    bring(Table, self(), <<"a">>, <<"one">>),
+    ok = bring(Table, self(), <<"a">>, <<"one">>),
+    true = is_integer(opened()),
     ets:delete(Table),
-    none = bring(Table, self(), <<"b">>, <<"one">>),
-    none = bring(Table, self(), <<"c">>, <<"two">>),
-    true = is_reference(opened()).
+    gone = bring(Table, self(), <<"b">>, <<"one">>),
+    gone = bring(Table, self(), <<"c">>, <<"two">>),
+    none = opened(),
+    Other = table(),
+    Dead = spawn(fun() -> ok end),
+    monitor(process, Dead),
+    receive {'DOWN', _, process, Dead, _} -> ok end,
+    gone = bring(Other, Dead, <<"d">>, <<"one">>),
+    0 = ets:info(Other, size),
+    ok = bring(Other, self(), <<"e">>, <<"one">>).
 
 %% Nothing is lost, nothing comes twice, all is in order.
 race() ->
@@ -49,7 +59,7 @@ race() ->
 close_all(Table, Last, Batches) ->
     Closed = fun() -> case Last of none -> Batches; _ -> [closed(Table, Last) | Batches] end end,
     receive
-        {open, _, Batch, _} -> close_all(Table, Batch, Closed());
+        {open, _, Batch} -> close_all(Table, Batch, Closed());
         done -> lists:reverse(Closed())
     after 0 -> close_all(Table, none, Closed())
     end.
@@ -57,7 +67,11 @@ close_all(Table, Last, Batches) ->
 table() -> ets:new(?MODULE, [duplicate_bag, public, {write_concurrency, true}]).
 
 bring(Table, Gatherer, User, Text) ->
-    mod_mixpam_tap:add(Gatherer, Table, self(), message(User, Text), User).
+    Bytes = case get(bytes) of undefined -> counters:new(1, []); Known -> Known end,
+    put(bytes, Bytes),
+    ets:insert(mixpam_link, {mixpam_link, {gatherer, <<"host">>}, Gatherer,
+                             {<<>>, Table, Bytes, Gatherer}}),
+    mod_mixpam_tap_gatherer:add({<<"host">>, Table, Bytes}, self(), message(User, Text), User).
 
 message(User, Text) ->
     Body = {xmlel, <<"body">>, [], [{xmlcdata, Text}]},
@@ -65,6 +79,6 @@ message(User, Text) ->
 
 jid(User) -> {jid, User, <<"host">>, <<>>, User, <<"host">>, <<>>}.
 
-opened() -> receive {open, _, Batch, _} -> Batch after 0 -> none end.
+opened() -> receive {open, _, Batch} -> Batch after 0 -> none end.
 
-closed(Table, Batch) -> [Id || {_, Id} <- mod_mixpam_tap:close(Table, Batch)].
+closed(Table, Batch) -> [Id || {_, Id} <- mod_mixpam_tap_gatherer:close(Table, Batch)].

@@ -13,7 +13,7 @@ import pytest
 from harness.machines import REPOSITORY
 
 SOURCES = (
-    REPOSITORY / "deploy/ejabberd/mod_mixpam_tap.erl",
+    REPOSITORY / "deploy/ejabberd/src/mod_mixpam_tap_gatherer.erl",
     REPOSITORY / "tests/integration/tap_gathering.erl",
 )
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"

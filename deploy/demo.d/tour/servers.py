@@ -220,8 +220,8 @@ def _ejabberd_home() -> Path:
 
 
 async def _compile_tap(folder: Path) -> None:
-    source = REPOSITORY / "deploy/ejabberd/mod_mixpam_tap.erl"
-    await _run(folder, "erlc", "-o", str(folder), str(source))
+    sources = sorted((REPOSITORY / "deploy/ejabberd/src").glob("*.erl"))
+    await _run(folder, "erlc", "-o", str(folder), *map(str, sources))
 
 
 async def _run(folder: Path, *argv: str) -> None:

@@ -1,0 +1,72 @@
+%%% The tap of mixpam for ejabberd 23.01 and later: it puts what a MIX-PAM server
+%%% must see (XEP-0405) onto one XEP-0114 link, and does what the component sends
+%%% back. No policy; the contract is tap-protocol.md, and T1..T10 and C1..C6 in these
+%%% files are its rows. Stanzas are touched through xmpp:* alone, so that one source
+%%% serves all versions without header files.
+%%%
+%%% This module is what ejabberd starts and stops. Hooks and processes are in the others,
+%%% because of `module_upgrade`: it takes this one away, and compiles for a while before
+%%% there is a new one. Until then the others go on as they are.
+%%%
+%%%   mod_mixpam_tap_link      the link, its states and events; C1, C5, C6
+%%%   mod_mixpam_tap_channels  from channels: T1, T2, T3, T9; the archive
+%%%   mod_mixpam_tap_gatherer  several at once: T10
+%%%   mod_mixpam_tap_sessions  users' sessions: T4, T5, T6
+%%%   mod_mixpam_tap_rosters   rosters and members: C3, T8
+%%%   mod_mixpam_tap_lists     whom a user has blocked, in C2 too
+%%%   mod_mixpam_tap_keeper    the lasting process; mod_mixpam_tap_sup supervises
+-module(mod_mixpam_tap).
+-behaviour(gen_mod).
+
+-export([start/2, stop/1, reload/3, depends/2, mod_opt_type/1, mod_options/1, mod_doc/0]).
+-export([pre_uninstall/0]).
+
+-define(OTHERS, [mod_mixpam_tap_link, mod_mixpam_tap_channels, mod_mixpam_tap_gatherer,
+                 mod_mixpam_tap_sessions, mod_mixpam_tap_rosters, mod_mixpam_tap_lists,
+                 mod_mixpam_tap_keeper, mod_mixpam_tap_sup]).
+
+depends(_Host, _Opts) -> [{mod_roster, hard}, {mod_mam, soft}].
+mod_opt_type(component) -> econf:domain().
+mod_options(_Host) -> [component].
+mod_doc() -> #{}.
+
+start(Host, Opts) ->
+    case lists:keymember(mod_mix_pam, 1, ejabberd_option:modules(Host)) of
+        true ->
+            logger:critical("mod_mixpam_tap refuses to start: remove mod_mix_pam from the "
+                            "modules of ~ts, both would answer for the same channels", [Host]),
+            {error, mod_mix_pam_is_loaded};
+        false ->
+            exchange(),
+            mod_mixpam_tap_link:start(Host, gen_mod:get_opt(component, Opts))
+    end.
+
+stop(Host) ->
+    case mod_mixpam_tap_keeper:is_upgraded() of
+        true -> ok; % the keeper stops what nobody has started again
+        false -> mod_mixpam_tap_link:stop(Host)
+    end.
+
+reload(Host, NewOpts, _OldOpts) ->
+    mod_mixpam_tap_link:start(Host, gen_mod:get_opt(component, NewOpts)).
+
+%% Called by module_upgrade (and module_uninstall) before it stops this module.
+pre_uninstall() -> mod_mixpam_tap_keeper:upgrade().
+
+%% What ejabberd compiled anew is loaded in one step. Nobody is in the code of the version
+%% before the one that runs: hooks return, and processes have been started anew since.
+exchange() ->
+    case [M || M <- ?OTHERS, is_changed(M)] of
+        [] -> ok;
+        Changed ->
+            [code:purge(M) || M <- Changed],
+            ok = code:atomic_load(Changed)
+    end.
+
+is_changed(Module) ->
+    case code:get_object_code(Module) of
+        {Module, Binary, _} ->
+            {ok, {Module, MD5}} = beam_lib:md5(Binary),
+            code:is_loaded(Module) /= false andalso Module:module_info(md5) /= MD5;
+        error -> false
+    end.

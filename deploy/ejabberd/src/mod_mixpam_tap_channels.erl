@@ -1,0 +1,138 @@
+%%% From channels: T1, T2, T3, and the copies of T9. A channel's message is archived first.
+-module(mod_mixpam_tap_channels).
+
+-export([copy_preference/2]).
+-export([sm_receive_packet/1, store_mam_message/7, store_mam_message/8]).
+
+-import(mod_mixpam_tap_link, [attr/2, bare/1, is_mix/2, lower/1, parsed/1, to_link/2]).
+
+%% Whatever goes wrong with a stanza of a channel costs that stanza alone: to let it pass would
+%% show it to clients, or bounce it.
+sm_receive_packet(Pkt) when is_tuple(Pkt) ->
+    try received(Pkt)
+    catch Class:Reason:Stack ->
+        logger:error("mod_mixpam_tap: what was received cannot be read: ~p:~p ~p",
+                     [Class, Reason, Stack]),
+        {_, Domain, _} = lower(xmpp:get_from(Pkt)),
+        {_, Host, _} = lower(xmpp:get_to(Pkt)),
+        case is_mix(Host, Domain) of true -> {stop, drop}; false -> Pkt end
+    end;
+sm_receive_packet(Acc) -> Acc.
+
+received(Pkt) ->
+    {U, Host, R} = lower(xmpp:get_to(Pkt)),
+    {_, Domain, _} = lower(xmpp:get_from(Pkt)),
+    case is_mix(Host, Domain) orelse is_for_us(Pkt) of
+        false -> Pkt;
+        true when R /= <<>> -> copy_preference(Host, Pkt);
+        true ->
+            %% Answers are the component's even when the account has gone meanwhile.
+            case is_channel_stanza(Pkt)
+                andalso (element(1, Pkt) == iq orelse ejabberd_auth:user_exists(U, Host)) of
+                true ->
+                    mod_mixpam_tap_gatherer:wait_for_room(Host, Pkt),
+                    divert(Host, Pkt),
+                    {stop, drop};
+                false -> Pkt
+            end
+    end.
+
+%% The answer of a domain that is on no list yet to what the component asked it.
+is_for_us(Pkt) when element(1, Pkt) == iq ->
+    case xmpp:get_id(Pkt) of
+        <<"mixpam:", _/binary>> -> {_, _, R} = jid:tolower(xmpp:get_to(Pkt)), R == <<>>;
+        _ -> false
+    end;
+is_for_us(_) -> false.
+
+is_channel_stanza(Pkt) ->
+    case {element(1, Pkt), xmpp:get_type(Pkt)} of
+        {message, error} -> false;
+        {message, groupchat} -> true;
+        {message, _} -> lists:any(fun is_mix_child/1, xmpp:get_els(Pkt));
+        {presence, Type} -> lists:member(Type, [available, unavailable, error, probe]);
+        {iq, Type} -> Type == result orelse Type == error
+    end.
+
+is_mix_child(El) ->
+    case xmpp:get_ns(El) of
+        <<"urn:xmpp:mix:misc:", _/binary>> -> false; % XEP-0407: from user to user
+        <<"urn:xmpp:mix:", _/binary>> -> true;
+        <<"http://jabber.org/protocol/pubsub#event">> ->
+            {xmlel, _, _, Els} = xmpp:encode(El),
+            [] /= [Node || {xmlel, <<"items">>, Attrs, _} <- Els,
+                           <<"urn:xmpp:mix:nodes:", Node/binary>> <- [attr(<<"node">>, Attrs)]];
+        _ -> false
+    end.
+
+divert(Host, Pkt) ->
+    case mod_mixpam_tap_lists:is_blocked(Host, Pkt) of
+        true -> ok;
+        false when element(1, Pkt) == message ->
+            Own = without_id(Pkt),
+            mod_mixpam_tap_gatherer:pass_on(Host, Own, archive(Host, Own));
+        false -> mod_mixpam_tap_gatherer:pass_on(Host, Pkt, <<>>)
+    end.
+
+%% mod_mam takes no groupchat, but honours preferences and hints for a chat message;
+%% store_mam_message below turns it back before it is written. The archive's id, or <<>>.
+archive(Host, Pkt) ->
+    case xmpp:get_type(Pkt) == groupchat andalso gen_mod:is_loaded(Host, mod_mam) of
+        true ->
+            Chat = xmpp:put_meta(xmpp:set_type(Pkt, chat), mixpam_groupchat, true),
+            case mod_mam:offline_message({bounce, Chat}) of
+                {archived, Stored} -> integer_to_binary(xmpp:get_meta(Stored, stanza_id));
+                _ -> <<>>
+            end;
+        false -> <<>>
+    end.
+
+without_id(Pkt) ->
+    By = bare(xmpp:get_to(Pkt)),
+    xmpp:set_els(Pkt, [El || El <- xmpp:get_els(Pkt), not is_id(El, By)]).
+
+is_id({xmlel, <<"stanza-id">>, _, _} = El, By) -> whose(El) == By;
+is_id(El, By) when element(1, El) == stanza_id -> whose(El) == By;
+is_id(_, _) -> false.
+
+%% The same element comes for each participant, one after the other.
+whose(El) ->
+    case get({?MODULE, whose}) of
+        {El, Known} -> Known;
+        _ ->
+            {xmlel, _, Attrs, _} = xmpp:encode(El),
+            By = case parsed(attr(<<"by">>, Attrs)) of {JID, _} -> bare(JID); error -> none end,
+            put({?MODULE, whose}, {El, By}),
+            By
+    end.
+
+store_mam_message(Pkt, User, Host, Peer, _Nick, _Type, _Dir) ->
+    to_be_stored(Pkt, User, Host, Peer).
+store_mam_message(Pkt, User, Host, Peer, _Nick, _Type, _Dir, _InMuc) ->
+    to_be_stored(Pkt, User, Host, Peer).
+
+%% Of channels that the user is in; asked here, where preferences have spoken.
+to_be_stored(Pkt, User, Host, Peer) when is_tuple(Pkt) ->
+    case xmpp:get_meta(Pkt, mixpam_groupchat, false) of
+        true ->
+            case mod_mixpam_tap_rosters:is_member(User, Host, bare(Peer)) of
+                true -> xmpp:set_type(Pkt, groupchat);
+                false -> {stop, drop}
+            end;
+        false -> Pkt
+    end;
+to_be_stored(Acc, _User, _Host, _Peer) -> Acc.
+
+%% T9
+copy_preference(Host, Pkt) when element(1, Pkt) == iq ->
+    Els = [xmpp:encode(El) || El <- xmpp:get_els(Pkt)],
+    case lists:any(fun is_preference/1, Els ++ lists:append([Cs || {xmlel, _, _, Cs} <- Els])) of
+        true -> to_link(Host, Pkt);
+        false -> none
+    end,
+    Pkt;
+copy_preference(_Host, Pkt) -> Pkt.
+
+is_preference({xmlel, <<"user-preference">>, Attrs, _}) ->
+    attr(<<"xmlns">>, Attrs) == <<"urn:xmpp:mix:anon:0">>;
+is_preference(_) -> false.

@@ -1,0 +1,383 @@
+%%% The link: the process of the component's connection, what state it is in for each
+%%% domain, and what goes over it apart from rosters.
+-module(mod_mixpam_tap_link).
+
+-export([start/2, stop/1, hosts/0, component/1, link_of/1, is_mix/2, to_link/2, send/2,
+         stanza/3, event/3, attr/2, attr/3, parsed/1, lower/1, bare/1, archives/1, barrier/2,
+         link_lost/1, node_lost/1]).
+-export([component_connected/1, component_disconnected/2, component_send_packet/1,
+         s2s_out_auth_result/2, s2s_in_auth_result/3, s2s_out_closed/2, replay/2]).
+
+-define(VERSION, <<"1.2">>).
+-define(READ, 65536). % bytes
+-define(BATCH, 500). % sessions
+-define(BARRIER, 5000). % ms
+-define(ADDRESS, <<"http://jabber.org/protocol/address">>).
+-define(TAP, <<"mixpam:tap:1">>).
+-define(ROSTER, <<"jabber:iq:roster">>).
+-define(PAM, [<<"urn:xmpp:mix:pam:0">>, <<"urn:xmpp:mix:pam:1">>, <<"urn:xmpp:mix:pam:2">>]).
+
+%%% Domains
+
+%% Also of a domain that is started already: the module may be listed twice, or exchanged.
+start(Host, Component) ->
+    %% One row per domain while the component is connected, one per MIX domain for ever.
+    %% Mnesia shares them with the cluster's other nodes.
+    _ = ejabberd_mnesia:create(?MODULE, mixpam_link,
+          [{ram_copies, [node()]}, {attributes, [host, pid, state]}]),
+    _ = ejabberd_mnesia:create(?MODULE, mixpam_service,
+          [{disc_copies, [node()]}, {attributes, [key, value]}]),
+    %% Available sessions, by domain and full JID as text: for C6.
+    _ = ejabberd_mnesia:create(?MODULE, mixpam_online,
+          [{ram_copies, [node()]}, {attributes, [key, pid]}]),
+    ok = mod_mixpam_tap_rosters:start(),
+    Before = component(Host),
+    persistent_term:put({?MODULE, Host}, {Component, hooks(Host)}),
+    persistent_term:put(?MODULE, lists:usort([Host | hosts()])),
+    ok = mod_mixpam_tap_sup:start(Host),
+    mod_mixpam_tap_gatherer:exchange(Host),
+    [ejabberd_hooks:add(Hook, At, Module, Fun, Prio)
+     || {Hook, At, Module, Fun, Prio} <- hooks(Host)],
+    [gen_iq_handler:add_iq_handler(ejabberd_sm, Host, NS, mod_mixpam_tap_sessions, process_iq)
+     || NS <- ?PAM],
+    _ = Before == none orelse Before == Component orelse forget_link(Host),
+    %% The component may be here already, when the module is reloaded.
+    [connect([Host], Pid) || Pid <- lists:sublist(routes(Component), 1)],
+    ok.
+
+stop(Host) ->
+    [gen_iq_handler:remove_iq_handler(ejabberd_sm, Host, NS) || NS <- ?PAM],
+    Others = lists:delete(Host, hosts()),
+    [ejabberd_hooks:delete(Hook, At, Module, Fun, Prio)
+     || {Hook, At, Module, Fun, Prio} <- hooks(Host), At /= global orelse Others == []],
+    forget_link(Host),
+    mod_mixpam_tap_sup:stop(Host),
+    [mnesia:dirty_delete_object(Row)
+     || {_, _, Pid} = Row <- ets:match_object(mixpam_online, {'_', {Host, '_'}, '_'}),
+        node(Pid) == node()],
+    persistent_term:put(?MODULE, Others),
+    _ = persistent_term:erase({?MODULE, Host}),
+    ok.
+
+%% Kept here, because gen_mod forgets what it has stopped.
+hosts() -> persistent_term:get(?MODULE, []).
+
+component(Host) ->
+    case persistent_term:get({?MODULE, Host}, none) of
+        {Component, _} -> Component;
+        none -> none
+    end.
+
+hooks(Host) ->
+    Link = ?MODULE,
+    Channels = mod_mixpam_tap_channels,
+    Sessions = mod_mixpam_tap_sessions,
+    Rosters = mod_mixpam_tap_rosters,
+    Lists = mod_mixpam_tap_lists,
+    [{Hook, At, Module, Hook, Prio} || {Hook, At, Module, Prio} <- [
+     %% Before mod_privilege and mod_delegation (50): those of 24.10 to 24.12 drop
+     %% every IQ of any component.
+     {component_send_packet, global, Link, 40},
+     {component_connected, global, Link, 50},
+     {component_disconnected, global, Link, 50},
+     %% mod_roster asks the global hook whether a channel may hear "unavailable".
+     {privacy_check_packet, global, Lists, 40},
+     %% mod_privacy (50) forgets what it is given, so the word before it is final.
+     {privacy_check_packet, Host, Lists, 40},
+     %% After mod_mam (50), which removes forged ids and sets the new one.
+     {sm_receive_packet, Host, Channels, 60},
+     %% Before every consumer: mod_mam writes at 100, mod_push notifies at 50.
+     {store_mam_message, Host, Channels, 40},
+     %% Before what others do to an IQ or a presence that goes nowhere else.
+     {user_send_packet, Host, Sessions, 40},
+     %% Last but for mod_mam (88) and carbons (89), which do not look at IQs.
+     {user_receive_packet, Host, Sessions, 87},
+     %% Before mod_stream_mgmt (50), which re-routes its queue at the end, and
+     %% before ejabberd_c2s (100), which logs what it does not know.
+     {c2s_handle_info, Host, Sessions, 40},
+     {c2s_terminated, Host, Sessions, 40},
+     {c2s_copy_session, Host, Sessions, 50},
+     %% After mod_avatar, mod_vcard_xupdate: what contacts see is what goes out.
+     {c2s_self_presence, Host, Sessions, 95},
+     {c2s_session_pending, Host, Sessions, 90},
+     {c2s_session_resumed, Host, Sessions, 90},
+     %% After mod_shared_roster (50) and mod_roster (50), which decide.
+     {roster_process_item, Host, Rosters, 90},
+     {roster_in_subscription, Host, Rosters, 60},
+     {roster_out_subscription, Host, Rosters, 60},
+     {disco_sm_features, Host, Sessions, 60},
+     {remove_user, Host, Rosters, 90},
+     {s2s_out_auth_result, Host, Link, 90},
+     {s2s_in_auth_result, Host, Link, 90},
+     {s2s_out_closed, Host, Link, 90}]]
+    ++ [%% mod_privacy (50) has noted which list the session uses.
+        {user_send_packet, Host, Lists, list_used, 60},
+        %% Before mod_shared_roster (30) and mod_roster (50).
+        {roster_in_subscription, Host, Rosters, before_subscription, 20},
+        {roster_out_subscription, Host, Rosters, before_subscription, 20}].
+
+%%% The link
+
+routes(Component) ->
+    case (ejabberd_router:get_backend()):find_routes(Component) of
+        {ok, Routes} -> [element(4, Route) || Route <- Routes];
+        _ -> []
+    end.
+
+%% Reads the Mnesia tables' local ETS copy: this is asked for every stanza.
+link_of(Host) ->
+    case ets:lookup(mixpam_link, Host) of
+        [{_, _, Pid, State}] when State /= opening -> {Pid, State};
+        _ -> none
+    end.
+
+is_mix(Host, Domain) -> ets:member(mixpam_service, {Host, Domain}).
+
+to_link(Host, Pkt) ->
+    case link_of(Host) of
+        {Pid, _} -> send(Pid, Pkt);
+        none -> none
+    end.
+
+send(Link, Pkt) -> ejabberd_cluster:send(Link, {route, Pkt}).
+
+stanza(Name, Attrs, Child) ->
+    xmpp:decode({xmlel, Name, Attrs, [Child]}, <<"jabber:client">>, [ignore_els]).
+
+event(Host, Name, Attrs) ->
+    stanza(<<"message">>, [{<<"from">>, Host}, {<<"to">>, component(Host)}],
+           {xmlel, Name, [{<<"xmlns">>, ?TAP} | Attrs], []}).
+
+attr(Name, Attrs) -> attr(Name, Attrs, <<>>).
+attr(Name, Attrs, Default) -> proplists:get_value(Name, Attrs, Default).
+
+parsed(Text) ->
+    try JID = jid:decode(Text), {JID, jid:tolower(JID)} catch _:_ -> error end.
+
+lower(undefined) -> {<<>>, <<>>, <<>>};
+lower(JID) -> jid:tolower(JID).
+
+bare(JID) -> jid:remove_resource(jid:tolower(JID)).
+
+hello(Host, Link) ->
+    event(Host, <<"hello">>,
+          [{<<"version">>, <<"1">>}, {<<"tap">>, ?VERSION},
+           {<<"software">>, iolist_to_binary(["ejabberd ", ejabberd_option:version()])},
+           {<<"archive">>, atom_to_binary(archives(Host), utf8)},
+           %% A strict ejabberd would drop the ids from the addresses of C6.
+           {<<"multicast">>, atom_to_binary(not ejabberd_option:validate_stream(), utf8)},
+           {<<"pages">>, <<"true">>}
+           | [{<<"limit">>, integer_to_binary(Limit)} || Limit <- limits(Host, Link)]]).
+
+archives(Host) ->
+    gen_mod:is_loaded(Host, mod_mam)
+        andalso gen_mod:get_module_opt(Host, mod_mam, default) == always.
+
+%% The listener by whose port the component has come says what it takes.
+limits(Host, Link) ->
+    Ports = local_ports(Link),
+    Component = component(Host),
+    Sizes = [Size || {{Port, _, _}, ejabberd_service, Opts} <- ejabberd_option:listen(),
+                     lists:member(Port, Ports) orelse Ports == []
+                         andalso lists:keymember(Component, 1, option(hosts, Opts, [])),
+                     Size <- [option(max_stanza_size, Opts, infinity)], is_integer(Size)],
+    lists:sublist(lists:sort(Sizes), 1).
+
+option(Key, Opts, Default) when is_map(Opts) -> maps:get(Key, Opts, Default);
+option(Key, Opts, Default) -> proplists:get_value(Key, Opts, Default).
+
+local_ports(Link) when node(Link) == node() ->
+    [Port || Socket <- sockets(Link), {ok, {_, Port}} <- [inet:sockname(Socket)]];
+local_ports(_) -> [].
+
+sockets(Link) ->
+    case process_info(Link, links) of
+        {links, Linked} -> [Port || Port <- Linked, is_port(Port)];
+        undefined -> []
+    end.
+
+%% Runs in the link's process. One connection at a time: a second one is told so
+%% at once, and cannot take stanzas from the first.
+component_connected(Component) ->
+    %% The socket's own 1,460 bytes would cut a C6 into several reads, each with its wake-up.
+    [inet:setopts(Socket, [{buffer, ?READ}]) || Socket <- sockets(self())],
+    case connect([Host || Host <- hosts(), component(Host) == Component], self()) of
+        ok -> ok;
+        conflict ->
+            logger:warning("mod_mixpam_tap: a second connection of ~ts is refused", [Component]),
+            ejabberd_router:unregister_route(Component),
+            ejabberd_service:send(self(), xmpp:serr_conflict())
+    end.
+
+%% While the row says `opening` nobody else writes to the link: hello is first.
+connect(Hosts, Pid) ->
+    Claim = fun() ->
+        case [P || H <- Hosts, {_, _, P, _} <- mnesia:read(mixpam_link, H, write),
+                   P /= Pid, alive(P)] of
+            [] -> lists:foreach(fun(H) -> mnesia:write({mixpam_link, H, Pid, opening}) end, Hosts);
+            _ -> conflict
+        end
+    end,
+    case mnesia:transaction(Claim) of
+        {atomic, conflict} -> conflict;
+        {atomic, ok} ->
+            mod_mixpam_tap_keeper:watch(Pid),
+            lists:foreach(fun(Host) ->
+                              mod_mixpam_tap_gatherer:forget(Host),
+                              send(Pid, hello(Host, Pid)),
+                              mnesia:dirty_write({mixpam_link, Host, Pid, connected}),
+                              spawn(?MODULE, replay, [Host, Pid])
+                          end, Hosts)
+    end.
+
+alive(Pid) when node(Pid) == node() -> is_process_alive(Pid);
+alive(Pid) -> lists:member(node(Pid), ejabberd_cluster:get_nodes()).
+
+component_disconnected(_Component, _Reason) -> link_lost(self()).
+
+link_lost(Link) ->
+    [forget_link(Host) || {_, Host, _, _} <- ets:match_object(mixpam_link, {'_', '_', Link, '_'}),
+                          is_binary(Host)].
+
+forget_link(Host) ->
+    mod_mixpam_tap_gatherer:forget(Host),
+    mnesia:dirty_delete(mixpam_link, Host).
+
+%% T6, T7: every session writes its own state to the link and then says so, hence
+%% nothing newer is overtaken, and `replayed` is last.
+replay(Host, Link) ->
+    replay(Host, Link, ejabberd_sm:get_vh_session_list(Host)).
+
+replay(Host, Link, Sessions) when length(Sessions) > ?BATCH ->
+    {Batch, Rest} = lists:split(?BATCH, Sessions),
+    barrier(Batch, {replay, Link}),
+    replay(Host, Link, Rest);
+replay(Host, Link, Sessions) ->
+    barrier(Sessions, {replay, Link}),
+    send(Link, event(Host, <<"replayed">>, [])).
+
+%% Ask these sessions' processes, and wait until each has answered or is gone.
+barrier(Sessions, Ask) ->
+    Until = erlang:monotonic_time(millisecond) + ?BARRIER,
+    Asked = [begin
+                 Ref = erlang:monitor(process, Pid),
+                 ejabberd_cluster:send(Pid, {mixpam, Ask, self(), Ref}),
+                 Ref
+             end || {U, S, R} <- Sessions, Pid <- [ejabberd_sm:get_session_pid(U, S, R)],
+                    is_pid(Pid)],
+    lists:foreach(fun(Ref) ->
+        receive
+            {mixpam_done, Ref} -> erlang:demonitor(Ref, [flush]);
+            {'DOWN', Ref, _, _, _} -> ok
+        after max(0, Until - erlang:monotonic_time(millisecond)) -> ok
+        end
+    end, Asked).
+
+%% ejabberd forgets the sessions of a node that has died, but runs no hook for them. Every
+%% node does this; the one with the link tells the component.
+node_lost(Node) ->
+    case lists:member(Node, nodes()) of
+        true -> ok; % it is back
+        false ->
+            [mnesia:dirty_delete(mixpam_link, Key)
+             || {_, Key, Pid, _} <- ets:tab2list(mixpam_link), node(Pid) == Node],
+            mod_mixpam_tap_sessions:lost(fun(Pid) -> node(Pid) == Node end)
+    end.
+
+%%% From the component: runs in the link's process
+
+%% What cannot be read is dropped: nobody else is to make something of it.
+component_send_packet({Pkt, State} = Acc) when is_tuple(Pkt) ->
+    try from_link(Pkt) of
+        pass -> Acc;
+        done -> {stop, {drop, State}};
+        {route, Pkt1} -> {stop, {Pkt1, State}}
+    catch Class:Reason:Stack ->
+        logger:error("mod_mixpam_tap: what the component sent is dropped: ~p:~p ~p",
+                     [Class, Reason, Stack]),
+        {stop, {drop, State}}
+    end;
+component_send_packet(Acc) -> Acc.
+
+from_link(Pkt) ->
+    {U, Host, R} = lower(xmpp:get_to(Pkt)),
+    case link_of(Host) of
+        {Pid, _} when Pid == self() ->
+            case from_component(U, R, Host, Pkt) of
+                done -> done;
+                route -> in_a_users_name(Pkt)
+            end;
+        _ ->
+            case ets:match_object(mixpam_link, {'_', '_', self(), '_'}) of
+                [] -> pass;
+                _ -> in_a_users_name(Pkt)
+            end
+    end.
+
+%% C2
+in_a_users_name(Pkt) ->
+    {U, Host, _} = From = lower(xmpp:get_from(Pkt)),
+    case U /= <<>> andalso link_of(Host) of
+        {Link, _} when Link == self() -> mod_mixpam_tap_lists:judged(From, Pkt, Link);
+        _ -> {route, Pkt}
+    end.
+
+%% C1 goes to the session's process by a message of our own: router, archive,
+%% carbons and offline storage never see it. C4 is T1 again.
+from_component(<<>>, <<>>, Host, Pkt) when element(1, Pkt) == message;
+                                           element(1, Pkt) == presence ->
+    case [{xmpp:get_name(El), xmpp:get_ns(El)} || El <- lists:sublist(xmpp:get_els(Pkt), 1)] of
+        [{<<"addresses">>, ?ADDRESS}] -> mod_mixpam_tap_sessions:deliver_to_all(Host, Pkt);
+        [{<<"services">>, ?TAP}] -> services(Host, hd(xmpp:get_els(Pkt)));
+        _ -> route
+    end;
+from_component(U, <<>>, Host, Pkt) when U /= <<>>, element(1, Pkt) == iq ->
+    case {xmpp:get_type(Pkt), xmpp:get_els(Pkt), lower(xmpp:get_from(Pkt))} of
+        {Type, [El], {<<>>, Component, <<>>}} when Type == get; Type == set ->
+            case xmpp:get_ns(El) == ?ROSTER andalso component(Host) == Component of
+                true -> mod_mixpam_tap_rosters:from_component(Type, U, Host, El, Pkt);
+                false -> route
+            end;
+        _ -> route
+    end;
+from_component(U, R, Host, Pkt) when U /= <<>>, R /= <<>> ->
+    mod_mixpam_tap_sessions:deliver_to(U, Host, R, xmpp:put_meta(Pkt, mixpam, true));
+from_component(_, _, _, _) -> route.
+
+%% C5
+services(Host, {xmlel, _, Attrs, Els}) ->
+    New = [D || {xmlel, <<"service">>, A, _} <- Els,
+                D <- [jid:nameprep(attr(<<"jid">>, A))], is_binary(D), D /= <<>>],
+    lists:foreach(fun(D) -> mnesia:dirty_write({mixpam_service, {Host, D}, true}) end, New),
+    case attr(<<"complete">>, Attrs) of
+        <<"true">> ->
+            Kept = maps:from_keys(New, true),
+            Known = mnesia:dirty_match_object({mixpam_service, {Host, '_'}, '_'}),
+            [mnesia:dirty_delete(mixpam_service, {Host, D})
+             || {_, {_, D}, _} <- Known, not is_map_key(D, Kept)],
+            mod_mixpam_tap_gatherer:set(Host, attr(<<"multicast">>, Attrs)),
+            mnesia:dirty_write({mixpam_link, Host, self(), up});
+        _ -> ok
+    end,
+    done.
+
+%%% T7: connections to other domains
+
+%% Only the domain's own connections: those of a local service are hooked here too.
+s2s_out_auth_result(#{server := Host, remote_server := Remote} = State, true) ->
+    s2s(<<"up">>, Host, Remote, State);
+s2s_out_auth_result(State, _) -> State.
+
+s2s_in_auth_result(#{lserver := Host} = State, true, Remote) ->
+    s2s(<<"up">>, Host, Remote, State);
+s2s_in_auth_result(State, _, _) -> State.
+
+%% Also after an attempt that failed: the domain cannot be reached.
+s2s_out_closed(#{server := Host, remote_server := Remote} = State, _Reason) ->
+    s2s(<<"down">>, Host, Remote, State);
+s2s_out_closed(State, _Reason) -> State.
+
+s2s(Word, Host, Remote, #{server_host := Host} = State) ->
+    to_link(Host, event(Host, <<"s2s">>, [{<<"domain">>, Remote}, {<<"state">>, Word}])),
+    State;
+s2s(_, _, _, State) -> State.

@@ -1,0 +1,219 @@
+%%% Rosters and accounts: C3 and its pages, T8, and who is a member of which channel.
+-module(mod_mixpam_tap_rosters).
+
+-export([start/0, from_component/5, in_roster/2, is_member/3]).
+-export([roster_process_item/2, before_subscription/1, before_subscription/2,
+         roster_in_subscription/2, roster_out_subscription/1, remove_user/2]).
+
+-import(mod_mixpam_tap_link, [attr/2, bare/1, component/1, event/3, is_mix/2, lower/1,
+                              send/2, stanza/3, to_link/2]).
+
+-define(ROSTER, <<"jabber:iq:roster">>).
+-define(TAP, <<"mixpam:tap:1">>).
+-define(PAGE, 500). % items
+-define(PAGE_BYTES, 65536).
+
+%% A row of {mixpam_member, {Host, User, Channel}, true} is a membership; one with `known` in
+%% the channel's place says that all of this user's are there.
+start() ->
+    _ = ejabberd_mnesia:create(?MODULE, mixpam_member,
+          [{disc_copies, [node()]}, {type, ordered_set}, {attributes, [key, value]}]),
+    ok.
+
+%%% C3
+
+from_component(Type, U, Host, {xmlel, _, _, Els} = El, IQ) ->
+    Link = self(),
+    case ejabberd_auth:user_exists(U, Host) of
+        false ->
+            Text = <<"No such account">>,
+            send(Link, xmpp:make_error(IQ, xmpp:err_item_not_found(Text, xmpp:get_lang(IQ))));
+        true when Type == get ->
+            Items = ejabberd_hooks:run_fold(roster_get, Host, [], [{U, Host}]),
+            Answer = case [Attrs || {xmlel, <<"page">>, Attrs, _} <- Els,
+                                    attr(<<"xmlns">>, Attrs) == ?TAP] of
+                         [] -> [xmpp:encode(Item) || Item <- Items];
+                         [Attrs | _] -> page(Items, attr(<<"after">>, Attrs))
+                     end,
+            send(Link, xmpp:set_els(xmpp:make_iq_result(IQ),
+                                    [{xmlel, <<"query">>, [{<<"xmlns">>, ?ROSTER}], Answer}]));
+        true ->
+            Answer = set(U, Host, El, IQ),
+            %% Every session has passed its push on before the answer leaves.
+            Sessions = [{U, Host, R} || R <- ejabberd_sm:get_user_resources(U, Host)],
+            spawn(fun() -> mod_mixpam_tap_link:barrier(Sessions, sync), send(Link, Answer) end)
+    end,
+    done.
+
+page(Items, After) ->
+    Behind = lists:keysort(1, [{Text, Item} || Item <- Items,
+                                               Text <- [jid:encode(element(2, Item))],
+                                               Text > After]),
+    page(Behind, ?PAGE, ?PAGE_BYTES, []).
+
+page([{_, Item} | Rest] = Left, N, Bytes, Page) ->
+    {xmlel, Name, Attrs, _} = xmpp:encode(Item),
+    El = {xmlel, Name, [A || {Key, _} = A <- Attrs,
+                             lists:member(Key, [<<"jid">>, <<"subscription">>, <<"ask">>])], []},
+    case Bytes - byte_size(fxml:element_to_binary(El)) of
+        Room when N > 0, Room >= 0 -> page(Rest, N - 1, Room, [El | Page]);
+        _ -> lists:reverse(Page, [end_of_page(Left)])
+    end;
+page([], _, _, Page) -> lists:reverse(Page, [end_of_page([])]).
+
+end_of_page(Left) ->
+    {xmlel, <<"page">>, [{<<"xmlns">>, ?TAP} | [{<<"more">>, <<"true">>} || Left /= []]], []}.
+
+set(U, Host, {xmlel, _, _, Els}, IQ) ->
+    try [Item] = [xmpp:decode(setelement(3, E, [{<<"xmlns">>, ?ROSTER} | A]), ?ROSTER, [])
+                  || {xmlel, <<"item">>, A, _} = E <- Els],
+         set_and_remember(U, Host, Item) of
+        ok -> xmpp:make_iq_result(IQ);
+        {error, _} -> xmpp:make_error(IQ, xmpp:err_internal_server_error())
+    catch _:_ -> xmpp:make_error(IQ, xmpp:err_bad_request())
+    end.
+
+set_and_remember(U, Host, Item) ->
+    Channel = bare(element(2, Item)),
+    remember_all(U, Host),
+    case element(5, Item) of
+        remove ->
+            forget(U, Host, Channel),
+            set(U, Host, Item);
+        _ ->
+            Before = is_member(U, Host, Channel),
+            remember(U, Host, Channel),
+            case set(U, Host, Item) of
+                ok -> ok;
+                Error -> _ = Before orelse forget(U, Host, Channel), Error
+            end
+    end.
+
+%% #roster_item{} is {roster_item, JID, Name, Groups, Subscription, …}, #roster{}
+%% {roster, _, US, LJID, Name, Subscription, …, Ask, Groups, _, _} in every version.
+%% What is to be gone with the item (`ask`, and for a removal the subscription,
+%% or the channel would be sent an `unsubscribed`) is cleared without a push first.
+set(U, Host, Item) ->
+    Remove = element(5, Item) == remove,
+    case roster_item(U, Host, bare(element(2, Item))) of
+        none when Remove -> ok;
+        none -> set_item(U, Host, Item);
+        Old ->
+            Sub = case Remove of true -> none; false -> element(6, Old) end,
+            New = setelement(6, setelement(ask(Old), Old, none), Sub),
+            _ = New == Old orelse mod_roster:set_roster(New),
+            set_item(U, Host, setelement(3, setelement(4, Item, element(ask(Old) + 1, Old)),
+                                         element(5, Old)))
+    end.
+
+set_item(U, Host, Item) ->
+    mod_roster:set_item_and_notify_clients(jid:make(U, Host), Item, true).
+
+ask(Record) -> tuple_size(Record) - 3.
+
+roster_item(U, Host, LPeer) ->
+    case [R || R <- roster(U, Host), element(4, R) == LPeer] of
+        [Record | _] -> Record;
+        [] -> none
+    end.
+
+%% An item with `ask` in and subscription none is a request, and not in the roster.
+roster(U, Host) ->
+    [R || R <- mod_roster:get_roster(U, Host),
+          not (element(6, R) == none andalso element(ask(R), R) == in)].
+
+%% ejabberd caches the answer to the first question, which settles most cases.
+in_roster({U, Host, _}, LPeer) ->
+    case ejabberd_hooks:run_fold(roster_get_jid_info, Host, {none, none, []},
+                                 [U, Host, jid:make(LPeer)]) of
+        {none, _, _} -> roster_item(U, Host, LPeer) /= none;
+        _ -> true
+    end.
+
+%%% Members
+
+is_member(U, Host, {CU, CS, _} = Channel) ->
+    ets:member(mixpam_member, {Host, U, {CU, CS}})
+        orelse not ets:member(mixpam_member, {Host, U, known})
+               andalso in_roster({U, Host, <<>>}, Channel).
+
+remember(U, Host, {CU, CS, _}) -> mnesia:dirty_write({mixpam_member, {Host, U, {CU, CS}}, true}).
+
+forget(U, Host, {CU, CS, _}) -> mnesia:dirty_delete(mixpam_member, {Host, U, {CU, CS}}).
+
+%% Before a change: of a user who is not known yet, what is in the roster now. One session
+%% does so at a time, or what has been removed meanwhile would come back.
+remember_all(U, Host) ->
+    ets:member(mixpam_member, {Host, U, known}) orelse
+        mnesia:transaction(fun() ->
+            case mnesia:read(mixpam_member, {Host, U, known}, write) of
+                [] ->
+                    [mnesia:write({mixpam_member, {Host, U, {CU, CS}}, true})
+                     || R <- roster(U, Host), {CU, CS, _} <- [element(4, R)], is_mix(Host, CS)],
+                    mnesia:write({mixpam_member, {Host, U, known}, true});
+                _ -> ok
+            end
+        end).
+
+%%% Changes by whomever: T8, T7
+
+%% Runs within the roster's transaction, the only place every change of an item passes, and
+%% before it is written; of one that fails the component hears too much, not too little.
+roster_process_item(Record, Host) when element(1, Record) == roster ->
+    {U, _} = element(3, Record),
+    {_, Domain, _} = Channel = element(4, Record),
+    case is_mix(Host, Domain) of
+        true ->
+            remember_all(U, Host),
+            to_link(Host, item_changed(Record));
+        false -> ok
+    end,
+    _ = element(6, Record) == remove andalso forget(U, Host, Channel),
+    Record;
+roster_process_item(Acc, _Host) -> Acc.
+
+%% A subscription stanza changes the item by another way.
+before_subscription(Acc, Pkt) ->
+    before(xmpp:get_to(Pkt), xmpp:get_from(Pkt)),
+    Acc.
+
+before_subscription(Pkt) -> before(xmpp:get_from(Pkt), xmpp:get_to(Pkt)).
+
+before(User, Peer) ->
+    {U, Host, _} = lower(User),
+    {_, Domain, _} = lower(Peer),
+    is_mix(Host, Domain) andalso remember_all(U, Host).
+
+roster_in_subscription(Changed, Pkt) ->
+    _ = Changed == true andalso subscription(xmpp:get_to(Pkt), xmpp:get_from(Pkt)),
+    Changed.
+
+roster_out_subscription(Pkt) -> subscription(xmpp:get_from(Pkt), xmpp:get_to(Pkt)).
+
+subscription(User, Peer) ->
+    {U, Host, _} = lower(User),
+    {_, Domain, _} = LPeer = jid:remove_resource(lower(Peer)),
+    case is_mix(Host, Domain) andalso roster_item(U, Host, LPeer) of
+        Record when element(1, Record) == roster -> to_link(Host, item_changed(Record));
+        none -> forget(U, Host, LPeer);
+        false -> none
+    end.
+
+item_changed(Record) ->
+    {U, Host} = element(3, Record),
+    Name = [{<<"name">>, element(5, Record)} || element(5, Record) /= <<>>],
+    Ask = [{<<"ask">>, <<"subscribe">>} || lists:member(element(ask(Record), Record),
+                                                       [subscribe, out, both])],
+    Item = {xmlel, <<"item">>,
+            [{<<"jid">>, jid:encode(jid:make(element(4, Record)))},
+             {<<"subscription">>, atom_to_binary(element(6, Record), utf8)}] ++ Name ++ Ask,
+            [{xmlel, <<"group">>, [], [{xmlcdata, G}]} || G <- element(ask(Record) + 1, Record)]},
+    stanza(<<"iq">>, [{<<"from">>, jid:encode(jid:make(U, Host))}, {<<"to">>, component(Host)},
+                      {<<"type">>, <<"set">>}, {<<"id">>, p1_rand:get_string()}],
+           {xmlel, <<"query">>, [{<<"xmlns">>, ?ROSTER}], [Item]}).
+
+remove_user(User, Server) ->
+    {U, Host, _} = jid:tolower(JID = jid:make(User, Server)),
+    [mnesia:dirty_delete(mixpam_member, Key)
+     || Key <- ets:select(mixpam_member, [{{'_', {Host, U, '_'}, '_'}, [], [{element, 2, '$_'}]}])],
+    to_link(Host, event(Host, <<"user-removed">>, [{<<"jid">>, jid:encode(JID)}])).

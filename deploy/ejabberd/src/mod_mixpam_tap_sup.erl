@@ -1,0 +1,28 @@
+%%% Supervises the tap's processes, below ejabberd's own supervisor of modules.
+-module(mod_mixpam_tap_sup).
+-behaviour(supervisor).
+
+-export([start/1, stop/1, start_link/0, init/1]).
+
+start(Host) ->
+    Sup = #{id => ?MODULE, start => {?MODULE, start_link, []}, type => supervisor},
+    _ = supervisor:start_child(ejabberd_gen_mod_sup, Sup),
+    Id = {gatherer, Host},
+    _ = supervisor:start_child(?MODULE, #{id => Id,
+                                          start => {mod_mixpam_tap_gatherer, start_link, [Host]}}),
+    ok.
+
+stop(Host) ->
+    _ = (catch supervisor:terminate_child(?MODULE, {gatherer, Host})),
+    _ = (catch supervisor:delete_child(?MODULE, {gatherer, Host})),
+    ok.
+
+start_link() -> supervisor:start_link({local, ?MODULE}, ?MODULE, []).
+
+%% Stays below the 10 restarts in a second that ejabberd_gen_mod_sup takes for all modules.
+init([]) ->
+    Hosts = mod_mixpam_tap_link:hosts(),
+    {ok, {#{strategy => one_for_one, intensity => 50, period => 5},
+          [#{id => mod_mixpam_tap_keeper, start => {mod_mixpam_tap_keeper, start_link, []}}
+           | [#{id => {gatherer, Host}, start => {mod_mixpam_tap_gatherer, start_link, [Host]}}
+              || Host <- Hosts]]}}.
