@@ -13,36 +13,34 @@ import re
 ONE_READ = 2_048
 """Bytes that a server reads in one piece; a tag within them is never looked at twice."""
 
-_USUAL = 512
+USUAL = 1_024
 """Bytes of the longest tag that is not searched for."""
 
-_STEP = 2_048
+_NEAR = USUAL // 2
 _TAG = re.compile(rb"<[^'\"<>]*+(?:'[^'<]*+'[^'\"<>]*+|\"[^\"<]*+\"[^'\"<>]*+)*+>")
 
 
-def padded(data: bytes) -> bytes:
-    """Give some whole stanzas with as much white space behind them as a parser may want."""
-    if len(data) <= ONE_READ:
-        return data
-    return data + b" " * max(_USUAL, longest_tag(data))
+def padding(data: bytes) -> bytes:
+    """Give as much white space as a parser may want behind some whole stanzas."""
+    return b"" if len(data) <= ONE_READ else b" " * max(USUAL, _missing(data))
 
 
-def longest_tag(data: bytes) -> int:
-    """Return the bytes of the longest tag, 0 if there is none of two steps or more.
+def _missing(data: bytes) -> int:
+    """Tell how many bytes more than there are behind it some long tag has itself.
 
-    Between two samples that see no `<` there is one tag, or text.
+    Such a tag reaches from somewhere to twice that distance from the end, or further. So one
+    of the few places whose distances are powers of two is inside.
     """
-    longest = position = 0
-    while position < len(data):
-        if data.find(b"<", position, position + _STEP) >= 0:
-            position += _STEP
+    missing = 0
+    distance = _NEAR
+    size = len(data)
+    while distance < size:
+        place = size - distance
+        distance *= 2
+        near = data.rfind(b"<", max(place - _NEAR, 0), place + 1)
+        if near >= 0 and data.find(b"<", place + 1, place + _NEAR) >= 0:
             continue
-        tag = _TAG.match(data, max(data.rfind(b"<", 0, position), 0))
-        if tag is None or tag.end() <= position:
-            position = data.find(b"<", position)
-            if position < 0:
-                break
-            continue
-        longest = max(longest, tag.end() - tag.start())
-        position = tag.end()
-    return longest
+        tag = _TAG.match(data, max(data.rfind(b"<", 0, place + 1), 0))
+        if tag is not None and tag.end() > place:
+            missing = max(missing, tag.end() - tag.start() - (size - tag.end()))
+    return missing

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Protocol, cast
 
 from component.framing import OVERSIZED, Frame, Framer, LeftOut
-from component.link.padding import padded
+from component.link.padding import padding
 from component.tags import START_TAG, FramingError
 from schemas import codec
 from schemas.namespaces import COMPONENT, STREAMS
@@ -179,7 +179,7 @@ class Stream(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(padded(data))
+            self._transport.write(data + padding(data))
 
     def _read_header(self, data: bytes) -> bytes:
         """Read the server's stream header; give what came after it."""
