@@ -9,10 +9,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 DEPLOY = REPOSITORY / "deploy"
+PINS = ("requirements.txt", "deploy/demo.d/requirements.txt", "tests/requirements.txt")
 
 
 def pinned() -> dict[str, Version]:
-    text = (DEPLOY / "image/requirements.txt").read_text(encoding="utf-8")
+    text = "".join((REPOSITORY / name).read_text(encoding="utf-8") for name in PINS)
     found = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", text, re.MULTILINE)
     return {canonicalize_name(name): Version(version) for name, version in found}
 
@@ -21,16 +22,17 @@ def test_pinned_versions_are_what_setup_cfg_allows() -> None:
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(REPOSITORY / "setup.cfg")
     lines = parser["options"]["install_requires"].splitlines()
+    lines += parser["options.extras_require"]["test"].splitlines()
     wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
     assert len(wanted) > 5
     pins = pinned()
     for each in wanted:
-        assert pins[canonicalize_name(each.name)] in each.specifier, f"{each}: run lock.py"
+        assert pins[canonicalize_name(each.name)] in each.specifier, f"{each}: run deploy/lock.py"
 
 
 def test_everything_pinned_has_a_hash() -> None:
-    for name in ("requirements.txt", "build.txt"):
-        text = (DEPLOY / "image" / name).read_text(encoding="utf-8")
+    for name in (*PINS, "deploy/image/build.txt"):
+        text = (REPOSITORY / name).read_text(encoding="utf-8")
         entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
         assert entries
         for entry in entries:
