@@ -17,6 +17,14 @@ MAX_PARTICIPANT_ID = 1023
 """Bytes of a participant id; it must fit into a localpart beside the channel's."""
 
 
+MAX_NICK = 1023
+"""Bytes of a nick, which is like a resource in that (RFC 7622 §3.4)."""
+
+MAX_NODES = 100
+MAX_NODES_BYTES = 4_096
+"""Nodes of a membership, and their bytes together: the XEPs know ten of forty bytes."""
+
+
 class Subscribe(xso.XSO):
     """A node the user wants, or was given."""
 
@@ -96,7 +104,8 @@ class Join(NamedTuple):
 def read_join(join: ET.Element) -> Join:
     """Read a join as its XSO would, in a tenth of the time.
 
-    Raises codec.MalformedStanza where the XSO does not take it.
+    Raises codec.MalformedStanza where the XSO does not take it. `bounded` makes of it what
+    may be remembered, `refuse_too_much` refuses what may not.
     """
     namespace = join.tag.removesuffix("join")
     nick: str | None = None
@@ -114,6 +123,34 @@ def read_join(join: ET.Element) -> Join:
                 raise codec.MalformedStanza("nick: there is more than a text in it")
             nick = child.text or ""
     return Join(_participant_id(join), nick, tuple(nodes))
+
+
+def bounded(join: Join) -> Join:
+    """Leave out what is too much to be remembered: the nick, or the last of the nodes."""
+    nick = join.nick
+    if nick is not None and len(nick.encode()) > MAX_NICK:
+        nick = None
+    size, nodes = 0, []
+    for node in join.nodes[:MAX_NODES]:
+        size += len(node.encode())
+        if size > MAX_NODES_BYTES:
+            break
+        nodes.append(node)
+    return join._replace(nick=nick, nodes=tuple(nodes))
+
+
+def refuse_too_much(join: Join) -> None:
+    """Refuse a join of which `bounded` would leave something out.
+
+    Raises codec.MalformedStanza.
+    """
+    kept = bounded(join)
+    if kept.nick != join.nick:
+        raise codec.MalformedStanza(f"nick: more than {MAX_NICK} bytes")
+    if kept.nodes != join.nodes:
+        raise codec.MalformedStanza(
+            f"subscribe: more than {MAX_NODES} nodes, or {MAX_NODES_BYTES} bytes of them"
+        )
 
 
 def _participant_id(join: ET.Element) -> str | None:

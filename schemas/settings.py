@@ -116,8 +116,9 @@ class Settings(BaseModel):
     )
     max_pending: Annotated[int, Field(ge=1)] = Field(
         10,
-        description="Joins and leaves of one user that may be under way; each may wait for a"
-        " channel that never answers.",
+        description="Joins and leaves of one user that are under way at the same time, each of"
+        " which may wait for a channel that never answers; others, at most MIXPAM_JOIN_BURST,"
+        " wait for their turn, a minute at most.",
         examples=["10"],
     )
     join_rate: Annotated[float, Field(gt=0)] = Field(

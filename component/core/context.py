@@ -53,6 +53,11 @@ class Limits:
     # How long what was given back to the server for archiving may take to return: as long
     # as the tap waits for a roster, the other thing that goes there and back.
     archive_timeout: float = 5
+    # Bytes of one user's joins and leaves that wait for their turn, a hundred of a few
+    # kilobytes.
+    waiting_bytes: int = 262_144
+    # Seconds that one may wait, before the channel has its own: a client's patience.
+    waiting_time: float = 60
     # What users ask channels about their preferences, and what has no answer yet.
     wishes: int = 10_000
     # Forms of ad-hoc commands that are out at the same time: admins are few.
@@ -272,6 +277,10 @@ class Context:
             answer(None)
 
         self._questions[key] = _Question(answer, self.after(timeout, time_is_up))
+
+    def is_asked(self, to: Jid, sender: Jid, id_: str) -> bool:
+        """Tell whether a question with these addresses and id is open."""
+        return (to, sender, id_) in self._questions
 
     def answered(self, reply: Stanza) -> bool:
         """Hand a result or error to who asked; False if nobody did."""

@@ -85,6 +85,5 @@ class Departures:
 
     def account_removed(self, user: Jid) -> None:
         """Leave every channel of an account that is no more; nothing may be inherited."""
-        row = self._context.mirror.find(user)
-        for membership in [] if row is None else row.channels.all():
-            self._memberships.depart(user, membership.channel)
+        self._preferences.forget(user)
+        self._memberships.account_removed(user)

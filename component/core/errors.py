@@ -14,6 +14,20 @@ from schemas.namespaces import STANZAS
 from schemas.stanza import Stanza
 
 
+CONDITIONS = frozenset(
+    {
+        "bad-request", "conflict", "feature-not-implemented", "forbidden", "gone",
+        "internal-server-error", "item-not-found", "jid-malformed", "not-acceptable",
+        "not-allowed", "not-authorized", "payment-required", "policy-violation",
+        "recipient-unavailable", "redirect", "registration-required",
+        "remote-server-not-found", "remote-server-timeout", "resource-constraint",
+        "service-unavailable", "subscription-required", "undefined-condition",
+        "unexpected-request",
+    }
+)  # fmt: skip
+"""The defined conditions of RFC 6120 §8.3.3, and payment-required of RFC 3920."""
+
+
 class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault
     """A request that gets a stanza error: type, condition and a text for its sender."""
 
@@ -35,11 +49,15 @@ def wait(condition: str, text: str) -> Refusal:
 
 
 def condition_of(why: Refusal | ET.Element) -> str:
-    """Name the defined condition of a refusal of ours, or of an `<error/>` from elsewhere."""
+    """Name the defined condition of a refusal of ours, or of an `<error/>` from elsewhere.
+
+    Never anything but such a name, whatever a peer has written there.
+    """
     if isinstance(why, Refusal):
         return why.condition
     names = (child.tag[1:].partition("}") for child in why)
-    return next((name for space, _, name in names if space == STANZAS and name != "text"), "")
+    found = (name for space, _, name in names if space == STANZAS and name in CONDITIONS)
+    return next(found, "undefined-condition")
 
 
 def answer(context: Context, stanza: Stanza, refusal: Refusal) -> None:

@@ -326,7 +326,7 @@ def _operations(core: Core, user: Jid, row: Row | None) -> tuple[OperationView, 
             str(op.channel),
             None if entry is None else entry.step,
             None if op.request is None else op.request.device.resource,
-            len(op.queue),
+            core._memberships.waiting(user, op.channel),
             running=True,
         )
     for (owner, channel), entry in entries.items():

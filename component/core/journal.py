@@ -58,7 +58,7 @@ class Journal:
             channel=str(op.channel),
             step=step,
             core=op.core,
-            member=op.member,
+            member=op.sure,
             shares_presence=shares,
         )
         self._entries[op.user, op.channel] = record

@@ -232,6 +232,7 @@ class Core:
         self.multicast.link_lost()
         self._capability.forget_waiting()
         self._services.forget_asked()
+        self._memberships.link_lost()
         self._audit.link_lost()
         self._roll_call.link_lost()
         self._participants.link_lost()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from component.core.context import Limits
 from component.core.effects import DropMembership
 from component.core.errors import wait
 from component.core.holding import Holding
+from component.core.ledger import Asked
 from component.core.mirror import Row
 from component.core.requests import Request
 from schemas.jid import Jid
@@ -20,10 +22,13 @@ from schemas.stanza import Stanza
 class Op:
     """A change under way. `request` is None when no client waits for its outcome.
 
-    `member` tells whether the user was a participant before; with `forced` the membership
-    ends whatever the channel says. `afterwards` is what happened to the membership
-    meanwhile and has to follow. `label` goes through the log with it. `participant_id` is
-    what the channel has granted, `key` the channel as the mirror's rows name it.
+    `member` tells whether the user was a participant before, `doubted` whether an earlier
+    change may still turn out to have ended that; with `forced` the membership ends whatever
+    the channel says. `inner` is the `<join/>` as the user wants it, `asked` what the channel
+    was asked last. `afterwards` is what happened to the membership meanwhile and has to
+    follow; with `gone` another has taken its place, because the account is no more. `label`
+    goes through the log with it. `participant_id` is what the channel has granted, `key` the
+    channel as the mirror's rows name it.
     """
 
     kind: Literal["join", "leave"]
@@ -33,16 +38,26 @@ class Op:
     member: bool
     request: Request | None = None
     reply: Stanza | None = None
+    inner: ET.Element | None = None
+    asked: Asked | None = None
+    doubted: bool = False
     forced: bool = False
+    gone: bool = False
     afterwards: Literal["", "forget", "depart"] = ""
     label: str = ""
     holding: Holding | None = None
-    queue: list[Request] = field(default_factory=list)
     participant_id: str | None = None
     key: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         self.key = str(self.channel).encode()
+        if self.request is not None:
+            self.inner = self.request.inner
+
+    @property
+    def sure(self) -> bool:
+        """Whether the user is known to have been a participant before."""
+        return self.member and not self.doubted
 
     def facts(self) -> dict[str, Any]:
         """Give what every log entry about this change says."""
@@ -59,11 +74,13 @@ class Op:
         return DropMembership(str(self.user), str(self.channel))
 
 
-def check_room(row: Row, limits: Limits, *, new: bool) -> None:
-    """See that a user may ask for one more change. Raises Refusal if not."""
-    ops = [op for op in row.busy.values() if isinstance(op, Op)]
-    if len(ops) + sum(len(op.queue) for op in ops) >= limits.max_pending:
-        raise wait("resource-constraint", "too many joins and leaves at the same time")
-    coming = sum(op.kind == "join" and not op.member for op in ops)
-    if new and len(row.channels) + coming >= limits.max_channels:
+def ops_of(row: Row) -> list[Op]:
+    """List the changes under way for a user."""
+    return [op for op in row.busy.values() if isinstance(op, Op)]
+
+
+def check_room(row: Row, limits: Limits) -> None:
+    """See that a user may join one more channel. Raises Refusal if not."""
+    coming = sum(op.kind == "join" and not op.member for op in ops_of(row))
+    if len(row.channels) + coming >= limits.max_channels:
         raise wait("policy-violation", f"at most {limits.max_channels} channels")

@@ -1,8 +1,9 @@
 """Whether a user shares presence with a channel (XEP-0404, preference 'Presence').
 
 Set in the join, or later by an iq between client and channel, of which the tap gives a
-copy (tap protocol T9). Only the channel's result counts; where it does not repeat the
-value, the one that was asked for does.
+copy (tap protocol T9). A wish counts when the channel's result is there: one it refuses is
+known to the client as refused. What it says besides may only take away: a channel that
+answers "share" to "not share" is not believed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from component.core.context import Context
 from component.core.effects import PutMembership
 from component.core.presence import Presence
 from component.core.rosters import Rosters
-from component.core.sharing import shares_presence
+from component.core.sharing import agreed, shares_presence
 from schemas.jid import Jid
 from schemas.stanza import Stanza
 
@@ -41,11 +42,15 @@ class Preferences:
         wish = self._wishes.pop((stanza.to, stanza.sender, stanza.id or ""), None)
         if wish is None or stanza.type != "result":
             return
-        granted = shares_presence(stanza.element)
-        shares = wish if granted is None else granted
+        shares = agreed(wish, shares_presence(stanza.element))
         if self.share(stanza.to.bare, stanza.sender.bare, shares=shares):
             subscription = "from" if shares else "none"
             self._rosters.set(stanza.to.bare, stanza.sender.bare, subscription, _no_matter)
+
+    def forget(self, user: Jid) -> None:
+        """Forget what an account has asked that is no more: the next of its name has not."""
+        for key in [key for key in self._wishes if key[0].bare == user]:
+            del self._wishes[key]
 
     def share(self, user: Jid, channel: Jid, *, shares: bool) -> bool:
         """Begin or stop to share presence with a channel; False if that is so already."""

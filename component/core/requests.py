@@ -20,7 +20,7 @@ _CORE_OF_PAM = {MIX_PAM[0]: 0, MIX_PAM[1]: 0, MIX_PAM[2]: 1}
 """The version of MIX core that belongs to each version of MIX-PAM."""
 
 MAX_ID = 1024
-"""Characters of a request's id; it goes to the channel and back."""
+"""Bytes of a request's id; it goes to the channel and back."""
 
 
 class Request(NamedTuple):
@@ -55,7 +55,7 @@ def read(context: Context, stanza: Stanza) -> Request:
         raise Refusal("auth", "forbidden", "only your own session may do this for you")
     if stanza.type != "set":
         raise Refusal("cancel", "feature-not-implemented", "joining and leaving take type='set'")
-    if not stanza.id or len(stanza.id) > MAX_ID:
+    if not stanza.id or len(stanza.id.encode()) > MAX_ID:
         raise bad_request("the iq has no usable id")
     if payload.tag in pam.CLIENT_JOIN:
         kind: Literal["join", "leave"] = "join"
@@ -71,7 +71,7 @@ def read(context: Context, stanza: Stanza) -> Request:
     core: CoreVersion = 1 if inner.tag == tags[1] else 0
     if kind == "join":
         try:
-            mix.read_join(inner)
+            mix.refuse_too_much(mix.read_join(inner))
         except codec.MalformedStanza as error:
             raise bad_request(f"<join/> is not as XEP-0369 says: {error}") from None
     return Request(kind, user, stanza.sender, stanza.id, channel, payload.tag, inner, core, stanza)

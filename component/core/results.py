@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 
 from component.core.operation import Op
 from component.core.requests import Request
-from component.core.sharing import shares_presence
+from component.core.sharing import agreed, shares_presence
 from schemas import codec, mix
 from schemas import stanza as stanzas
 from schemas.namespaces import MIX_CORE, STANZAS
@@ -20,27 +20,25 @@ from schemas.stanza import Stanza
 def granted(op: Op, reply: Stanza) -> MembershipRecord | None:
     """Read the membership that a channel grants; None if it gives no usable participant id.
 
-    What the channel does not say of presence the client's wish decides (XEP-0404 §6.2).
+    Presence is shared where neither client nor channel says no (XEP-0404).
     """
     join = find(reply, mix.JOIN_TAGS)
     if join is None:
         return None
     try:
-        parsed = mix.read_join(join)
+        parsed = mix.bounded(mix.read_join(join))
     except codec.MalformedStanza:
         return None
     if parsed.participant_id is None:
         return None
-    shares = shares_presence(join)
-    if shares is None and op.request is not None:
-        shares = shares_presence(op.request.inner)
+    wish = None if op.inner is None else shares_presence(op.inner)
     return MembershipRecord(
         channel=str(op.channel),
         participant_id=parsed.participant_id,
         nick=parsed.nick,
         nodes=list(parsed.nodes),
         core=op.request.core if op.request is not None else op.core,
-        shares_presence=shares is not False,
+        shares_presence=agreed(wish, shares_presence(join)),
     )
 
 

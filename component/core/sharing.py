@@ -1,23 +1,71 @@
-"""Reads the presence preference of MIX-ANON (XEP-0404, "User Preferences")."""
+"""Reads the presence preference of MIX-ANON (XEP-0404, "User Preferences").
+
+It stands in a form, either directly in the `<join/>`, as the XEP's examples have it, or in
+`<user-preference/>`, as in the iq that changes it later. Whatever says that presence is not
+to be shared counts, wherever it stands and whatever else is said beside it.
+"""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 
 from schemas.mix import USER_PREFERENCE
+from schemas.namespaces import MIX_ANON
 
 _FORM = "{jabber:x:data}x"
 _FIELD = "{jabber:x:data}field"
 _VALUE = "{jabber:x:data}value"
 
+_FAMILY = MIX_ANON.rpartition(":")[0]
+"""What the FORM_TYPE of such a form is, whatever its version."""
+
 
 def shares_presence(element: ET.Element) -> bool | None:
-    """Read the presence preference anywhere below an element; None if it says nothing."""
-    for preference in element.iter(USER_PREFERENCE):
-        form = preference.find(_FORM)
-        for field in () if form is None else form.iterfind(_FIELD):
-            if (field.get("var") or "").lower() == "presence":
-                value = (field.findtext(_VALUE) or "").strip().lower()
-                if value in {"share", "not share"}:
-                    return value == "share"
+    """Read the presence preference anywhere below an element; None if it says nothing.
+
+    One who says both things means no.
+    """
+    said = {value for form in _forms(element) for value in _values(form)}
+    if "not share" in said:
+        return False
+    return True if "share" in said else None
+
+
+def agreed(wish: bool | None, word: bool | None) -> bool:
+    """Give what holds when the user wants the one and the channel says the other.
+
+    Presence is shared where neither says anything (XEP-0404: the default is 'share'), and
+    not where either says so: the channel's word may only take away.
+    """
+    return wish is not False and word is not False
+
+
+def _forms(element: ET.Element) -> Iterator[ET.Element]:
+    """Give the forms with preferences: by what is around them, or by their FORM_TYPE."""
+    around = {form for each in element.iter(USER_PREFERENCE) for form in each.iter(_FORM)}
+    for form in element.iter(_FORM):
+        if form.get("type") == "cancel":
+            continue
+        kind = _kind(form)
+        if form in around or kind is None or kind.rpartition(":")[0] == _FAMILY:
+            yield form
+
+
+def _kind(form: ET.Element) -> str | None:
+    for field in form.iterfind(_FIELD):
+        if field.get("var") == "FORM_TYPE":
+            return (field.findtext(_VALUE) or "").strip()
     return None
+
+
+def _values(form: ET.Element) -> Iterator[str]:
+    for field in form.iterfind(_FIELD):
+        if _plain(field.get("var")) == "presence":
+            for value in field.iterfind(_VALUE):
+                yield _plain(value.text)
+
+
+def _plain(text: str | None) -> str:
+    """Give words without the differences that are none: case, and what is between them."""
+    return " ".join((text or "").casefold().replace("-", " ").replace("_", " ").split())

@@ -1,8 +1,11 @@
 """Leaving, being kicked, deleting the roster item, deleting the account (XEP-0405 §5.7)."""
 
+from collections.abc import Callable
+
 import pytest
 from driver import ANNA, BEN, CORE_0, CORE_1, COVEN, LAPTOP, MIX, OWN, PAM_0, PAM_2, PHONE, Play
 from scenes import (
+    answers_disco,
     asked_to_join,
     asked_to_leave,
     asks_to_join,
@@ -12,8 +15,11 @@ from scenes import (
     error,
     granted,
     in_the_coven,
+    joined,
     refused,
     roster_is_set,
+    service_is_asked,
+    service_question,
     tap_is_up,
 )
 
@@ -344,24 +350,121 @@ def test_a_kick_counts_although_a_second_join_is_under_way(play: Play) -> None:
 def test_an_account_that_is_removed_while_joining_again_leaves_nothing(play: Play) -> None:
     asks_again(play)
     play.says(removed())
-    play.says(channel_answers(granted(), id_="j2"))
-    roster_is_set(play, answer=error("item-not-found"))
-    assert not play.members()
-
-
-@pytest.mark.abuse(29)
-@pytest.mark.req("L5")
-def test_an_account_that_is_removed_while_joining_leaves_nothing() -> None:
-    play = Play()
-    tap_is_up(play)
-    asks_to_join(play)
-    play.says(removed())
-    play.says(channel_answers(granted()))
-    roster_is_set(play, answer=error("item-not-found"))
-    play.hears(refused("item-not-found", "cancel"))
     id_ = asked_to_leave(play)
+    assert not play.members()
+    play.says(channel_answers(granted(), id_="j2"))
+    play.silence()
     play.says(channel_answers("", id_=id_))
     roster_is_set(play, "remove", answer=error("item-not-found"))
     play.silence()
     assert not play.members()
+    assert not play.stored.journal
+
+
+def nothing_begun(play: Play) -> None:
+    play.says(client_join())
+    service_question(play)
+
+
+def roster_not_read(play: Play) -> None:
+    play.says(client_leave())
+    play.hears(
+        f"<iq type='get' from='{OWN}' to='{ANNA}' id='*'><query xmlns='jabber:iq:roster'/></iq>"
+    )
+
+
+def journal_not_written(play: Play) -> None:
+    play.store = "sleeps"
+    play.says(client_join())
+    service_is_asked(play)
+
+
+def waiting_for_its_turn(play: Play) -> None:
+    for number in range(4):
+        play.says(client_join(f"c{number}@{MIX}", id_=f"j{number}"))
+    service_question(play)
+
+
+def nothing_asked_of_the_channel(play: Play) -> None:
+    play.says(client_join())
+    id_ = service_question(play)
+    play.says(removed())
+    answers_disco(play, MIX, id_, CORE_1, to=ANNA)
+    play.hears(f"<message from='{OWN}' to='example.org'>*</message>")
+
+
+@pytest.mark.abuse(29)
+@pytest.mark.parametrize(
+    "reached",
+    [
+        nothing_begun,
+        roster_not_read,
+        journal_not_written,
+        waiting_for_its_turn,
+        nothing_asked_of_the_channel,
+    ],
+)
+def test_what_an_account_asked_for_and_the_channel_has_not_heard_of_comes_to_nothing(
+    reached: Callable[[Play], None],
+) -> None:
+    play = Play(max_pending=3)
+    tap_is_up(play)
+    reached(play)
+    play.says(removed())
+    play.store_wakes()
+    play.waits(70)
+    play.silence()
+    assert not play.members()
+    assert not play.stored.journal
+    assert not play.core.mirror.rows
+
+
+def in_time(play: Play) -> None:
+    asks_to_join(play)
+
+
+def late(play: Play) -> None:
+    asks_to_join(play)
+    play.waits(31)
+    play.hears(refused("remote-server-timeout", "wait", f"{MIX} did not answer"))
+
+
+def storing(play: Play) -> None:
+    asks_to_join(play)
+    play.store = "sleeps"
+    play.says(channel_answers(granted()))
+
+
+def entering(play: Play) -> None:
+    asks_to_join(play)
+    play.says(channel_answers(granted()))
+    play.hears(f"<iq type='set' from='{OWN}' to='{ANNA}' id='*'>*</iq>")
+
+
+@pytest.mark.abuse(29)
+@pytest.mark.req("L5")
+@pytest.mark.parametrize("reached", [in_time, late, storing, entering])
+def test_the_heir_of_an_account_that_was_joining_is_in_nothing(
+    reached: Callable[[Play], None],
+) -> None:
+    play = Play()
+    tap_is_up(play)
+    reached(play)
+    play.says(removed())
+    play.store_wakes()
+    id_ = asked_to_leave(play)
+    play.silence()
+    # Registered anew, it asks for the same channel: that waits.
+    play.says(client_join(id_="h1"))
+    play.says(channel_answers(granted()))
+    play.silence()
+    assert not play.members()
+    play.says(channel_answers("", id_=id_))
+    roster_is_set(play, "remove")
+    asked_to_join(play, id_="h1")
+    play.says(channel_answers(granted("456"), id_="h1"))
+    roster_is_set(play)
+    play.hears(joined(id_="h1", participant_id="456"))
+    play.silence()
+    assert play.members() == {COVEN: "456"}
     assert not play.stored.journal

@@ -140,18 +140,123 @@ def test_a_request_needs_a_usable_id(play: Play, id_: str) -> None:
     play.silence()
 
 
+TOO_MANY = "too many joins and leaves at the same time"
+
+
 @pytest.mark.abuse(14)
 @pytest.mark.parametrize("kind", ["different", "same"])
-def test_requests_under_way_are_limited(kind: str) -> None:
-    play = Play(max_pending=3)
-    tap_is_up(play)
-    for number in range(4):
+def test_requests_that_wait_for_their_turn_are_limited_in_number(kind: str) -> None:
+    play = Play(max_pending=3, join_burst=6)
+    tap_is_up(play, services="")
+    for number in range(10):
+        play.now += 2  # no more than the rate allows
         channel = f"c{number if kind == 'different' else ''}@{MIX}"
         play.says(client_join(channel, id_=f"j{number}"))
     service_question(play)
-    text = "too many joins and leaves at the same time"
-    play.hears(refused("resource-constraint", "wait", text, id_="j3"))
+    for number in range(9 if kind == "different" else 7, 10):
+        play.hears(refused("resource-constraint", "wait", TOO_MANY, id_=f"j{number}"))
     play.silence()
+
+
+@pytest.mark.abuse(14)
+def test_requests_that_wait_for_their_turn_are_limited_in_bytes() -> None:
+    play = Play(max_pending=1, waiting_bytes=1_000)
+    tap_is_up(play)
+    play.says(client_join(f"c0@{MIX}", id_="j0"))
+    service_question(play)
+    play.says(client_join(f"c1@{MIX}", "<x xmlns='u'>" + "y" * 500 + "</x>", id_="j1"))
+    play.silence()
+    play.says(client_join(f"c2@{MIX}", "<x xmlns='u'>" + "y" * 500 + "</x>", id_="j2"))
+    play.hears(refused("resource-constraint", "wait", TOO_MANY, id_="j2"))
+    play.says(client_join(f"c3@{MIX}", id_="j3"))
+    play.silence()
+
+
+@pytest.mark.abuse(14)
+def test_a_request_does_not_wait_for_ever() -> None:
+    play = Play(max_pending=1, channel_timeout=300)
+    tap_is_up(play)
+    play.says(client_join(f"c0@{MIX}", id_="j0"))
+    service_question(play)
+    play.says(client_join(f"c1@{MIX}", id_="j1"))
+    play.waits(59)
+    play.silence()
+    play.waits(2)
+    play.hears(refused("resource-constraint", "wait", TOO_MANY, id_="j1"))
+    play.silence()
+
+
+def test_a_burst_of_joins_has_its_turn_in_order() -> None:
+    play = Play(max_pending=3, join_burst=20)
+    tap_is_up(play)
+    for number in range(20):
+        play.says(client_join(f"c{number}@{MIX}", id_=f"j{number}"))
+    service_is_asked(play)
+    for number in range(3):
+        asked_to_join(play, channel=f"c{number}@{MIX}", id_=f"j{number}")
+    for number in range(20):
+        channel = f"c{number}@{MIX}"
+        play.silence()
+        play.says(channel_answers(granted(), channel=channel, id_=f"j{number}"))
+        roster_is_set(play, channel=channel)
+        play.hears(joined(channel=channel, id_=f"j{number}"))
+        if number < 17:
+            asked_to_join(play, channel=f"c{number + 3}@{MIX}", id_=f"j{number + 3}")
+    play.silence()
+    assert len(play.members()) == 20
+
+
+def test_what_waits_for_one_channel_keeps_no_other_waiting() -> None:
+    play = Play(max_pending=3)
+    in_the_coven(play)
+    play.says(client_leave())
+    play.hears(f"<iq type='set' from='{ANNA}' to='{COVEN}' id='l1'><leave xmlns='{CORE_1}'/></iq>")
+    play.says(client_join(id_="j2"))
+    play.says(client_leave(id_="l2"))
+    play.says(client_join(f"a@{MIX}", id_="j3"))
+    asked_to_join(play, channel=f"a@{MIX}", id_="j3")
+    play.silence()
+
+
+def test_who_waits_is_forgotten_with_the_link() -> None:
+    play = Play(max_pending=1)
+    tap_is_up(play)
+    for number in range(5):
+        play.says(client_join(f"c{number}@{MIX}", id_=f"j{number}"))
+    play.link_is_cut()
+    assert play.core.next_deadline is None
+    tap_is_up(play)
+    play.silence()
+
+
+TOO_MANY_NODES = "subscribe: more than 100 nodes, or 4096 bytes of them"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (f"<nick>{'é' * 512}</nick>", "nick: more than 1023 bytes"),
+        (f"<subscribe node='n'/><subscribe node='{'é' * 2_048}'/>", TOO_MANY_NODES),
+        ("<subscribe node='n'/>" * 101, TOO_MANY_NODES),
+    ],
+)
+@pytest.mark.abuse(13)
+def test_what_is_remembered_of_a_membership_is_bounded(play: Play, content: str, text: str) -> None:
+    play.says(client_join(content=content))
+    said = f"&lt;join/&gt; is not as XEP-0369 says: {text}"
+    play.hears(refused("bad-request", "modify", said))
+    play.silence()
+    # From a channel it reaches the client as it is, and is not remembered.
+    play.says(client_join())
+    service_is_asked(play)
+    asked_to_join(play)
+    play.says(channel_answers(granted(content=content)))
+    roster_is_set(play)
+    play.hears(f"<iq type='result' from='{ANNA}' to='{PHONE}' id='j1'>*</iq>")
+    (record,) = play.stored.memberships.values()
+    assert record.nick is None
+    assert len(record.nodes) <= 100
+    assert all(node == "n" for node in record.nodes)
 
 
 @pytest.mark.abuse(14)

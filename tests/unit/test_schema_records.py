@@ -123,6 +123,13 @@ def preference(*fields: tuple[str, str], around: str = "{}") -> str:
     return around.replace("{}", inside)
 
 
+def form(kind: str, *fields: tuple[str, str], type_: str = "submit") -> str:
+    """Write a form that stands where XEP-0404's examples have it: without anything around."""
+    typed = f"<field var='FORM_TYPE' type='hidden'><value>{kind}</value></field>" if kind else ""
+    written = "".join(f"<field var='{var}'><value>{value}</value></field>" for var, value in fields)
+    return f"<join><x xmlns='jabber:x:data' type='{type_}'>{typed}{written}</x></join>"
+
+
 PREFERENCES = {
     "share": (preference(("Presence", "share")), True),
     "not share": (preference(("Presence", "not share")), False),
@@ -131,6 +138,28 @@ PREFERENCES = {
     "other field": (preference(("JID Visibility", "never"), ("Presence", "share")), True),
     "nothing said": (preference(("JID Visibility", "never")), None),
     "nonsense said": (preference(("Presence", "perhaps")), None),
+    "as XEP-0404 has it in a join": (form("urn:xmpp:mix:anon:0", ("Presence", "not share")), False),
+    "and in its result": (
+        form("urn:xmpp:mix:anon:0", ("vCard", "block"), ("Presence", "share"), type_="result"),
+        True,
+    ),
+    "in a join's later version": (form("urn:xmpp:mix:anon:1", ("Presence", "not share")), False),
+    "in a join, of no type": (form("", ("Presence", "not share")), False),
+    "in a form of something else": (form("urn:example", ("Presence", "not share")), None),
+    "in a form that was given up": (
+        form("urn:xmpp:mix:anon:0", ("Presence", "not share"), type_="cancel"),
+        None,
+    ),
+    "written together": (preference(("PRESENCE", "not-share")), False),
+    "in one of two forms": (
+        form("urn:xmpp:mix:anon:0", ("Presence", "share")) + preference(("Presence", "not share")),
+        False,
+    ),
+    "both things": (preference(("Presence", "share"), ("Presence", "not share")), False),
+    "both things in one": (
+        preference(("Presence", "share</value><value>not share")),
+        False,
+    ),
     "no form": ("<user-preference xmlns='urn:xmpp:mix:anon:0'/>", None),
     "no preference": ("<x xmlns='jabber:x:data'/>", None),
     "no name, no value": (
