@@ -42,6 +42,11 @@ class Stanza(NamedTuple):
         return self.element.find(ERROR)
 
 
+def has_condition(reply: Stanza, condition: str) -> bool:
+    """Tell whether an error has the given defined condition."""
+    return reply.error is not None and reply.error.find(f"{{{STANZAS}}}{condition}") is not None
+
+
 def parse(data: bytes) -> Stanza:
     """Read a stanza as cut from the stream.
 

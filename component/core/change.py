@@ -72,12 +72,14 @@ class Changes:
         context = self._context
         if op.request is not None:
             id_, inner = op.request.id, op.request.inner
-            if context.is_asked(op.channel, op.user, id_):
-                # The client has used it before, and that answer may still come.
+            if context.is_asked(op.channel, op.user, id_) or self._ledger.is_recovering(
+                op.user, op.channel
+            ):
+                # The client may have used it before, and that answer may still come.
                 id_ = context.new_id()
         else:
             id_, inner = context.new_id(), codec.from_xso(mix.LEAVE[op.core]())
-        asked = op.asked = Asked(op.kind, op.user, op.channel, op.core, inner)
+        asked = op.asked = Asked(op.kind, op.user, op.channel, op.core, inner, op.recovers)
         self._ledger.ask(asked)
         element = stanzas.make(stanzas.IQ, "set", op.user, op.channel, id_, inner)
         context.ask(
@@ -92,7 +94,7 @@ class Changes:
             window = self._context.limits.late_window
             self._context.expect(key, window, lambda late: self._late(asked, late))
         else:
-            self._ledger.answer(asked, reply)
+            self._note(asked, reply)
         if op.asked is not asked or op.gone:
             self._settle(op.user, op.channel)
         elif op.forced:
@@ -104,16 +106,22 @@ class Changes:
             self._left(op, reply)
         elif reply is None:
             self._timed_out(op)
-        elif reply.type == "error":
+        elif asked.reply is None:
             self._refused(op, reply)
         elif op.kind == "join":
             self._take(asked)
-            if op.afterwards == "forget":
-                op.afterwards = ""  # the channel has taken the user in again
             self._joined(op, reply)
         else:
             self._take(asked)
             self._left(op, reply)
+
+    def _note(self, asked: Asked, reply: Stanza | None) -> None:
+        """Enter an answer, or that none will come."""
+        self._ledger.answer(asked, reply)
+        op = self._under_way(asked.user, asked.channel)
+        is_in = asked.kind == "join" and asked.reply is not None
+        if is_in and op is not None and op.afterwards == "forget":
+            op.afterwards = ""  # after a kick, the channel has taken the user in again
 
     def _take(self, asked: Asked) -> Stanza | None:
         """Take out of the ledger what is used from now on."""
@@ -127,13 +135,7 @@ class Changes:
 
     def _refused(self, op: Op, reply: Stanza) -> None:
         """Follow a channel's error; what has already happened is refused a second time."""
-        happened = "conflict" if op.kind == "join" else "item-not-found"
-        has_happened = results.has_condition(reply, happened)
-        if has_happened and self._used(op):
-            return
-        unknown_here = op.request is None or not op.member
-        if op.kind == "leave" and unknown_here and has_happened:
-            self._left(op, reply)  # it was left before, and nobody heard
+        if results.has_condition(reply, "conflict") and self._used(op):
             return
         error = Refusal("cancel", "undefined-condition") if reply.error is None else reply.error
         # Nobody waits for a leave of our own: one that did not get there is tried again on
@@ -158,7 +160,7 @@ class Changes:
 
     def _late(self, asked: Asked, reply: Stanza | None) -> None:
         """Take an answer that comes too late for who asked, or is certain not to come."""
-        self._ledger.answer(asked, reply)
+        self._note(asked, reply)
         if reply is not None:
             op = Op(asked.kind, asked.user, asked.channel, asked.core, member=False)
             self._context.report("late-answer", "warning", **op.facts())

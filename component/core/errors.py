@@ -13,7 +13,6 @@ from schemas import stanza as stanzas
 from schemas.namespaces import STANZAS
 from schemas.stanza import Stanza
 
-
 CONDITIONS = frozenset(
     {
         "bad-request", "conflict", "feature-not-implemented", "forbidden", "gone",

@@ -6,6 +6,7 @@ has followed. What is still in it when a link begins was cut off half-way.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from component.core.context import Context
@@ -52,7 +53,12 @@ class Journal:
         return [record for (owner, _), record in self._entries.items() if owner == user]
 
     def entry(self, op: Op, step: Literal["ask", "roster"], *, shares: bool = True) -> PutJournal:
-        """Enter a step; the caller has the change written with what belongs to it."""
+        """Enter a step; the caller has the change written with what belongs to it.
+
+        Whatever it is, a leave comes next where the membership has ended meanwhile.
+        """
+        if op.afterwards:
+            op, step = replace(op, kind="leave"), "ask"
         record = JournalRecord(
             kind=op.kind,
             channel=str(op.channel),

@@ -5,8 +5,9 @@ not in that order. So of one user and channel this keeps what was asked, oldest 
 small state machine. Each question is *open* until its answer is there, or until it is certain
 that none will come, which is as if it had been refused; then it is
 
-    done     the channel's side is as was asked, whatever was asked before: that is forgotten,
-             and answers to it that are still to come say nothing any more;
+    done     the channel's side is as was asked (it was already, if it says that there is
+             nobody to leave), whatever was asked before: that is forgotten, and answers to it
+             that are still to come say nothing any more;
     refused  it has changed nothing: it is forgotten.
 
 What is left is at most one that is done, and open ones behind it. What is done is *used*
@@ -21,6 +22,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from typing import Literal
 
+from schemas import stanza as stanzas
 from schemas.jid import Jid
 from schemas.records import CoreVersion
 from schemas.stanza import Stanza
@@ -28,13 +30,17 @@ from schemas.stanza import Stanza
 
 @dataclass(slots=True, eq=False)
 class Asked:
-    """One join or leave that a channel was asked; `reply` is there once it is done."""
+    """One join or leave that a channel was asked; `reply` is there once it is done.
+
+    `recovers` one that was asked before a cut, of which only the journal knew.
+    """
 
     kind: Literal["join", "leave"]
     user: Jid
     channel: Jid
     core: CoreVersion
     inner: ET.Element
+    recovers: bool = False
     reply: Stanza | None = None
 
 
@@ -57,7 +63,7 @@ class Ledger:
         side = self._asked.get((asked.user, asked.channel), [])
         if asked not in side:
             return  # something later was done since
-        if reply is None or reply.type == "error":
+        if reply is None or not _is_done(asked, reply):
             self.forget(asked)
             return
         asked.reply = reply
@@ -80,6 +86,11 @@ class Ledger:
         """Tell whether a question is open."""
         return any(each.reply is None for each in self._asked.get((user, channel), []))
 
+    def is_recovering(self, user: Jid, channel: Jid) -> bool:
+        """Tell whether answers to what nobody remembers may still come before an open one."""
+        side = self._asked.get((user, channel), [])
+        return any(each.recovers and each.reply is None for each in side)
+
     def done(self, user: Jid, channel: Jid) -> Asked | None:
         """Give the last that is known to be done and was not used."""
         side = self._asked.get((user, channel), [])
@@ -99,3 +110,9 @@ class Ledger:
     def clear(self) -> None:
         """Forget everything."""
         self._asked.clear()
+
+
+def _is_done(asked: Asked, reply: Stanza) -> bool:
+    return reply.type != "error" or (
+        asked.kind == "leave" and stanzas.has_condition(reply, "item-not-found")
+    )

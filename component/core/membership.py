@@ -58,7 +58,7 @@ class Memberships(Changes):
             if self._under_way(user, channel) is not None:
                 continue
             op = Op(record.kind, user, channel, record.core, record.member)
-            op.label = self._context.new_id()
+            op.label, op.recovers = self._context.new_id(), True
             self._context.report("journal-recovered", **op.facts())
             joined = self._context.mirror.membership(user, channel)
             if record.step == "roster" and (record.kind == "leave" or joined is not None):
@@ -219,4 +219,6 @@ class Memberships(Changes):
         if under_way is None:
             return False
         under_way.afterwards = what
+        # A cut must not lose it.
+        self._context.write(self._journal.entry(under_way, "ask"))
         return True

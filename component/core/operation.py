@@ -26,9 +26,10 @@ class Op:
     change may still turn out to have ended that; with `forced` the membership ends whatever
     the channel says. `inner` is the `<join/>` as the user wants it, `asked` what the channel
     was asked last. `afterwards` is what happened to the membership meanwhile and has to
-    follow; with `gone` another has taken its place, because the account is no more. `label`
-    goes through the log with it. `participant_id` is what the channel has granted, `key` the
-    channel as the mirror's rows name it.
+    follow; with `gone` it has come to nothing, because the account is no more; what
+    `recovers` was cut off by a link's end. `label` goes through the log with it.
+    `participant_id` is what the channel has granted, `key` the channel as the mirror's rows
+    name it.
     """
 
     kind: Literal["join", "leave"]
@@ -43,6 +44,7 @@ class Op:
     doubted: bool = False
     forced: bool = False
     gone: bool = False
+    recovers: bool = False
     afterwards: Literal["", "forget", "depart"] = ""
     label: str = ""
     holding: Holding | None = None

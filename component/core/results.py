@@ -12,9 +12,11 @@ from component.core.requests import Request
 from component.core.sharing import agreed, shares_presence
 from schemas import codec, mix
 from schemas import stanza as stanzas
-from schemas.namespaces import MIX_CORE, STANZAS
+from schemas.namespaces import MIX_CORE
 from schemas.records import MembershipRecord
-from schemas.stanza import Stanza
+from schemas.stanza import Stanza, has_condition
+
+__all__ = ["find", "granted", "has_condition", "joined", "left"]
 
 
 def granted(op: Op, reply: Stanza) -> MembershipRecord | None:
@@ -66,11 +68,6 @@ def left(request: Request, reply: Stanza | None) -> ET.Element:
 def find(reply: Stanza, tags: tuple[str, ...]) -> ET.Element | None:
     """Find the first child with one of the tags."""
     return next((child for child in reply.element if child.tag in tags), None)
-
-
-def has_condition(reply: Stanza, condition: str) -> bool:
-    """Tell whether an error has the given defined condition."""
-    return reply.error is not None and reply.error.find(f"{{{STANZAS}}}{condition}") is not None
 
 
 def _wrapped(request: Request, inner: ET.Element) -> ET.Element:
