@@ -151,6 +151,13 @@ class Settings(BaseModel):
         "in larger channels it is asked for when a device comes online.",
         examples=["1000"],
     )
+    presence_bytes: Annotated[int, Field(ge=0)] = Field(
+        67_108_864,
+        description="Bytes of memory for the same, all users together, of which one channel may"
+        " take a fourth and one user a sixteenth, and for what waits because of the rates below a"
+        " fourth more.",
+        examples=["67108864"],
+    )
     presence_rate: Annotated[float, Field(ge=1)] = Field(
         1000,
         description="Presences a second, of one channel to one user, that are passed on as "

@@ -42,6 +42,7 @@ class Limits:
     join_burst: int = 100
     caps_cache: int = 10_000
     presence_memory: int = 1000
+    presence_bytes: int = 67_108_864
     presence_rate: float = 1000
     presence_user_rate: float = 5000
     late_presences: int = 50_000

@@ -153,6 +153,7 @@ class Totals:
     journal_entries: int
     mirror_rows: int
     remembered_presences: int
+    presence_bytes: int
     capabilities: int
     open_questions: int
 
@@ -256,6 +257,7 @@ def count(core: Core) -> Generator[None, None, Totals]:
         journal_entries=len(core._memberships._journal._entries),
         mirror_rows=len(core.mirror.rows),
         remembered_presences=presences,
+        presence_bytes=core._participants.presences.bytes,
         capabilities=len(core._capability._cache),
         open_questions=len(core.context._questions),
     )

@@ -71,13 +71,15 @@ class Waiting(Protocol):
 
 @dataclass(slots=True)
 class ParticipantPresence:
-    """The presence of a channel's participants: sender as on the wire -> stanza.
+    """The presence of a channel's participants: sender as on the wire -> stanza without `to`.
 
-    `complete` tells whether a newly come device may be served from it. `late` has what is
-    passed on later, because it came too fast; `bucket` how many more may be passed on at once.
+    `complete` tells whether a newly come device may be served from it, `tells` whether the
+    channel has sent any presence. `late` has what is passed on later, because it came too
+    fast; `bucket` how many more may be passed on at once.
     """
 
     complete: bool = False
+    tells: bool = False
     stanzas: dict[bytes, bytes] = field(default_factory=dict)
     late: dict[bytes, bytes] = field(default_factory=dict)
     bucket: TokenBucket = field(default_factory=TokenBucket)
@@ -89,13 +91,15 @@ class Activity:
 
     `busy` has the change under way for each channel (bare JID), `holding` what the
     channel sends while it must wait, `participants` the presence of its participants,
-    `presences` how many more of all those channels may be passed on at once.
+    `presences` how many more of all those channels may be passed on at once, `late_bytes` how
+    large those are that wait.
     """
 
     busy: dict[bytes, object] = field(default_factory=dict)
     holding: dict[bytes, Waiting] = field(default_factory=dict)
     participants: dict[bytes, ParticipantPresence] = field(default_factory=dict)
     presences: TokenBucket = field(default_factory=TokenBucket)
+    late_bytes: int = 0
 
 
 class Greeting(Enum):

@@ -1,10 +1,11 @@
 """The presence of the channels' participants, kept for devices that come online later.
 
 XEP-0405 §5.8.2, §5.8.3. The hot lane passes each presence on at once; here it is
-remembered, for each user and channel, up to a bound. A MIX device that comes online is
-served from memory without asking the channel. Where memory is not complete (after a
-start, or past the bound), the channel is asked by a presence from the bare JID, which
-makes it send everything; not all at once, so that a start is no flood.
+remembered, for each user and channel, up to bounds (component.core.presences). A MIX device
+that comes online is served from memory without asking the channel. Where memory is not
+complete (after a start, or past a bound), the channel is asked by a presence from the bare
+JID, which makes it send everything; not all at once, so that a start is no flood. For a user
+without a MIX device, a memory that is not complete is not begun.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from component.core.bucket import TokenBucket
 from component.core.context import Context
 from component.core.effects import Copy
 from component.core.mirror import Greeting, Membership, ParticipantPresence, Row
+from component.core.presences import USER_SHARE, Presences
 from component.core.sessions import Device
+from component.core.shortened import LARGEST, shortened
 from component.framing import Frame
+from schemas import codec
 from schemas import stanza as stanzas
 from schemas.namespaces import MIX_NODES
 
@@ -27,6 +31,9 @@ REQUESTS_AT_ONCE = 20
 
 REQUEST_INTERVAL = 0.1
 """… and seconds until the next go."""
+
+LATE_SHARE = 4
+"""What waits may take a fourth of what is remembered."""
 
 LATE_INTERVAL = 0.1
 """Seconds between two portions of presence that had to wait."""
@@ -40,21 +47,34 @@ class Participants:
         self._to_ask: deque[bytes] = deque()
         self._asking = False
         self._late = 0
+        self._late_bytes = 0
+        self.presences = Presences(context.limits.presence_bytes)
 
     def remember(self, row: Row, channel: bytes, frame: Frame) -> None:
         """Note a participant's presence that was just passed on."""
+        memory = row.participants.get(channel)
+        if (memory is None or not memory.complete) and not row.copies.every:
+            if memory is None:
+                # All that there is to know: the channel tells, so it can be asked.
+                row.activity.participants[channel] = TELLS
+            elif memory is not TELLS:
+                self.presences.clear(row.key, channel, memory)
+                memory.tells = True
+            return
         memory = _memory(row, channel)
         sender = frame.sender
         if frame.type == b"unavailable":
-            memory.stanzas.pop(sender, None)
-        elif sender in memory.stanzas or (
+            self.presences.drop(row.key, channel, memory, sender)
+            return
+        has_room = sender in memory.stanzas or (
             len(memory.stanzas) < self._context.limits.presence_memory
-        ):
-            memory.stanzas[sender] = frame.data
-        elif memory.complete or memory.stanzas:
+        )
+        if has_room and self.presences.keep(row.key, channel, memory, sender, _text(frame)):
+            memory.tells = True
+        elif memory.complete or memory.stanzas or not memory.tells:
             # Half a memory would tell a device half the truth.
-            memory.stanzas.clear()
-            memory.complete = False
+            self.presences.clear(row.key, channel, memory)
+            memory.complete, memory.tells = False, True
             self._context.count("presence-memory", "full")
 
     def admit(self, row: Row, channel: bytes, frame: Frame) -> bool:
@@ -71,19 +91,38 @@ class Participants:
             presences.take()
             return True
         sender = frame.sender
-        if sender in memory.late:
-            self._context.count("presence-late", "replaced")
-        elif self._late >= limits.late_presences:
+        before = memory.late.get(sender)
+        more = len(frame.data) - (0 if before is None else len(before))
+        most = limits.presence_bytes // LATE_SHARE
+        if (
+            (before is None and self._late >= limits.late_presences)
+            or self._late_bytes + more > most
+            or row.activity.late_bytes + more > most // USER_SHARE
+        ):
             # Whoever comes online next asks the channel for all of it.
             memory.complete = False
             self._context.drop("presence-flood")
+            if before is not None:
+                self._take_late(row, memory, sender)
             return False
-        else:
+        if before is None:
             self._late += 1
+        else:
+            self._context.count("presence-late", "replaced")
+        self._late_bytes += more
+        row.activity.late_bytes += more
         if not memory.late:
             self._context.after(LATE_INTERVAL, lambda: self._pass_on(row, channel))
         memory.late[sender] = frame.data
         return False
+
+    def _take_late(self, row: Row, memory: ParticipantPresence, sender: bytes) -> bytes:
+        """Take a presence out of those that wait."""
+        data = memory.late.pop(sender)
+        self._late -= 1
+        self._late_bytes -= len(data)
+        row.activity.late_bytes -= len(data)
+        return data
 
     def _pass_on(self, row: Row, channel: bytes) -> None:
         """Pass on some of what had to wait, oldest participants first."""
@@ -96,8 +135,8 @@ class Participants:
                 break
             memory.bucket.take()
             row.activity.presences.take()
-            self._late -= 1
-            self._context.effects.append(Copy(Frame(memory.late.pop(sender)), row, channel))
+            late = self._take_late(row, memory, sender)
+            self._context.effects.append(Copy(Frame(late), row, channel))
         if memory.late:
             self._context.after(LATE_INTERVAL, lambda: self._pass_on(row, channel))
 
@@ -111,13 +150,16 @@ class Participants:
 
     def forget(self, row: Row, channel: bytes) -> None:
         """Forget what is known of a channel's participants."""
-        if channel in row.participants:
-            self._late -= len(row.activity.participants.pop(channel).late)
+        memory = row.participants.get(channel)
+        if memory is not None:
+            for sender in list(memory.late):
+                self._take_late(row, memory, sender)
+            self.presences.clear(row.key, channel, memory)
+            del row.activity.participants[channel]
 
     def began(self, row: Row, channel: bytes) -> None:
         """Begin with a new membership: the channel sends everything of itself."""
-        memory = row.activity.participants.setdefault(channel, ParticipantPresence())
-        memory.complete = True
+        _own(row, channel).complete = True
 
     def greet(self, row: Row, device: Device) -> None:
         """Give a device that just turned out to speak MIX what its channels' people do."""
@@ -128,8 +170,8 @@ class Participants:
             if _is_unasked(row, membership):
                 must_ask = True
             elif memory is not None and memory.complete and key not in row.holding:
-                for data in memory.stanzas.values():
-                    self._context.effects.append(Copy(Frame(data), row, key, device))
+                for text in memory.stanzas.values():
+                    self._context.effects.append(Copy(_for(row, text), row, key, device))
         if not must_ask or row.greeting is Greeting.WAITS:
             return
         if row.greeting is Greeting.NOT_YET:
@@ -142,7 +184,8 @@ class Participants:
         """Forget whom to ask: everything begins anew with the next link."""
         self._to_ask.clear()
         self._asking = False
-        self._late = 0
+        self._late = self._late_bytes = 0
+        self.presences.forget()
 
     def _ask_some(self) -> None:
         self._asking = False
@@ -161,9 +204,9 @@ class Participants:
         """Ask a user's channels who is there; gives how many were asked."""
         unasked = [each for each in row.channels.all() if _is_unasked(row, each)]
         for membership in unasked[:at_most]:
-            memory = row.participants.get(str(membership.channel).encode())
-            if memory is not None:
-                memory.complete = True
+            key = str(membership.channel).encode()
+            if key in row.participants:
+                _own(row, key).complete = True
             to = membership.channel
             self._context.send(stanzas.make(stanzas.PRESENCE, None, row.jid, to, None))
         for membership in unasked[at_most:]:
@@ -182,7 +225,20 @@ def _is_unasked(row: Row, membership: Membership) -> bool:
     if memory is None:
         return PRESENCE_NODE in membership.nodes and row.greeting is not Greeting.DONE
     # Whose presence came has subscribed since, whatever the join said.
-    return not memory.complete and bool(PRESENCE_NODE in membership.nodes or memory.stanzas)
+    return not memory.complete and (PRESENCE_NODE in membership.nodes or memory.tells)
+
+
+TELLS = ParticipantPresence(tells=True)
+"""Stands for a memory that was not begun; never written to, see `_own`."""
+
+
+def _own(row: Row, channel: bytes) -> ParticipantPresence:
+    """Give a memory that may be written to."""
+    memory = row.participants.get(channel)
+    if memory is None or memory is TELLS:
+        tells = memory is not None
+        memory = row.activity.participants[channel] = ParticipantPresence(tells=tells)
+    return memory
 
 
 def _memory(row: Row, channel: bytes) -> ParticipantPresence:
@@ -190,10 +246,24 @@ def _memory(row: Row, channel: bytes) -> ParticipantPresence:
 
     Of a channel that was asked and of which nothing is remembered, nobody was there.
     """
-    memory = row.participants.get(channel)
-    if memory is None:
+    if channel not in row.participants:
         membership = row.channels.get(channel)
         subscribed = membership is not None and PRESENCE_NODE in membership.nodes
         asked = subscribed and row.greeting is Greeting.DONE and channel not in row.holding
-        memory = row.activity.participants[channel] = ParticipantPresence(complete=asked)
-    return memory
+        row.activity.participants[channel] = ParticipantPresence(complete=asked)
+    return _own(row, channel)
+
+
+def _text(frame: Frame) -> bytes:
+    """Give a presence without its `to`, as it is remembered for all."""
+    if len(frame.data) > LARGEST:
+        frame = Frame(shortened(frame.data))
+    data = frame.data
+    return data[: data.rindex(b"to", 0, frame.to_start)] + data[frame.to_end + 1 :]
+
+
+def _for(row: Row, text: bytes) -> Frame:
+    """Give a remembered presence as it came for a user."""
+    name = len(b"<presence")
+    to = codec.escape(row.key.decode()).encode()
+    return Frame(b"%b to='%b'%b" % (text[:name], to, text[name:]))

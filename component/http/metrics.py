@@ -81,6 +81,7 @@ _GAUGES = {
     "journal_entries": "Joins and leaves in the journal, under way or cut off.",
     "mirror_rows": "Users of whom anything is kept in memory.",
     "remembered_presences": "Participants' presences kept in memory.",
+    "presence_bytes": "Bytes that they take, of MIXPAM_PRESENCE_BYTES.",
     "capabilities": "Capabilities hashes in the cache.",
     "open_questions": "Requests of ours whose answer is still waited for.",
 }
