@@ -4,7 +4,6 @@ Both sides of a comparison have the same modules, archive or not, and differ in 
 what is compared.
 """
 
-import asyncio
 import shutil
 from pathlib import Path
 
@@ -35,14 +34,7 @@ class QuietEjabberd(Ejabberd):
 
     async def start(self) -> Server:
         """Compile what keeps the archive out, and start."""
-        folder = self.folder / "tap"
-        folder.mkdir(exist_ok=True)
-        child = await asyncio.create_subprocess_exec(
-            shutil.which("erlc") or "erlc", "-o", str(folder), str(_NO_ARCHIVE),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        output, _ = await child.communicate()
-        assert child.returncode == 0, output.decode()
+        await self.compile(_NO_ARCHIVE)
         return await super().start()
 
     def _with_tap(self) -> str:
