@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import json
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +35,9 @@ EXIT_SETTINGS = 2
 
 EXIT_NOT_RUNNING = 3
 """Exit code when there is no running component to ask."""
+
+DESCRIPTORS = 4_096
+"""Descriptors that are asked for, if the system gives them; some two hundred are needed."""
 
 app = typer.Typer(
     name="mixpam",
@@ -104,8 +109,19 @@ def run() -> None:
     """Run the component until it gets SIGTERM or Ctrl-C (this is also the default)."""
     settings = _load()
     configure(settings)
+    _allow_descriptors()
     collector.begin()
     uvloop.run(_serve(settings))
+
+
+def _allow_descriptors() -> None:
+    """Use as many descriptors as we may: the usual soft limit is for programs of old."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    with contextlib.suppress(OSError, ValueError):
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def _serve(settings: Settings) -> None:

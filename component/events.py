@@ -84,9 +84,29 @@ _ALL = (
         "http-down",
         "warning",
         "Metrics, health and status page cannot be served; all else goes on.",
-        ("address", "reason"),
-        "Another process has that address: give this one its own MIXPAM_HTTP_PORT,"
-        " or 0 for none. It is tried again every few seconds.",
+        ("address", "reason", "remedy"),
+    ),
+    Event(
+        "http-crowded",
+        "warning",
+        "Somebody holds as many connections to the HTTP port as there may be; those that ask"
+        " nothing are ended for those that do. Link and Redis are not touched by that.",
+        ("connections",),
+        "Find out who it is, and let only those reach the port who need it.",
+    ),
+    Event(
+        "http-fault",
+        "error",
+        "Answering one request on the HTTP port failed; all else goes on.",
+        ("exception",),
+        "This is a fault in mixpam: please report it with the traceback in the log.",
+    ),
+    Event(
+        "library",
+        "warning",
+        "A library that mixpam uses has something to say; the same again only once a minute.",
+        ("library", "says", "exception"),
+        "Nothing, if all is well otherwise; else report it.",
     ),
     Event(
         "link-down",

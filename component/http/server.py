@@ -7,8 +7,9 @@ whoever has not shown the token learns only yes or no from them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import json
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 from datetime import datetime
@@ -24,9 +25,11 @@ from component.core.inspect import (
     describe_user,
 )
 from component.http import page
+from component.http.gate import Gate
 from component.http.guard import Guard
 from component.http.metrics import CONTENT_TYPE, Metrics
 from component.http.sources import Sources
+from component.log import frames
 from schemas import jid
 
 RETRY = 5.0
@@ -34,6 +37,23 @@ RETRY = 5.0
 
 LARGEST_BODY = 4_096
 """Bytes of the largest request; only the token is ever sent here."""
+
+BODY_SECONDS = 10.0
+"""Seconds in which such a request has to be there."""
+
+KEEPALIVE = 15
+"""Seconds that a connection may wait for the next request; Prometheus and browsers come anew."""
+
+_ELSEWHERE = "Correct MIXPAM_HTTP_HOST and MIXPAM_HTTP_PORT; port 0 is for none."
+
+_REMEDIES = {
+    errno.EADDRINUSE: "Another process has that address: give this one its own MIXPAM_HTTP_PORT,"
+    " or 0 for none. It is tried again every few seconds.",
+    errno.EACCES: "Ports below 1024 are not for everybody: take another MIXPAM_HTTP_PORT.",
+    errno.EADDRNOTAVAIL: "This machine does not have that address: correct MIXPAM_HTTP_HOST.",
+    errno.EMFILE: "There is no descriptor left: raise the limit of open files (LimitNOFILE).",
+    errno.ENFILE: "There is no descriptor left on this machine (fs.file-max).",
+}
 
 _OPEN = frozenset({"/healthz", "/readyz", "/login"})
 
@@ -67,6 +87,8 @@ class HttpServer:
         self._metrics = Metrics(sources)
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
+        self._gate: Gate | None = None
+        self._server: asyncio.Server | None = None
 
     def start(self) -> None:
         """Begin to serve and to sample, unless the settings want none of it."""
@@ -82,6 +104,8 @@ class HttpServer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            self._server.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -90,21 +114,31 @@ class HttpServer:
         settings = self._sources.settings
         address = f"{settings.http_host}:{settings.http_port}"
         self._runner = runner = web.AppRunner(
-            self.application(), access_log=None, shutdown_timeout=1, handle_signals=False
+            self.application(),
+            access_log=None,
+            shutdown_timeout=1,
+            handle_signals=False,
+            keepalive_timeout=KEEPALIVE,
+            lingering_time=1,
         )
         await runner.setup()
-        told = False
+        if runner.server is None:
+            return
+        self._gate = Gate(runner.server, self._report)
+        told = ""
         while True:
-            site = web.TCPSite(runner, settings.http_host, settings.http_port)
             try:
-                await site.start()
+                self._server = await asyncio.get_running_loop().create_server(
+                    self._gate, settings.http_host, settings.http_port
+                )
             except OSError as error:
-                if not told:
-                    reason = error.strerror or type(error).__name__
-                    self._report("http-down", "warning", address=address, reason=reason)
-                    told = True
-                with contextlib.suppress(RuntimeError):
-                    await site.stop()
+                reason = _why_not(error)
+                if told != reason:
+                    remedy = _REMEDIES.get(error.errno or 0, _ELSEWHERE)
+                    self._report(
+                        "http-down", "warning", address=address, reason=reason, remedy=remedy
+                    )
+                    told = reason
                 await asyncio.sleep(RETRY)
             else:
                 self._report("http-up", address=address)
@@ -133,15 +167,17 @@ class HttpServer:
 
     @web.middleware
     async def _door(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._gate is None:
+            return await self._let_in(request, handler)
+        with self._gate.serving(request.protocol):
+            return await self._let_in(request, handler)
+
+    async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         response: web.StreamResponse
         if self._guard.is_strange_host(request):
             response = _json({"error": "unknown host name; set MIXPAM_HTTP_TOKEN to use one"}, 403)
         elif request.path in _OPEN or self._guard.admits(request):
-            await self._sources.counted()
-            try:
-                response = await handler(request)
-            except web.HTTPException as error:
-                response = _json({"error": error.reason}, error.status)
+            response = await self._answer(request, handler)
         elif request.path == "/" and "live" not in request.query:
             response = web.Response(status=303, headers={"Location": "login"})
         else:
@@ -150,6 +186,24 @@ class HttpServer:
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
         return response
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Have a request answered; a fault of ours costs that answer."""
+        await self._sources.counted()
+        try:
+            if request.can_read_body:
+                async with asyncio.timeout(BODY_SECONDS):
+                    await request.read()
+            return await handler(request)
+        except web.HTTPException as error:
+            return _json({"error": error.reason}, error.status)
+        except TimeoutError:
+            return _json({"error": "the request did not end"}, 408)
+        except (ConnectionError, web.RequestPayloadError):
+            return _json({"error": "the request cannot be read"}, 400)
+        except Exception as error:  # noqa: BLE001 - see above; it is reported
+            self._report("http-fault", "error", exception=frames(error))
+            return _json({"error": "a fault in mixpam; see its log"}, 500)
 
     async def _login_form(self, request: web.Request) -> web.StreamResponse:
         if self._guard.admits(request):
@@ -219,6 +273,13 @@ class HttpServer:
         if "live" in request.query:
             return web.Response(text=page.live(self._sources, asked), content_type="text/html")
         return _page(page.whole(self._sources, asked))
+
+
+def _why_not(error: OSError) -> str:
+    """Say why the address cannot be had; asyncio's own words repeat it."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__
 
 
 def _jid(request: web.Request) -> jid.Jid:

@@ -8,6 +8,7 @@ one stands by and asks again every second, to take over as soon as that one ends
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections.abc import Awaitable, Callable
 
@@ -34,6 +35,8 @@ _REMEDIES = {
     " component_stanza_size_limit; ejabberd: max_stanza_size of the ejabberd_service listener)"
     " must not be less than MIXPAM_SERVER_STANZA_BYTES",
     "system-shutdown": "the server is shutting down",
+    "no-descriptors": "this process has no descriptor left to connect with: raise its limit of"
+    " open files (systemd: LimitNOFILE=65536)",
     "unreachable": "nothing listens there: is the server running, and does it listen for"
     " components on that address and port (MIXPAM_SERVER_HOST, MIXPAM_SERVER_PORT)?",
 }
@@ -149,8 +152,9 @@ class Connection:
         try:
             async with asyncio.timeout(self._settings.keepalive):
                 stream = await connect(self._settings, self._lanes)
-        except (OSError, TimeoutError):
-            return "unreachable", False
+        except (OSError, TimeoutError) as error:
+            lacking = isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}
+            return "no-descriptors" if lacking else "unreachable", False
         self._stream = stream
         if self._stopping.is_set():
             stream.close()

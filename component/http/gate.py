@@ -1,0 +1,200 @@
+"""Who may be connected to the HTTP port, how many, and for how long without asking anything.
+
+The port serves operators; the link and Redis must never lack a descriptor because of it. So
+there is a bound, overall and for each address, far below the process's own. Where it is
+reached, whoever waits longest without a whole request makes room: a newcomer who asks is
+served though a thousand others only hold connections. What is begun and not ended (a
+request, its body, taking the answer) is bounded in time and bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import cast
+
+MOST = 128
+"""Connections in all: operators' browsers, `mixpam`'s commands, Prometheus and probes."""
+
+MOST_OF_ONE = 64
+"""Connections of one address, which may be a proxy's with all of these behind it."""
+
+SHARE = 4
+"""The part of the process's descriptors, one in so many, that the port takes at most."""
+
+REQUEST_SECONDS = 10.0
+"""Seconds from a connection, or an answer, to the end of the next request's head."""
+
+STALL_SECONDS = 20.0
+"""Seconds in which a peer takes nothing of its answer."""
+
+TURN_BYTES = 65_536
+"""Bytes of a request with all its headers, and of others sent before it is answered."""
+
+QUIET = 60.0
+"""Seconds between two words about connections that had to go."""
+
+
+def descriptors() -> int:
+    """Give how many descriptors this process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 1 << 20
+
+
+class Gate:
+    """Makes the protocol of each connection, `make`'s behind a bound."""
+
+    def __init__(self, make: Callable[[], asyncio.Protocol], report: Callable[..., None]) -> None:
+        self.make = make
+        self._report = report
+        self._most = max(4, min(MOST, descriptors() // SHARE))
+        self._most_of_one = max(3, min(MOST_OF_ONE, self._most * 3 // 4))
+        self._of: Counter[str] = Counter()
+        self._inside: dict[asyncio.BaseProtocol, Visitor] = {}
+        # Those without a request, the one that waits longest first.
+        self._idle: dict[Visitor, None] = {}
+        self._quiet_until = 0.0
+
+    def __call__(self) -> Visitor:
+        """Make a connection's protocol."""
+        return Visitor(self)
+
+    @contextmanager
+    def serving(self, protocol: asyncio.BaseProtocol) -> Iterator[None]:
+        """Let the peer of a request stay while it is dealt with."""
+        visitor = self._inside.get(protocol)
+        if visitor is None:
+            yield
+            return
+        self._idle.pop(visitor, None)
+        visitor.turn_began()
+        try:
+            yield
+        finally:
+            visitor.turn_ended()
+            if protocol in self._inside:
+                self._idle[visitor] = None
+
+    def enter(self, visitor: Visitor) -> bool:
+        """Find room for one more; False if there is none."""
+        crowded = len(self._inside) >= self._most
+        too_many = self._of[visitor.address] >= self._most_of_one
+        if (crowded or too_many) and not self._make_room(visitor.address if too_many else None):
+            return False
+        self._inside[visitor.inner] = visitor
+        self._of[visitor.address] += 1
+        self._idle[visitor] = None
+        return True
+
+    def leave(self, visitor: Visitor) -> None:
+        """Take note of the end of a connection."""
+        if self._inside.pop(visitor.inner, None) is None:
+            return
+        self._idle.pop(visitor, None)
+        self._of[visitor.address] -= 1
+        if not self._of[visitor.address]:
+            del self._of[visitor.address]
+
+    def _make_room(self, address: str | None) -> bool:
+        """End the connection that waits longest, of an address or of all."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            self._report("http-crowded", "warning", connections=len(self._inside))
+        for visitor in self._idle:
+            if address in {None, visitor.address}:
+                self.leave(visitor)
+                visitor.abort()
+                return True
+        return False
+
+
+class Visitor(asyncio.Protocol):
+    """One connection: passes all on to the protocol inside, and ends what takes too long."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self.inner = gate.make()
+        self.address = ""
+        self._transport: asyncio.Transport | None = None
+        self._let_in = False
+        self._received = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Enter, or be turned away."""
+        # uvloop's transports are no subclasses of asyncio's, though they do the same.
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
+        self._let_in = self._gate.enter(self)
+        if not self._let_in:
+            self.abort()
+            return
+        self.inner.connection_made(transport)
+        self.turn_ended()
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on, within bounds."""
+        if not self._let_in:
+            return
+        self._received += len(data)
+        if self._received > TURN_BYTES:
+            self.abort()
+        else:
+            self.inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """Pass on."""
+        return self.inner.eof_received() if self._let_in else None
+
+    def pause_writing(self) -> None:
+        """Give the peer some time to take its answer."""
+        self._stall = asyncio.get_running_loop().call_later(STALL_SECONDS, self.abort)
+        self.inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        self.inner.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Leave."""
+        for timer in (self._timer, self._stall):
+            if timer is not None:
+                timer.cancel()
+        self._gate.leave(self)
+        if self._let_in:
+            self.inner.connection_lost(error)
+
+    def turn_began(self) -> None:
+        """Wait no longer: there is a request."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._received = 0
+
+    def turn_ended(self) -> None:
+        """Wait for a request, not for long."""
+        self.turn_began()
+        if self._transport is not None and not self._transport.is_closing():
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(REQUEST_SECONDS, self._waited)
+
+    def _waited(self) -> None:
+        """End what has not asked; whoever still takes an answer has the time for that."""
+        if self._stall is None:
+            self.abort()
+        else:
+            self.turn_ended()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
