@@ -279,14 +279,16 @@ _ALL = (
         "warning",
         "A stanza is larger than MIXPAM_MAX_STANZA_BYTES; it was left out, the link goes on.",
         ("kind", "sender"),
-        "If it is a user's roster, raise MIXPAM_MAX_STANZA_BYTES: until then it is shown without"
-        " annotation. A channel's message is in the archive.",
+        "If it is a user's roster, install the tap that came with this version, which gives it in"
+        " parts. A channel's message is in the archive; whoever asked for something has got an"
+        " error.",
     ),
     Event(
         "stanza-malformed",
         "warning",
-        "The server passed on a stanza that is not well-formed or not addressed; it was dropped.",
-        ("reason",),
+        "A stanza cannot be read: it is nested too deeply, say, or not well-formed. It was left"
+        " out; whoever asked for something has got an error.",
+        ("kind", "sender", "reason"),
         "If it happens often, see what the server lets through.",
     ),
     Event(

@@ -95,8 +95,8 @@ class LeftOut(NamedTuple):
 
     Values are as on the wire; empty if absent, or longer than the bytes of `BOUNDS`. `reason`
     says what is wrong with it: "oversized" or "malformed". `head` is the beginning of what stands
-    behind the start tag, at most HEAD_BYTES; it tells what kind of request this is, and nothing
-    else may be believed of it.
+    behind the start tag, at most `head_bytes`; it tells what kind of request this is, and of a
+    stanza for many whom it is for, and nothing else may be believed of it.
     """
 
     name: bytes
@@ -113,7 +113,7 @@ class LeftOut(NamedTuple):
         given = {
             name: value for name, most in BOUNDS.items() if len(value := frame.get(name)) <= most
         }
-        head = frame.data[frame.tag_end : frame.tag_end + HEAD_BYTES]
+        head = frame.data[frame.tag_end : frame.tag_end + head_bytes(frame.data, frame.tag_end)]
         return cls.made(frame.name, given, reason, head)
 
     @classmethod
@@ -124,7 +124,16 @@ class LeftOut(NamedTuple):
 
 
 HEAD_BYTES = 1_024
-"""Bytes of a left out stanza's content that are told of it."""
+"""Bytes of a left out stanza's content that are told of it …"""
+
+ADDRESSES_BYTES = 65_536
+"""… or of one for many users, whose addresses have no more than that (tap protocol T10)."""
+
+
+def head_bytes(data: bytes | bytearray, content: int) -> int:
+    """Tell how much of a stanza's content, which begins there, is to be told."""
+    return ADDRESSES_BYTES if data.startswith(b"<addresses", content) else HEAD_BYTES
+
 
 OVERSIZED = "oversized"
 """Why a stanza is left out that is larger than MIXPAM_MAX_STANZA_BYTES."""
@@ -271,17 +280,18 @@ class _Begun:
             self._kept.clear()
             self._kept_from = self._size
             return
-        room = content + HEAD_BYTES - self._kept_from - len(self._kept)
+        most = head_bytes(self._kept, content - self._kept_from)
+        room = content + most - self._kept_from - len(self._kept)
         if room > 0:
             self._kept += data[at : min(end, at + room)]
         if self._left is None and not self._kept_from:
             # The whole tag is there, and tells more than the search has remembered.
-            self._left = LeftOut.of(Frame(bytes(self._kept[: content + HEAD_BYTES])), OVERSIZED)
+            self._left = LeftOut.of(Frame(bytes(self._kept[: content + most])), OVERSIZED)
         gone = content - self._kept_from
         if gone > 0:
             del self._kept[:gone]
             self._kept_from = content
-        del self._kept[HEAD_BYTES:]
+        del self._kept[most:]
 
     def kept(self) -> bytes:
         """Give the element, which is not too large."""

@@ -18,7 +18,7 @@ import structlog
 
 from component import __version__, collector
 from component.core.context import Limits
-from component.core.effects import Copy, Count, Effect, Report, Send, Write
+from component.core.effects import Copy, Count, Effect, Fault, Report, Send, Write
 from component.core.express import Express
 from component.core.fanout import needs_ear, route
 from component.core.machine import Core
@@ -279,25 +279,37 @@ class Service:
         for effect in effects:
             match effect:
                 case Send(data):
-                    reason = self._outgoing.why_not(data)
-                    if reason is None:
+                    if self._may_be_said(data):
                         out.append(data)
-                    else:
-                        self.counts["outgoing-refused", reason] += 1
-                        self._report("outgoing-refused", "error", reason=reason)
                 case Copy(frame, row, channel, device):
                     # The outgoing rule of copies, for those that had to wait.
                     if row.has_joined(channel):
                         out += self._copies_after_all(frame, row, channel, device)
                 case Write():
                     self._store.put(effect)
-                case Report(event, level, facts):
-                    self._report(event, level, **facts)
-                    if event == "ready":
-                        collector.settle()
-                case Count(what, reason):
-                    self.counts[what, reason] += 1
+                case _:
+                    self._note(effect)
         return out
+
+    def _note(self, effect: Report | Fault | Count) -> None:
+        """Tell the log, or the metrics."""
+        match effect:
+            case Report(event, level, facts):
+                self._report(event, level, **facts)
+                if event == "ready":
+                    collector.settle()
+            case Fault(error):
+                self._watch.saw("fault", "error", {})
+                self._log.exception("fault", exc_info=error)
+            case Count(what, reason):
+                self.counts[what, reason] += 1
+
+    def _may_be_said(self, data: bytes) -> bool:
+        reason = self._outgoing.why_not(data)
+        if reason is not None:
+            self.counts["outgoing-refused", reason] += 1
+            self._report("outgoing-refused", "error", reason=reason)
+        return reason is None
 
     def _copies_after_all(
         self, frame: Frame, row: Row, channel: bytes, device: Device | None

@@ -30,6 +30,8 @@ MAX_ELEMENTS = 50_000
 _ROOT_OPEN = f"<r xmlns='{CLIENT}' xmlns:stream='{STREAMS}'>".encode()
 _ROOT_CLOSE = b"</r>"
 
+_SYNTAX_ERROR = expat.errors.codes[expat.errors.XML_ERROR_SYNTAX]
+
 X = TypeVar("X")
 
 
@@ -60,7 +62,9 @@ class _Reader:
         self.depth += 1
         self.elements += 1
         if self.depth > MAX_DEPTH or self.elements > MAX_ELEMENTS:
-            raise MalformedStanza("nested too deeply or too many elements")
+            raise MalformedStanza(
+                f"nested deeper than {MAX_DEPTH} levels, or of more than {MAX_ELEMENTS:,} elements"
+            )
         self.builder.start(_clark(name), {_clark(key): value for key, value in attributes.items()})
 
     def end(self, name: str) -> None:
@@ -87,7 +91,10 @@ def read(data: bytes) -> ET.Element:
     try:
         root = ET.fromstring(whole) if harmless else _watched(whole)
     except (ET.ParseError, expat.ExpatError) as error:
-        raise MalformedStanza(f"not well-formed: {error}") from None
+        # The one thing that servers let pass and that expat calls so: a brace marks for us where
+        # a namespace ends.
+        hint = "; a brace in a namespace?" if error.code == _SYNTAX_ERROR else ""
+        raise MalformedStanza(f"not well-formed: {error}{hint}") from None
     if len(root) != 1:
         raise MalformedStanza("not one element")
     return root[0]
@@ -172,6 +179,7 @@ _ESCAPES = {
 _ILLEGAL = {
     *range(9), 11, 12, *range(14, 32), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF,
 }  # fmt: skip
+_REPLACED = dict.fromkeys(_ILLEGAL, "\ufffd")
 _ILLEGAL_CHARACTERS = frozenset(map(chr, _ILLEGAL))
 _SPECIAL = re.compile(f"[{re.escape(''.join(map(chr, sorted({*_ESCAPES, *_ILLEGAL}))))}]")
 
@@ -186,6 +194,11 @@ def escape(text: str) -> str:
     if not _ILLEGAL_CHARACTERS.isdisjoint(text):
         raise MalformedStanza("a character that XML cannot carry")
     return text.translate(_ESCAPES)
+
+
+def legal(text: str) -> str:
+    """Give a text in which XML can carry every character; others are replaced."""
+    return text.translate(_REPLACED)
 
 
 def to_xso(element: ET.Element, kind: type[X]) -> X:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ class Stanza(NamedTuple):
     """A message, presence or iq with canonical addresses.
 
     `type` is the effective one: "normal" for a message and "available" for a presence
-    without the attribute.
+    without the attribute. `unread` is why its content is not known, in words for its sender;
+    the element then is empty.
     """
 
     kind: str
@@ -30,6 +32,7 @@ class Stanza(NamedTuple):
     sender: Jid
     to: Jid
     element: ET.Element
+    unread: str = ""
 
     @property
     def payload(self) -> ET.Element | None:
@@ -53,17 +56,59 @@ def parse(data: bytes) -> Stanza:
     Raises schemas.codec.MalformedStanza if it is not a stanza with two usable addresses.
     """
     element = codec.read(data)
-    default_type = _DEFAULT_TYPE.get(element.tag)
+    get = element.get
+    sender, to = get("from", ""), get("to", "")
+    return _addressed(element.tag, get("type"), get("id"), (sender, to), element)
+
+
+def head(name: bytes, type_: bytes, id_: bytes, sender: bytes, to: bytes, *, why: str) -> Stanza:
+    """Make a stanza of the start tag of one that cannot be read, and of the reason.
+
+    Values are as on the wire, empty if absent. Raises MalformedStanza as `parse` does.
+    """
+    kind = f"{{{CLIENT}}}{name.decode(errors='replace')}"
+    type_text, id_text = _text(type_) or None, _text(id_) or None
+    element = ET.Element(kind)
+    found = _addressed(kind, type_text, id_text, (_text(sender), _text(to)), element)
+    return unread(found, why)
+
+
+def unread(stanza: Stanza, why: str) -> Stanza:
+    """Give a stanza without its content, which cannot be read; an error stays one."""
+    element = ET.Element(stanza.kind)
+    if stanza.type == "error":
+        element.append(error("cancel", "undefined-condition", f"the error cannot be read: {why}"))
+    return stanza._replace(element=element, unread=why)
+
+
+def _addressed(
+    kind: str, type_: str | None, id_: str | None, addresses: tuple[str, str], element: ET.Element
+) -> Stanza:
+    default_type = _DEFAULT_TYPE.get(kind)
     if default_type is None:
         raise codec.MalformedStanza("not a message, presence or iq")
     try:
-        sender = jid.parse(element.get("from", ""))
-        to = jid.parse(element.get("to", ""))
-    except ValueError as error:
-        raise codec.MalformedStanza(f"unusable address: {error}") from None
-    return Stanza(
-        element.tag, element.get("type") or default_type, element.get("id"), sender, to, element
-    )
+        sender, to = map(jid.parse, addresses)
+        return Stanza(kind, type_ or default_type, id_, sender, to, element)
+    except ValueError as why:
+        raise codec.MalformedStanza(f"unusable address: {why}") from None
+
+
+_REFERENCE = re.compile(r"&(?:#x([0-9A-Fa-f]{1,6})|#([0-9]{1,7})|(amp|lt|gt|apos|quot));")
+_NAMED = {"amp": "&", "lt": "<", "gt": ">", "apos": "'", "quot": '"'}
+
+
+def _text(raw: bytes) -> str:
+    """Read an attribute's value as it stands on the wire. Raises MalformedStanza."""
+    try:
+        return _REFERENCE.sub(_referred, raw.decode())
+    except (ValueError, OverflowError):
+        raise codec.MalformedStanza("an attribute that is not well-formed") from None
+
+
+def _referred(found: re.Match[str]) -> str:
+    by_hex, by_number, name = found.groups()
+    return _NAMED[name] if name else chr(int(by_hex, 16) if by_hex else int(by_number))
 
 
 def make(

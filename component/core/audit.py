@@ -23,20 +23,17 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from itertools import islice
 from typing import NamedTuple
 
-from component.core import results
 from component.core.candidates import channel_like
 from component.core.context import Context
 from component.core.errors import Refusal
 from component.core.membership import Memberships
 from component.core.mirror import Row
-from component.core.rosters import Rosters
+from component.core.rosters import Outcome, Rosters
 from component.core.services import Services
 from schemas import jid, roster
 from schemas.jid import Jid
-from schemas.stanza import Stanza
 
 AT_ONCE = 20
 """Rosters that are read at the same time."""
@@ -83,6 +80,20 @@ class _Service:
     def believes(self, way: _Way) -> bool:
         """Tell whether so many users may have lost channels by themselves."""
         return self.lost[way] <= max(FEW, self.looked_at * LARGE_SHARE)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A roster that is being read.
+
+    `unseen` are the user's channels that were not in it so far, `domains` has one item of each
+    domain that may be a service.
+    """
+
+    user: Jid
+    unseen: set[Jid]
+    domains: dict[str, Jid] = field(default_factory=dict)
+    has_items: bool = False
 
 
 class Audit:
@@ -139,30 +150,38 @@ class Audit:
 
     def _ask_next(self) -> None:
         user = jid.parse((self._online or self._offline).popleft().decode())
+        # What is joined meanwhile may be on a page that has been read.
+        reading = _Reading(user, self._channels(user))
         self._asking += 1
-        self._rosters.read(user, lambda reply: self._told(user, reply))
 
-    def _told(self, user: Jid, reply: Stanza | None) -> None:
+        def take(query: ET.Element) -> bool:
+            for channel, _ in channel_like(query):
+                reading.unseen.discard(channel)
+                if self._is_empty and len(reading.domains) < DOMAINS:
+                    reading.domains.setdefault(channel.domain, channel)
+            reading.has_items = reading.has_items or query.find(roster.ITEM_TAG) is not None
+            return not (reading.unseen or self._is_empty)
+
+        self._rosters.read(user, take, lambda outcome: self._told(reading, outcome))
+
+    def _told(self, reading: _Reading, outcome: Outcome) -> None:
         self._asking -= 1
-        query = None if reply is None else reply.element.find(roster.QUERY_TAG)
-        is_gone = reply is not None and results.has_condition(reply, "item-not-found")
-        if is_gone:
+        user = reading.user
+        if outcome == "no-account":
             self._seen(user, self._channels(user), _Way.GONE)
-        elif reply is not None and reply.type == "result" and query is not None:
-            rostered = {channel for channel, _ in channel_like(query)}
+        elif outcome == "read":
             if self._is_empty:
-                self._search(user, rostered)
-            way = _Way.OTHER if len(query) else _Way.EMPTY
-            self._seen(user, self._channels(user) - rostered, way)
+                self._search(user, reading.domains)
+            way = _Way.OTHER if reading.has_items else _Way.EMPTY
+            self._seen(user, self._channels(user) & reading.unseen, way)
         if self._online or self._offline:
             self._ask_next()
         elif not self._asking:
             self._judge()
 
-    def _search(self, user: Jid, rostered: set[Jid]) -> None:
+    def _search(self, user: Jid, domains: dict[str, Jid]) -> None:
         """Find out whether there are channels in the roster of somebody who is in none."""
-        domains = {address.domain: address for address in sorted(rostered)}
-        for domain, address in islice(domains.items(), DOMAINS):
+        for domain, address in domains.items():
             if domain in self._searched or domain in self._context.domains:
                 continue
             self._searched.add(domain)

@@ -10,7 +10,14 @@ from schemas import jid, roster
 from schemas.jid import Jid
 from schemas.namespaces import STANZAS
 
-_SILENT = frozenset({"remote-server-timeout", "remote-server-not-found", "internal-server-error"})
+_SILENT = frozenset(
+    {
+        "remote-server-timeout",
+        "remote-server-not-found",
+        "internal-server-error",
+        "resource-constraint",
+    }
+)
 
 
 def channel_like(query: ET.Element) -> Iterable[tuple[Jid, str]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from component.core import candidates, results
 from component.core.context import Context
 from component.core.effects import PutMembership
-from component.core.errors import Refusal, answer, condition_of, wait
+from component.core.errors import Refusal, answer, condition_of, unusable, wait
 from component.core.holding import Holding
 from component.core.journal import Journal
 from component.core.ledger import Asked, Ledger
@@ -28,7 +28,6 @@ from schemas.jid import Jid
 from schemas.records import MembershipRecord
 from schemas.stanza import Stanza
 
-_UNUSABLE = Refusal("cancel", "undefined-condition", "the channel gave no usable participant id")
 _STORE_AWAY = "memberships cannot be changed right now; try again later"
 
 
@@ -208,7 +207,7 @@ class Changes:
         if record is None:
             if op.sure:
                 self._close(op)
-            self._refuse(op, _UNUSABLE, undo=not op.sure)
+            self._refuse(op, unusable(reply), undo=not op.sure)
             return
         op.participant_id = record.participant_id
 

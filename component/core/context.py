@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 import itertools
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, TypeVar
 
-from component.core.effects import Change, Count, Effect, Report, Send, Write
+from component.core.effects import Change, Copy, Count, Effect, Fault, Report, Send, Write
 from component.core.mirror import Mirror, Row
 from schemas import codec
 from schemas import jid as jids
@@ -61,6 +62,7 @@ class Limits:
     waiting_time: float = 60
     # What users ask channels about their preferences, and what has no answer yet.
     wishes: int = 10_000
+    max_stanza_bytes: int = 262_144
     # Forms of ad-hoc commands that are out at the same time: admins are few.
     command_sessions: int = 100
     # Devices asked for one capabilities hash at the same time: one that is silent must
@@ -116,10 +118,10 @@ class Deadlines:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def run(self, now: float) -> None:
-        """Do everything that is due."""
+    def due(self, now: float) -> Iterator[Callable[[], None]]:
+        """Take out what is due, one by one."""
         while (moment := self.next) is not None and moment <= now:
-            self._actions.pop(heapq.heappop(self._heap)[1])()
+            yield self._actions.pop(heapq.heappop(self._heap)[1])
 
 
 class Tap(NamedTuple):
@@ -171,6 +173,11 @@ class Context:
         """Give what a domain's tap can do; nothing as long as it has not said hello."""
         return self.taps.get(domain, NO_TAP)
 
+    def room(self, user: bytes) -> int:
+        """Give how large a stanza may be on its way to a user, in bytes."""
+        limit = self.tap(user.partition(b"/")[0].rpartition(b"@")[2].decode()).limit
+        return 2 * self.limits.max_stanza_bytes if limit is None else limit
+
     def send(self, element: ET.Element) -> None:
         """Send a stanza.
 
@@ -192,6 +199,22 @@ class Context:
     def drop(self, reason: str) -> None:
         """Count a stanza that is not answered."""
         self.count("dropped", reason)
+
+    def attempt(self, action: Callable[[], None]) -> bool:
+        """Do something; False if it failed half-way, by a fault of ours.
+
+        Then nothing of it is said. What was to be written is: memory has changed already, and
+        what waits for the write must go on.
+        """
+        before = len(self.effects)
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - one stanza, or user, never costs another
+            half_done = self.effects[before:]
+            self.effects[before:] = [x for x in half_done if not isinstance(x, Send | Copy)]
+            self.effects.append(Fault(error))
+            return False
+        return True
 
     def write(self, *changes: Change, then: Outcome | None = None) -> None:
         """Make changes durable, and go on with `then` when that is done or has failed."""
@@ -250,7 +273,7 @@ class Context:
                 return
             batch = list(itertools.islice(rest, at_once))
             for each in batch:
-                action(each)
+                self.attempt(partial(action, each))
             if len(batch) == at_once:
                 self.after(ROWS_INTERVAL, some)
             else:
@@ -289,7 +312,10 @@ class Context:
         if question is None:
             return False
         self.deadlines.off(question.deadline)
-        question.answer(reply)
+        try:
+            question.answer(reply)
+        except codec.MalformedStanza as error:
+            question.answer(stanzas.unread(reply, str(error)))
         return True
 
     def no_more_answers(self) -> None:

@@ -11,7 +11,7 @@ from component.core.context import Context
 from component.core.membership import Memberships
 from component.core.preferences import Preferences
 from component.framing import Frame
-from schemas import codec, jid, roster
+from schemas import jid, roster
 from schemas import stanza as stanzas
 from schemas.jid import Jid
 from schemas.namespaces import MIX_NODES, PUBSUB_EVENT
@@ -47,11 +47,11 @@ class Departures:
         self._preferences = preferences
 
     def overheard(self, frame: Frame) -> None:
-        """Look for a kick in a channel's message that was just passed on."""
-        try:
-            stanza = stanzas.parse(frame.data)
-        except codec.MalformedStanza:
-            return
+        """Look for a kick in a channel's message that was just passed on.
+
+        Raises MalformedStanza if it cannot be read.
+        """
+        stanza = stanzas.parse(frame.data)
         # Only the channel itself may retract, and only the id that it gave this user.
         membership = self._context.mirror.membership(stanza.to, stanza.sender)
         items = stanza.element.find(_ITEMS)
@@ -72,16 +72,17 @@ class Departures:
                 channel = jid.parse(item.get("jid", ""))
             except ValueError:
                 continue
-            membership = self._context.mirror.membership(user, channel)
-            if membership is None:
-                continue
-            subscription = item.get("subscription", "none")
-            if subscription == "remove":
-                self._memberships.depart(user, channel)
-            else:
-                # The roster is truthful: the user, or we, have changed what is shared.
-                shares = subscription in {"from", "both"}
-                self._preferences.share(user, channel, shares=shares)
+            self.item_changed(user, channel, item.get("subscription", "none"))
+
+    def item_changed(self, user: Jid, channel: Jid, subscription: str) -> None:
+        """Follow what a channel's roster item says now."""
+        if self._context.mirror.membership(user, channel) is None:
+            return
+        if subscription == "remove":
+            self._memberships.depart(user, channel)
+        else:
+            # The roster is truthful: the user, or we, have changed what is shared.
+            self._preferences.share(user, channel, shares=subscription in {"from", "both"})
 
     def account_removed(self, user: Jid) -> None:
         """Leave every channel of an account that is no more; nothing may be inherited."""

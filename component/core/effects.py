@@ -116,6 +116,12 @@ class Report:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+class Fault(NamedTuple):
+    """Something of ours failed; for the log, with its traceback."""
+
+    error: Exception
+
+
 class Count(NamedTuple):
     """One more of a kind, for the metrics; never carries a JID."""
 
@@ -123,4 +129,4 @@ class Count(NamedTuple):
     reason: str = ""
 
 
-Effect = Send | Copy | Write | Report | Count
+Effect = Send | Copy | Write | Report | Fault | Count

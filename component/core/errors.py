@@ -9,6 +9,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from component.core.context import Context
+from schemas import codec
 from schemas import stanza as stanzas
 from schemas.namespaces import STANZAS
 from schemas.stanza import Stanza
@@ -47,6 +48,12 @@ def wait(condition: str, text: str) -> Refusal:
     return Refusal("wait", condition, text)
 
 
+def unusable(reply: Stanza) -> Refusal:
+    """Refuse a join whose result tells of no participant that there could be."""
+    what = f"answer: {reply.unread}" if reply.unread else "participant id"
+    return Refusal("cancel", "undefined-condition", f"the channel gave no usable {what}")
+
+
 def condition_of(why: Refusal | ET.Element) -> str:
     """Name the defined condition of a refusal of ours, or of an `<error/>` from elsewhere.
 
@@ -68,5 +75,14 @@ def answer(context: Context, stanza: Stanza, refusal: Refusal) -> None:
         context.drop(refusal.condition)
         return
     context.count("refused", refusal.condition)
-    error = stanzas.error(refusal.type, refusal.condition, refusal.text)
+    error = stanzas.error(refusal.type, refusal.condition, _fit(refusal.text))
     context.send(stanzas.make(stanza.kind, "error", stanza.to, stanza.sender, stanza.id, error))
+
+
+MAX_TEXT = 500
+"""Characters of an error's text: part of it may be what a stranger wrote."""
+
+
+def _fit(text: str | None) -> str | None:
+    """Give a text that fits into an error, whatever it quotes."""
+    return None if text is None else codec.legal(text[:MAX_TEXT])

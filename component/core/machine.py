@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from component import __version__
-from component.core.annotation import annotate_tree, annotated
+from component.core.annotation import annotated, annotated_tree, on_its_way
 from component.core.audit import Audit
 from component.core.capability import Capability
 from component.core.commands import Commands
@@ -26,9 +26,10 @@ from component.core.effects import (
     Effect,
     Send,
 )
-from component.core.errors import Refusal, answer, bad_request
+from component.core.errors import Refusal, answer
 from component.core.identity import Identity
 from component.core.joinrate import JoinRate
+from component.core.leftout import MALFORMED, LeftOuts
 from component.core.membership import Memberships
 from component.core.mirror import Mirror, Row
 from component.core.multicast import Multicast
@@ -38,6 +39,7 @@ from component.core.presence import Presence
 from component.core.reconcile import Reconcile
 from component.core.remembered import Remembered
 from component.core.requests import read
+from component.core.rereading import Rereading
 from component.core.rollcall import RollCall
 from component.core.rosters import Rosters
 from component.core.services import Services
@@ -88,7 +90,17 @@ class Core:
             memberships=self._memberships,
         )
         self._roll_call = RollCall(self.context, self._memberships)
-        self._traffic = Traffic(self.context)
+        self._traffic = Traffic(self.context, self._participants)
+        self._rereading = Rereading(self.context, self._rosters, self._departures)
+        self._left_outs = LeftOuts(
+            self.context,
+            self.multicast,
+            devices=self._devices,
+            traffic=self._traffic,
+            presence=self._presence,
+            rereading=self._rereading,
+            roll_call=self._roll_call,
+        )
         self._taps = Taps(self.context, self._heard)
         self._identity = Identity(
             self.context,
@@ -148,33 +160,14 @@ class Core:
     def receive(self, frame: Frame, now: float) -> list[Effect]:
         """Deal with a stanza of the control lane; never raises for what a peer sent."""
         self.context.now = now
-        roster_with_marks = annotated(self.mirror, frame)
-        if roster_with_marks is not None:
-            return [Send(roster_with_marks)]
-        try:
-            stanza = stanzas.parse(frame.data)
-        except codec.MalformedStanza as error:
-            self.context.drop("malformed")
-            self.context.report("stanza-malformed", "warning", reason=str(error))
-            return self._take()
-        try:
-            self._sort(stanza, frame)
-        except Refusal as refusal:
-            answer(self.context, stanza, refusal)
-        except codec.MalformedStanza as error:
-            answer(self.context, stanza, bad_request(str(error)))
-        to, sender = stanza.to.bare, stanza.sender.bare
-        self.mirror.tidy(to)
-        if sender != to:
-            self.mirror.tidy(sender)
+        if not self.context.attempt(lambda: self._receive(frame)):
+            self.context.attempt(lambda: self._left_outs.failed(frame))
         return self._take()
 
     def left_out(self, left: LeftOut, now: float) -> list[Effect]:
         """Do what the kind of a stanza demands of which nothing but that is known."""
         self.context.now = now
-        kind, sender = left.name.decode(errors="replace"), left.sender.decode(errors="replace")
-        self.context.drop(left.reason)
-        self.context.report("stanza-oversized", "warning", kind=kind, sender=sender)
+        self.context.attempt(lambda: self._left_outs.take(left))
         return self._take()
 
     def admits(self, row: Row, channel: bytes, frame: Frame, now: float) -> bool:
@@ -187,16 +180,13 @@ class Core:
     def overhear(self, row: Row, channel: bytes, frame: Frame, now: float) -> list[Effect]:
         """Look at a channel's stanza that the hot lane has just passed on."""
         self.context.now = now
-        if frame.name == b"presence":
-            self._participants.remember(row, channel, frame)
-        elif may_be_kick(frame):
-            self._departures.overheard(frame)
+        self.context.attempt(lambda: self._overhear(row, channel, frame))
         return self._take()
 
     def operate(self, action: Callable[[], None], now: float) -> list[Effect]:
         """Do something at the operator's wish, on `reconcile` or by `leave`."""
         self.context.now = now
-        action()
+        self.context.attempt(action)
         return self._take()
 
     def leave(self, user: Jid, channel: Jid) -> bool:
@@ -215,28 +205,33 @@ class Core:
     def tick(self, now: float) -> list[Effect]:
         """Do what is due."""
         self.context.now = now
-        self.context.deadlines.run(now)
+        for action in self.context.deadlines.due(now):
+            self.context.attempt(action)
         return self._take()
 
     def written(self, token: int, now: float, *, done: bool) -> list[Effect]:
         """Take the outcome of a `Write`."""
         self.context.now = now
-        self.context.written(token, done=done)
+        self.context.attempt(lambda: self.context.written(token, done=done))
         return self._take()
 
     def link_lost(self, now: float) -> list[Effect]:
         """Forget what only the link told; `forget_sessions` is the rest of it."""
         self.context.now = now
-        self.context.no_more_answers()
-        self.context.taps.clear()
-        self.multicast.link_lost()
-        self._capability.forget_waiting()
-        self._services.forget_asked()
-        self._memberships.link_lost()
-        self._audit.link_lost()
-        self._roll_call.link_lost()
-        self._participants.link_lost()
-        self.reconcile.link_lost()
+        for part in (
+            self.context.no_more_answers,
+            self.context.taps.clear,
+            self.multicast.link_lost,
+            self._capability.forget_waiting,
+            self._services.forget_asked,
+            self._memberships.link_lost,
+            self._audit.link_lost,
+            self._rereading.link_lost,
+            self._roll_call.link_lost,
+            self._participants.link_lost,
+            self.reconcile.link_lost,
+        ):
+            self.context.attempt(part)
         return self._take()
 
     def forget_sessions(self) -> Iterator[None]:
@@ -260,7 +255,40 @@ class Core:
         effects, self.context.effects = self.context.effects, []
         return effects
 
+    def _overhear(self, row: Row, channel: bytes, frame: Frame) -> None:
+        if frame.name == b"presence":
+            self._participants.remember(row, channel, frame)
+        elif may_be_kick(frame):
+            try:
+                self._departures.overheard(frame)
+            except codec.MalformedStanza as error:
+                self._left_outs.take(LeftOut.of(frame, MALFORMED), str(error))
+
     # -- sorting -------------------------------------------------------------------------
+
+    def _receive(self, frame: Frame) -> None:
+        context = self.context
+        user = on_its_way(frame)
+        if user is not None:
+            with_marks = annotated(self.mirror, frame, context.room(user))
+            if with_marks is not None:
+                context.effects.append(Send(with_marks))
+                return
+        try:
+            stanza = stanzas.parse(frame.data)
+        except codec.MalformedStanza as error:
+            self._left_outs.take(LeftOut.of(frame, MALFORMED), str(error), frame)
+            return
+        try:
+            self._sort(stanza, frame)
+        except Refusal as refusal:
+            answer(context, stanza, refusal)
+        except codec.MalformedStanza as error:
+            self._left_outs.take(LeftOut.of(frame, MALFORMED), str(error), frame)
+        to, sender = stanza.to.bare, stanza.sender.bare
+        self.mirror.tidy(to)
+        if sender != to:
+            self.mirror.tidy(sender)
 
     def _sort(self, stanza: Stanza, frame: Frame) -> None:
         context = self.context
@@ -269,11 +297,14 @@ class Core:
         elif context.is_local(stanza.to) and stanza.to.resource is None:
             self._to_user(stanza, frame)
         elif context.is_local(stanza.to) and stanza.sender == stanza.to.bare:
-            self._to_session(stanza)
+            self._to_session(stanza, frame)
         elif stanza.kind == stanzas.IQ and context.is_local(stanza.sender):
             self._preferences.asked(stanza)
         elif stanza.kind == stanzas.IQ and context.is_local(stanza.to):
             self._preferences.answered(stanza)
+        elif str(stanza.to).encode() == self.multicast.gathering:
+            # Written otherwise than by the tap. An answer would tell a stranger of that address.
+            self._left_outs.take(LeftOut.of(frame, MALFORMED), "its addresses cannot be read")
         elif stanza.to.domain == context.own.domain:
             raise Refusal("cancel", "service-unavailable")  # nobody lives here but us
         else:
@@ -314,10 +345,11 @@ class Core:
             self._join_rate.admit(request.user)
             self._memberships.request(request)
 
-    def _to_session(self, stanza: Stanza) -> None:
+    def _to_session(self, stanza: Stanza, frame: Frame) -> None:
         if stanza.kind == stanzas.IQ and stanza.element.find(roster.QUERY_TAG) is not None:
-            annotate_tree(self.mirror, stanza)
-            self.context.send(stanza.element)
+            room = self.context.room(frame.to)
+            data = annotated_tree(self.mirror, stanza, frame, room)
+            self.context.effects.append(Send(data))
         else:
             self.context.drop("stray")
 
@@ -347,6 +379,10 @@ class Core:
 
     def _device_seen(self, row: Row, device: Device, presence: Stanza) -> None:
         known = device.is_mix
+        if presence.unread and device.caps is not None:
+            # Of what it can do this says nothing new.
+            self._presence.show(row, device)
+            return
         self._capability.seen(row, device, presence.element)
         if known:
             self._presence.show(row, device)

@@ -161,6 +161,10 @@ class Row(Sessions):
                     return Membership.unpacked(each)
         return None
 
+    def participant_ids(self) -> dict[bytes, str]:
+        """Give the participant ids in all channels, in one walk."""
+        return {each.channel: each.participant_id for each in self._members()}
+
     def enter(self, members: Iterable[packed.Member]) -> None:
         """Enter memberships, in place of older ones in the same channels."""
         news = {each.channel: each for each in members}

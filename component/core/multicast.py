@@ -26,7 +26,7 @@ from component.core.mirror import Mirror
 from component.core.packed import CHANNELS, OFF
 from component.core.ready import EITHER, MIXED, NOT_UNDERSTOOD, NUMBER, ONLY_0, ONLY_1
 from component.core.sessions import Copies
-from component.framing import START_TAG, Frame
+from component.framing import START_TAG, Frame, LeftOut
 from schemas.namespaces import ADDRESSES, STANZA_ID
 
 LARGEST = 500
@@ -138,6 +138,16 @@ class Multicast:
                 spread.written += _several(stanza, domain, joined, number)
                 spread.deliveries += number
         return spread
+
+
+def several(left: LeftOut) -> list[bytes]:
+    """Give for whom a stanza for many was that is left out, as far as that is known."""
+    tag = START_TAG.match(left.head)
+    if tag is None or tag[1] != b"addresses":
+        return []
+    end = left.head.find(b"</addresses", tag.end())
+    listed = left.head[tag.end() : end if end >= 0 else len(left.head)]
+    return [jid or too for jid, too, _, _ in _ADDRESS.findall(listed)]
 
 
 Users = list[tuple[bytes, bytes]]

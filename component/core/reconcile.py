@@ -25,9 +25,9 @@ from component.core.membership import Memberships
 from component.core.mirror import Membership
 from component.core.preferences import Preferences
 from component.core.presence import Presence
-from component.core.rosters import Rosters
+from component.core.rosters import Outcome, Rosters
 from component.core.services import Services
-from schemas import disco, jid, participants, roster
+from schemas import disco, jid, participants
 from schemas.jid import Jid
 from schemas.namespaces import MIX_NODES
 from schemas.participants import Participant, ParticipantList
@@ -109,7 +109,11 @@ class Reconcile:
             self._cancel(round_, "the server is not connected")
         else:
             self._rounds.append(round_)
-            self._rosters.read(user, lambda reply: self._with_roster(round_, reply))
+            self._rosters.read(
+                user,
+                lambda query: round_.rostered.update(channel_like(query)) or False,
+                lambda outcome: self._with_roster(round_, outcome),
+            )
 
     def link_lost(self) -> None:
         """End all that was begun: answers will not come any more."""
@@ -124,14 +128,12 @@ class Reconcile:
 
     # -- which channels -------------------------------------------------------------------
 
-    def _with_roster(self, round_: _Round, reply: Stanza | None) -> None:
-        query = None if reply is None else reply.element.find(roster.QUERY_TAG)
-        if reply is not None and results.has_condition(reply, "item-not-found"):
+    def _with_roster(self, round_: _Round, outcome: Outcome) -> None:
+        if outcome == "no-account":
             self._account_gone(round_)
-        elif reply is None or reply.type != "result" or query is None:
+        elif outcome == "unreadable":
             self._cancel(round_, "the server does not give the roster")
         else:
-            round_.rostered = dict(channel_like(query))
             self._find_channels(round_)
 
     def _account_gone(self, round_: _Round) -> None:
@@ -349,7 +351,8 @@ class Reconcile:
             repairs.append("put the channel into the roster")
         if round_.repair:
             self._remember(user, after, shares=shares)
-            if subscription is None:
+            # Of a member the tap learns by this alone (tap protocol "Members").
+            if subscription is None or before is None:
                 self._write_roster(user, channel, "from" if shares else "none")
         return repairs
 

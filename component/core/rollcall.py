@@ -100,6 +100,16 @@ class RollCall:
         link = self._link
         self._context.after(DELAY, lambda: self._begin(domain) if link == self._link else None)
 
+    def ask_about(self, user: Jid, channel: Jid) -> None:
+        """Ask a channel about a user: a kick may have been in what could not be read."""
+        service = self._services.setdefault(channel.domain, _Service())
+        unasked = service.unasked.setdefault(str(channel).encode(), [])
+        key = str(user).encode()
+        if key not in unasked:
+            unasked.append(key)
+            # What is under way, and may be of that very user, is done first.
+            self._context.while_linked(DELAY, self._ask_more)
+
     def link_lost(self) -> None:
         """Forget whom to ask: the next link begins anew."""
         self._link += 1

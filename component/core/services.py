@@ -89,6 +89,8 @@ class Services:
             return wait("remote-server-timeout", f"{domain} did not answer")
         if reply.type == "error" and reply.error is not None:
             return reply.error
+        if reply.unread:
+            return wait("resource-constraint", f"no usable answer of {domain}: {reply.unread}")
         query = reply.element.find(disco.QUERY_TAG)
         features = frozenset() if query is None else disco.features_of(query)
         if features.isdisjoint(MIX_CORE):

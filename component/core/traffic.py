@@ -9,6 +9,8 @@ from __future__ import annotations
 from component.core.context import Context
 from component.core.effects import Copy
 from component.core.errors import Refusal
+from component.core.mirror import Row
+from component.core.participants import Participants
 from component.framing import Frame
 from schemas import jid
 from schemas import stanza as stanzas
@@ -18,8 +20,9 @@ from schemas.stanza import Stanza
 class Traffic:
     """Settles messages and presence that come from MIX domains to a user."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, participants: Participants) -> None:
         self._context = context
+        self._participants = participants
 
     def receive(self, stanza: Stanza, frame: Frame) -> None:
         """Copy, keep back or refuse.
@@ -27,23 +30,33 @@ class Traffic:
         Raises Refusal (service-unavailable) for a message from a channel that the user is
         not in; nobody learns from it whether the account exists.
         """
+        found = self.find(stanza)
+        if found is None:
+            return
+        row, key = found
+        if key in row.holding:
+            row.holding[key].take(frame)
+        elif stanza.kind != stanzas.PRESENCE or self._participants.admit(row, key, frame):
+            # Only the spelling of its address kept it off the hot lane.
+            self._context.effects.append(Copy(frame, row, key))
+
+    def find(self, stanza: Stanza) -> tuple[Row, bytes] | None:
+        """Find the channel that a stanza speaks for, if the user is, or may soon be, in it.
+
+        None for what is dropped. Raises Refusal as `receive` does.
+        """
         if stanza.type == "error":
             self._context.drop("channel-error")
-            return
+            return None
         row = self._context.mirror.find(stanza.to)
-        if row is not None:
-            for channel in self._channels(stanza):
-                key = str(channel).encode()
-                if key in row.holding:
-                    row.holding[key].take(frame)
-                    return
-                if row.has_joined(key):
-                    # Only the spelling of its address kept it off the hot lane.
-                    self._context.effects.append(Copy(frame, row, key))
-                    return
+        for channel in () if row is None else self._channels(stanza):
+            key = str(channel).encode()
+            if row is not None and (key in row.holding or row.has_joined(key)):
+                return row, key
         if stanza.kind == stanzas.MESSAGE:
             raise Refusal("cancel", "service-unavailable")
         self._context.drop("channel-not-joined")
+        return None
 
     def _channels(self, stanza: Stanza) -> list[jid.Jid]:
         """Give the channels a stanza may speak for: itself, or that of a participant."""

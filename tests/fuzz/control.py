@@ -14,7 +14,7 @@ from driver import Play
 
 from component.core import packed
 from component.core import sessions as core_sessions
-from component.core.annotation import annotate_tree, annotated
+from component.core.annotation import annotated, annotated_tree
 from component.core.fanout import translate
 from component.core.mirror import Mirror
 from component.framing import Frame, Framer, FramingError
@@ -143,17 +143,21 @@ def _translate(element: ET.Element, old: str, new: str) -> None:
             _translate(child, old, new)
 
 
+_ROOM = 1 << 30
+"""Bytes that a roster may have; here it is not about its size."""
+
+
 def _annotated(mirror: Mirror, frame: Frame) -> None:
     """Hold the marks in a roster to those made in a tree."""
-    data = annotated(mirror, frame)
+    data = annotated(mirror, frame, _ROOM)
     if data is None:
         return
     stanza = stanzas.parse(frame.data)
     if stanza.element.find(f"{roster.QUERY_TAG}/{roster.ANNOTATE_TAG}") is None:
         return  # no tap says so
-    annotate_tree(mirror, stanza)
+    by_tree = codec.read(annotated_tree(mirror, stanza, frame, _ROOM))
     # As bytes the mark goes in front of an item's groups, in a tree behind them.
-    assert _unordered(codec.read(data)) == _unordered(stanza.element), frame.data
+    assert _unordered(codec.read(data)) == _unordered(by_tree), frame.data
 
 
 def _unordered(element: ET.Element) -> tuple[object, ...]:

@@ -20,6 +20,7 @@ from component.core.effects import (
     DropMembership,
     DropShown,
     Effect,
+    Fault,
     PutCapability,
     PutJournal,
     PutMembership,
@@ -33,7 +34,7 @@ from component.core.fanout import needs_ear, route
 from component.core.machine import Core
 from component.core.outgoing import Outgoing
 from component.core.sessions import copies_for
-from component.framing import Frame
+from component.framing import OVERSIZED, Frame, LeftOut
 from schemas import codec, jid
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
@@ -92,6 +93,9 @@ class Play:
         self.stored = stored or Stored()
         self.now = 1_000.0
         self.reports: list[Report] = []
+        # Faults of the component's own; a play that does not mean them fails.
+        self.may_fail = False
+        self.faults: list[Exception] = []
         self.counts: Counter[tuple[str, str]] = Counter()
         # "works", "fails" or "sleeps"; a sleeping one wakes by `store_wakes`.
         self.store = "works"
@@ -121,6 +125,11 @@ class Play:
     def says(self, xml: str) -> None:
         """Put one stanza onto the component's link, as the tap would."""
         self.passes_on(Frame(xml.encode()))
+
+    def leaves_out(self, start_tag: str, head: str = "") -> None:
+        """Have a stanza be too large of which this is the start tag, and what follows it."""
+        frame = Frame(f"{start_tag}{head}".encode())
+        self._carry_out(self.core.left_out(LeftOut.of(frame, OVERSIZED), self.now))
 
     def passes_on(self, frame: Frame) -> None:
         """Put what was cut from the link before both lanes, as component.service does."""
@@ -241,12 +250,24 @@ class Play:
                             self._carry_out(self.core.overhear(row, channel, frame, self.now))
                 case Write():
                     writes.append(effect)
-                case Report():
-                    self.reports.append(effect)
-                case Count(what, reason):
-                    self.counts[what, reason] += 1
+                case _:
+                    self._note(effect)
         for write in writes:
             self._write(write)
+
+    def _note(self, effect: Report | Fault | Count) -> None:
+        match effect:
+            case Report():
+                self.reports.append(effect)
+            case Fault(error):
+                self._failed(error)
+            case Count(what, reason):
+                self.counts[what, reason] += 1
+
+    def _failed(self, error: Exception) -> None:
+        self.faults.append(error)
+        if not self.may_fail:
+            raise error
 
     def _judged(self, data: bytes, reason: str | None) -> None:
         """Take what the outgoing rule says of a stanza: nothing, or the core is at fault."""

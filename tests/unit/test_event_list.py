@@ -13,7 +13,8 @@ PACKAGE = Path(component.__file__).parent
 REPORTERS = {"report", "_report"}
 # What `**op.facts()` stands for.
 OP_FACTS = {"kind", "user", "channel", "request"}
-OTHER_WAYS = {"exception"}  # the fault's own: it comes with a traceback
+OTHER_WAYS = {"exception"}  # the fault's own: it comes with a traceback …
+TRACEBACK = "exc_info"  # … which is made of this
 
 
 def reports() -> Iterator[tuple[str, ast.Call]]:
@@ -41,7 +42,11 @@ def described() -> list[tuple[str, str, str, set[str]]]:
         if len(call.args) > 1:
             assert isinstance(call.args[1], ast.Constant), place
             level = call.args[1].value
-        facts = {keyword.arg for keyword in call.keywords if keyword.arg not in {None, "level"}}
+        facts = {
+            keyword.arg
+            for keyword in call.keywords
+            if keyword.arg not in {None, "level", TRACEBACK}
+        }
         if any(ast.unparse(keyword.value) == "op.facts()" for keyword in call.keywords):
             facts |= OP_FACTS
         found.append((place, first.value, level, facts))

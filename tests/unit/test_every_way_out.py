@@ -306,11 +306,15 @@ def strangers() -> Shelled:
     eve = "from='eve@evil.example/r'"
     play.says(f"<message type='groupchat' {eve} to='{ANNA}'><body/></message>")
     play.says(f"<iq type='get' id='v' {eve} to='{OWN}'><query xmlns='jabber:iq:version'/></iq>")
-    # The channel, in another spelling; and a roster too odd for the quick way.
+    # The channel, in another spelling; and a roster too odd for the quick way, or any.
     play.says(f"<message from='COVEN@mix.example' to='{ANNA}' type='groupchat'><body/></message>")
     play.says(
         f"<iq type='result' id='r' from='{ANNA}' to='{PHONE}'><query xmlns='jabber:iq:roster'>"
         f"<annotate xmlns='urn:xmpp:mix:roster:0'/><odd/><item jid='{COVEN}'/></query></iq>"
+    )
+    play.says(
+        f"<iq type='result' id='r' from='{ANNA}' to='{PHONE}'><query xmlns='jabber:iq:roster'>"
+        f"<annotate xmlns='urn:xmpp:mix:roster:0'/><x xmlns='a}}b'/></query></iq>"
     )
     play.says(f"<iq type='get' id='v' {eve} to='x@{OWN}'><query xmlns='jabber:iq:version'/></iq>")
     return play
