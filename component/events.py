@@ -292,9 +292,19 @@ _ALL = (
         "If it happens often, see what the server lets through.",
     ),
     Event(
+        "server-limit",
+        "error",
+        "The server takes no stanzas as large as some that come; those are not passed on.",
+        ("domain", "limit", "wanted"),
+        "Raise the server's limit for components to `wanted` bytes (Prosody:"
+        " component_stanza_size_limit; ejabberd: max_stanza_size of the ejabberd_service"
+        " listener), or lower MIXPAM_MAX_STANZA_BYTES.",
+    ),
+    Event(
         "stanza-unsendable",
         "warning",
-        "A stanza would have held what XML cannot carry; it was not sent.",
+        "A stanza would have held what XML cannot carry, or been larger than the server takes; who"
+        " waits for it was told.",
         ("reason",),
     ),
     Event(

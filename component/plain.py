@@ -50,7 +50,9 @@ def plain_messages(data: bytes, position: int, max_bytes: int) -> Iterator[Plain
             words = stanza[:inside].split(b"'")
             if names != words[::2]:
                 names = words[::2]
-                at_to, at_from, at_type = _places(b"'".join(names))
+                written = b"'".join(names)
+                places = _places if len(written) <= _LONGEST_NAMES else _places.__wrapped__
+                at_to, at_from, at_type = places(written)
             # A tag of that name, or, which does no harm, a word.
             again = stanza.find(b"message", inside)
             if again >= 0:
@@ -73,8 +75,12 @@ def plain_messages(data: bytes, position: int, max_bytes: int) -> Iterator[Plain
         size = largest
 
 
+_LONGEST_NAMES = 64
+"""Bytes of the names that a plain tag may have, each once; longer ones are not remembered."""
+
+
 # There are a few hundred orders of some of the attributes; what strangers invent goes again.
-@lru_cache(maxsize=1_000)
+@lru_cache(maxsize=500)
 def _places(names: bytes) -> tuple[int, int, int]:
     """Tell where among a tag's words to, from and type are, by its names; zeros if not plain."""
     *words, end = names.split(b"'")

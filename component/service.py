@@ -68,7 +68,9 @@ class Service:
             multicast=settings.multicast,
         )
         equip(self._core, settings.admins)
-        self._express = Express(self._core.mirror, self._core.multicast, settings.max_stanza_bytes)
+        self._express = Express(
+            self._core.mirror, self._core.multicast, settings.max_stanza_bytes, self._core.largest
+        )
         self._control = ControlLane(self._core.mirror.waiting, self._slice_ended, self._crowded)
         self._outgoing = Outgoing(self._core.mirror, own, frozenset(settings.domains))
         self._store = Store(settings, self._report, self)
@@ -207,7 +209,7 @@ class Service:
         if core.admits(row, channel, frame, now):
             targets = row.copies
             tally.copies += len(targets.every)
-            self._out += core.multicast.copies(targets, frame)
+            self._out += self._fitting(frame, core.multicast.copies(targets, frame))
         if needs_ear(frame):
             self._out += self._ask_core(partial(core.overhear, row, channel, frame, now))
         return True
@@ -217,7 +219,7 @@ class Service:
         spread = self._core.multicast.spread(self._core.mirror, frame)
         self._tally.hot[b"message"] += 1
         self._tally.copies += spread.deliveries
-        self._out += spread.written
+        self._out += self._fitting(frame, spread.written)
         for other in spread.others:
             self.receive(other)
 
@@ -279,8 +281,7 @@ class Service:
         for effect in effects:
             match effect:
                 case Send(data):
-                    if self._may_be_said(data):
-                        out.append(data)
+                    out += self._sendable(data)
                 case Copy(frame, row, channel, device):
                     # The outgoing rule of copies, for those that had to wait.
                     if row.has_joined(channel):
@@ -304,19 +305,35 @@ class Service:
             case Count(what, reason):
                 self.counts[what, reason] += 1
 
-    def _may_be_said(self, data: bytes) -> bool:
+    def _sendable(self, data: bytes) -> list[bytes]:
+        """Give what may be written of a stanza: it, what stands in for it, or nothing."""
+        if len(data) > self._core.largest.stanza:
+            self.counts["dropped", "unsendable"] += 1
+            self._report("stanza-unsendable", "warning", reason="larger than the server takes")
+            (data,) = self._core.largest.fitting([data]) or [b""]
+            if not data:
+                return []
         reason = self._outgoing.why_not(data)
-        if reason is not None:
-            self.counts["outgoing-refused", reason] += 1
-            self._report("outgoing-refused", "error", reason=reason)
-        return reason is None
+        if reason is None:
+            return [data]
+        self.counts["outgoing-refused", reason] += 1
+        self._report("outgoing-refused", "error", reason=reason)
+        return []
+
+    def _fitting(self, frame: Frame, copies: list[bytes]) -> list[bytes]:
+        """Give what the server takes of the copies of a stanza: all, unless that is large."""
+        if len(frame.data) <= self._core.largest.copied:
+            return copies
+        too_large = sum(len(data) > self._core.largest.stanza for data in copies)
+        self.counts["dropped", "unsendable"] += too_large
+        return self._core.largest.fitting(copies) if too_large else copies
 
     def _copies_after_all(
         self, frame: Frame, row: Row, channel: bytes, device: Device | None
     ) -> list[bytes]:
         targets = row.copies if device is None else copies_for(device)
         self._tally.copies += len(targets.every)
-        made = self._core.multicast.copies(targets, frame)
+        made = self._fitting(frame, self._core.multicast.copies(targets, frame))
         if device is None and needs_ear(frame):
             effects = self._core.overhear(row, channel, frame, self._loop.time())
             made += self._carry_out(effects)

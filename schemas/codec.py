@@ -11,6 +11,7 @@ its default namespace.
 from __future__ import annotations
 
 import re
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from functools import lru_cache
@@ -24,6 +25,10 @@ from schemas.namespaces import CLIENT, STREAMS, XML
 MAX_DEPTH = 100
 """Levels of nesting in one control stanza; the deepest legitimate ones have some 15."""
 
+MAX_NAMESPACE = 256
+"""Bytes of the longest namespace in one control stanza; XMPP's longest have some 60. A tree has
+it once for each name in it, and once for each place where it is written anew."""
+
 MAX_ELEMENTS = 50_000
 """Elements in one control stanza; a roster of 10,000 items has some 30,000."""
 
@@ -36,7 +41,11 @@ X = TypeVar("X")
 
 
 class MalformedStanza(ValueError):  # noqa: N818 - a fact about the stanza, named as one
-    """A stanza that cannot be read; the text says why."""
+    """A stanza that cannot be read or written; the text says why."""
+
+
+class TooLarge(MalformedStanza):
+    """A tree that is larger than may be when it is written."""
 
 
 class _Reader:
@@ -84,6 +93,8 @@ def read(data: bytes) -> ET.Element:
 
     Raises MalformedStanza for anything but one well-formed, harmless element.
     """
+    if len(data) > MAX_NAMESPACE and _LONG_NAMESPACE.search(data) is not None:
+        raise MalformedStanza("a namespace is too long")
     whole = _ROOT_OPEN + data + _ROOT_CLOSE
     # With so few tags it can neither be deep nor have many elements, and without these two
     # there is nothing forbidden in it: nobody needs to watch.
@@ -100,28 +111,40 @@ def read(data: bytes) -> ET.Element:
     return root[0]
 
 
+_LONG_NAMESPACE = re.compile(
+    rb"xmlns[^\s=<>'\"]*+\s*+=\s*+(?:'[^'<]{%d}|\"[^\"<]{%d})" % (2 * (MAX_NAMESPACE + 1,))
+)
+
+
 def _watched(data: bytes) -> ET.Element:
     reader = _Reader()
     reader.parser.Parse(data, True)
     return reader.builder.close()
 
 
-def write(element: ET.Element) -> bytes:
+def write(element: ET.Element, most: int = sys.maxsize) -> bytes:
     """Write a tree for a stream whose default namespace stands for `jabber:client`.
 
     Namespaces are declared as defaults where they begin, never by invented prefixes,
     because some peers compare names as text.
-    Raises MalformedStanza if a text holds what XML cannot carry.
+    Raises MalformedStanza if a text holds what XML cannot carry, TooLarge beyond so many bytes:
+    a namespace that a prefix stood for makes a tree far larger than what was read.
     """
     pieces: list[str] = []
-    _write(element, CLIENT, pieces)
-    return "".join(pieces).encode()
+    if _write(element, CLIENT, pieces, most) < 0:
+        raise TooLarge(f"more than {most} bytes")
+    data = "".join(pieces).encode()
+    if len(data) > most:
+        raise TooLarge(f"more than {most} bytes")
+    return data
 
 
-def _write(element: ET.Element, inherited: str, out: list[str]) -> None:
+def _write(element: ET.Element, inherited: str, out: list[str], room: int) -> int:
+    """Write an element; give the characters that are still allowed, below zero if too many."""
+    before = len(out)
     tag = element.tag
     # What is remembered must not be what a stranger made long.
-    written = _tags if len(tag) < _LONG_TAG else _tags.__wrapped__
+    written = _tags if len(tag) + len(inherited) < _LONG_TAG else _tags.__wrapped__
     namespace, begin, end = written(tag, inherited)
     out.append(begin)
     for index, (key, value) in enumerate(element.items()):
@@ -136,15 +159,22 @@ def _write(element: ET.Element, inherited: str, out: list[str]) -> None:
     text = element.text
     if not text and not len(element):
         out.append("/>")
-        return
+        return room - sum(map(len, out[before:]))
     out.append(">")
     if text:
-        out.append(escape(text))
-    for child in element:
-        _write(child, namespace, out)
-        if child.tail:
-            out.append(escape(child.tail))
+        out.append(escape_text(text))
     out.append(end)
+    room -= sum(map(len, out[before:]))
+    out.pop()
+    for child in element:
+        if room < 0:
+            break
+        room = _write(child, namespace, out, room)
+        if child.tail:
+            out.append(escape_text(child.tail))
+            room -= len(out[-1])
+    out.append(end)
+    return room
 
 
 _LONG_TAG = 200
@@ -185,7 +215,7 @@ _SPECIAL = re.compile(f"[{re.escape(''.join(map(chr, sorted({*_ESCAPES, *_ILLEGA
 
 
 def escape(text: str) -> str:
-    """Escape a text for use as character data or within any quotes.
+    """Escape a text for use within any quotes.
 
     Raises MalformedStanza if it holds a character XML 1.0 forbids.
     """
@@ -199,6 +229,30 @@ def escape(text: str) -> str:
 def legal(text: str) -> str:
     """Give a text in which XML can carry every character; others are replaced."""
     return text.translate(_REPLACED)
+
+
+_ESCAPES_IN_TEXT = {
+    ord("&"): "&amp;",
+    ord("<"): "&lt;",
+    ord(">"): "&gt;",
+    # A parser would turn it into a line feed.
+    ord("\r"): "&#13;",
+}
+_SPECIAL_IN_TEXT = re.compile(
+    f"[{re.escape(''.join(map(chr, sorted({*_ESCAPES_IN_TEXT, *_ILLEGAL}))))}]"
+)
+
+
+def escape_text(text: str) -> str:
+    """Escape a text for use as character data, with no more escapes than that takes.
+
+    Raises MalformedStanza if it holds a character XML 1.0 forbids.
+    """
+    if _SPECIAL_IN_TEXT.search(text) is None:
+        return text
+    if not _ILLEGAL_CHARACTERS.isdisjoint(text):
+        raise MalformedStanza("a character that XML cannot carry")
+    return text.translate(_ESCAPES_IN_TEXT)
 
 
 def to_xso(element: ET.Element, kind: type[X]) -> X:

@@ -59,12 +59,19 @@ class Jid(NamedTuple):
         return text if self.resource is None else f"{text}/{self.resource}"
 
 
-@lru_cache(maxsize=5_000)
+_LONG = 100
+"""Characters of a JID that is not remembered: strangers make up long ones, to fill memory."""
+
+
 def parse(text: str) -> Jid:
     """Canonicalise a JID as written by a server, a client or an operator.
 
     Raises ValueError, with a text fit for the sender, if no server would take it.
     """
+    return _remembered(text) if len(text) <= _LONG else _parsed(text)
+
+
+def _parsed(text: str) -> Jid:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_LENGTH:
         raise ValueError("the JID is too long")
     plain = _PLAIN.fullmatch(text)
@@ -76,6 +83,9 @@ def parse(text: str) -> Jid:
 def is_plain(text: str) -> bool:
     """Tell at a glance whether nothing would change in a JID: false says only that it might."""
     return _PLAIN.fullmatch(text) is not None and "xn--" not in text
+
+
+_remembered = lru_cache(maxsize=2_000)(_parsed)
 
 
 def _prepare(text: str) -> Jid:

@@ -135,9 +135,16 @@ class Settings(BaseModel):
     )
     max_stanza_bytes: Annotated[int, Field(ge=10_000)] = Field(
         262_144,
-        description="Bytes of the largest stanza accepted from the server, which should have a"
-        " limit of its own that is not larger; a larger one ends the link.",
+        description="Bytes of the largest stanza accepted from the server; of a larger one"
+        " nothing is passed on.",
         examples=["262144"],
+    )
+    server_stanza_bytes: Annotated[int, Field(ge=100_000)] = Field(
+        524_288,
+        description="Bytes of the largest stanza that the server accepts from the component"
+        " (Prosody: component_stanza_size_limit; ejabberd: max_stanza_size of the ejabberd_service"
+        " listener), which ends the link when there is a larger one; none is sent.",
+        examples=["524288"],
     )
     caps_cache: Annotated[int, Field(ge=100)] = Field(
         10_000,

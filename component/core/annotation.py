@@ -118,8 +118,10 @@ def annotated_tree(mirror: Mirror, stanza: Stanza, frame: Frame, limit: int) -> 
         id_ = marks.id_in(str(channel).encode())
         if id_ is not None:
             ET.SubElement(item, roster.CHANNEL_TAG, {"participant-id": id_})
-    written = codec.write(stanza.element)
-    return written if len(written) <= limit else original(frame)
+    try:
+        return codec.write(stanza.element, limit)
+    except codec.MalformedStanza:
+        return original(frame)
 
 
 def _canonical(text: str) -> Jid | None:

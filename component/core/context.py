@@ -11,6 +11,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from component.core.effects import Change, Copy, Count, Effect, Fault, Report, Send, Write
+from component.core.largest import Largest
 from component.core.mirror import Mirror, Row
 from schemas import codec
 from schemas import jid as jids
@@ -37,6 +38,8 @@ class Limits:
     channel_timeout: float = 30
     disco_timeout: float = 30
     server_timeout: float = 30
+    max_stanza_bytes: int = 262_144
+    server_stanza_bytes: int = 524_288
     max_channels: int = 1000
     max_pending: int = 10
     join_rate: float = 1
@@ -62,7 +65,6 @@ class Limits:
     waiting_time: float = 60
     # What users ask channels about their preferences, and what has no answer yet.
     wishes: int = 10_000
-    max_stanza_bytes: int = 262_144
     # Forms of ad-hoc commands that are out at the same time: admins are few.
     command_sessions: int = 100
     # Devices asked for one capabilities hash at the same time: one that is silent must
@@ -157,6 +159,7 @@ class Context:
     now: float = 0.0
     effects: list[Effect] = field(default_factory=list)
     deadlines: Deadlines = field(default_factory=Deadlines)
+    largest: Largest = field(init=False)
     # Domains whose tap has said hello on this link, and what it said.
     taps: dict[str, Tap] = field(default_factory=dict)
     _questions: dict[tuple[Jid, Jid, str], _Question] = field(default_factory=dict)
@@ -164,6 +167,9 @@ class Context:
     # Which link this is; what was begun on another is not gone on with.
     _link: int = 0
     _tokens: itertools.count[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        self.largest = Largest(self.limits.server_stanza_bytes, self.limits.max_stanza_bytes)
 
     def is_local(self, jid: Jid) -> bool:
         """Tell whether this is an account, or a session of one, that we serve."""
@@ -173,20 +179,25 @@ class Context:
         """Give what a domain's tap can do; nothing as long as it has not said hello."""
         return self.taps.get(domain, NO_TAP)
 
-    def room(self, user: bytes) -> int:
-        """Give how large a stanza may be on its way to a user, in bytes."""
-        limit = self.tap(user.partition(b"/")[0].rpartition(b"@")[2].decode()).limit
-        return 2 * self.limits.max_stanza_bytes if limit is None else limit
+    def room(self) -> int:
+        """Give how large a stanza may be, in bytes."""
+        return self.largest.stanza
 
-    def send(self, element: ET.Element) -> None:
-        """Send a stanza.
+    def send(self, element: ET.Element) -> bool:
+        """Send a stanza; False if there is nothing that could be sent.
 
-        One that holds what XML cannot carry is dropped and reported, never sent in part.
+        One that holds what XML cannot carry, or more than the server takes, is reported, and
+        what its kind demands is sent in place of it (component.core.largest).
         """
         try:
-            self.effects.append(Send(codec.write(element)))
+            data: bytes | None = codec.write(element, self.largest.stanza)
         except codec.MalformedStanza as error:
             self.report("stanza-unsendable", "warning", reason=str(error))
+            data = self.largest.instead(element)
+        if data is None:
+            return False
+        self.effects.append(Send(data))
+        return True
 
     def report(self, event: str, level: str = "info", **facts: object) -> None:
         """Tell the operator."""
@@ -287,8 +298,17 @@ class Context:
         Only a reply from the asked JID to the asking one with the same id fits. A request
         that repeats an open one takes its place.
         """
-        self.send(request)
-        self.expect(_key_of(request), timeout, answer)
+        sent = self.send(request)
+        key = _key_of(request)
+        self.expect(key, timeout, answer)
+        if not sent:
+            # Who asked is told in its turn, as if the one who was to be asked had refused.
+            self.after(0, lambda: self._refuse(*key))
+
+    def _refuse(self, asked: Jid, asker: Jid, id_: str) -> None:
+        error = stanzas.error("modify", "policy-violation", "the request is too large")
+        reply = stanzas.make(stanzas.IQ, "error", asked, asker, id_, error)
+        self.answered(Stanza(stanzas.IQ, "error", id_, asked, asker, reply))
 
     def expect(self, key: tuple[Jid, Jid, str], timeout: float, answer: Answer) -> None:
         """Wait for the reply (from, to, id) without sending anything."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from component.core.fanout import (
     CORE,
-    FORWARDED,
     names,
     translate_usual,
 )
+from component.core.largest import Largest
 from component.core.mirror import Mirror
 from component.core.multicast import Multicast
 from component.core.packed import CHANNELS, OFF
 from component.core.ready import MIXED, NOT_UNDERSTOOD, NUMBER
+from component.core.translation import FORWARDED
 from component.plain import BETWEEN, CLOSE, TO, plain_messages
 
 _AROUND = len(BETWEEN)
@@ -26,10 +27,13 @@ _TO = len(TO)
 class Express:
     """Carries what it can, and counts it: messages that came, copies that went."""
 
-    def __init__(self, mirror: Mirror, multicast: Multicast, max_bytes: int) -> None:
+    def __init__(
+        self, mirror: Mirror, multicast: Multicast, max_bytes: int, largest: Largest
+    ) -> None:
         self._mirror = mirror
         self._multicast = multicast
         self._max_bytes = max_bytes
+        self._largest = largest
         self.messages = 0
         self.copies = 0
 
@@ -40,7 +44,9 @@ class Express:
         messages = copies = 0
         # In the place of each target are its own bytes; what stands between two is all the same.
         run: list[bytes] = []
-        for to, sender, stanza in plain_messages(data, position, self._max_bytes):
+        # What is larger than that must be looked at once it is copied.
+        max_bytes = min(self._max_bytes, self._largest.copied)
+        for to, sender, stanza in plain_messages(data, position, max_bytes):
             line = lines.get(to) or self._mirror.line(to)
             code = codes.get(sender.partition(b"/")[0])
             if line is None or code is None or to in waiting:

@@ -7,19 +7,15 @@ the mirror says a user has joined can come out of here.
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
-
 from component.core.departures import may_be_kick
 from component.core.mirror import Mirror, Row
 from component.core.sessions import Copies
+from component.core.translation import FORWARDED, in_other_namespace
 from component.framing import ATTRIBUTE, START_TAG, Frame
-from schemas import codec
-from schemas.namespaces import FORWARD, MIX_CORE
+from schemas.namespaces import MIX_CORE
 
 CORE = tuple(namespace.encode() for namespace in MIX_CORE)
 _CDATA = b"<![CDATA["
-FORWARDED = FORWARD.encode()
-_FORWARDED_TAG = f"{{{FORWARD}}}forwarded"
 
 
 def route(mirror: Mirror, frame: Frame) -> tuple[Row, bytes] | None:
@@ -111,7 +107,7 @@ def translate(frame: Frame, old: bytes, new: bytes) -> bytes:
     data = frame.data
     # A prefix that the stanza itself declares is not its own, but of what is inside.
     if FORWARDED in data or _CDATA in data or data.find(old, 0, frame.tag_end) >= 0:
-        return _translate_tree(data, old.decode(), new.decode())
+        return in_other_namespace(data, old, new)
     usual = translate_usual(data, old, new)
     if usual is not None:
         return usual
@@ -138,22 +134,3 @@ def translate_usual(data: bytes, old: bytes, new: bytes) -> bytes | None:
     if data.count(old) != 1 or data.find(declared) < 0:
         return None
     return data.replace(declared, b"<mix xmlns='%b'" % new)
-
-
-def _translate_tree(data: bytes, old: str, new: str) -> bytes:
-    """Do the same with a parser, where bytes alone do not tell whose an element is."""
-    try:
-        element = codec.read(data)
-    except codec.MalformedStanza:
-        # Too deep or too large a tree: whoever sends that is not understood everywhere.
-        return data
-    _translate_children(element, f"{{{old}}}", f"{{{new}}}")
-    return codec.write(element)
-
-
-def _translate_children(element: ET.Element, old: str, new: str) -> None:
-    for child in element:
-        if child.tag != _FORWARDED_TAG:
-            if child.tag.startswith(old):
-                child.tag = new + child.tag.removeprefix(old)
-            _translate_children(child, old, new)

@@ -69,7 +69,8 @@ class Core:
         multicast: bool = True,
     ) -> None:
         self.context = Context(own, frozenset(domains), limits, new_id)
-        self.multicast = Multicast(str(own), new_id, wanted=multicast)
+        self.largest = self.context.largest
+        self.multicast = Multicast(str(own), new_id, self.largest, wanted=multicast)
         self.mirror: Mirror = self.context.mirror
         self._capability = Capability(self.context, self._device_learned)
         self._devices = Devices(self.context, self._device_seen, self._device_gone)
@@ -222,6 +223,7 @@ class Core:
             self.context.no_more_answers,
             self.context.taps.clear,
             self.multicast.link_lost,
+            self.largest.link_lost,
             self._capability.forget_waiting,
             self._services.forget_asked,
             self._memberships.link_lost,
@@ -270,7 +272,7 @@ class Core:
         context = self.context
         user = on_its_way(frame)
         if user is not None:
-            with_marks = annotated(self.mirror, frame, context.room(user))
+            with_marks = annotated(self.mirror, frame, context.room())
             if with_marks is not None:
                 context.effects.append(Send(with_marks))
                 return
@@ -347,7 +349,7 @@ class Core:
 
     def _to_session(self, stanza: Stanza, frame: Frame) -> None:
         if stanza.kind == stanzas.IQ and stanza.element.find(roster.QUERY_TAG) is not None:
-            room = self.context.room(frame.to)
+            room = self.context.room()
             data = annotated_tree(self.mirror, stanza, frame, room)
             self.context.effects.append(Send(data))
         else:
@@ -361,6 +363,14 @@ class Core:
 
     def _heard(self, domain: str, event: tap.Event) -> None:
         if isinstance(event, tap.Hello):
+            if not self.largest.lower(event.limit):
+                self.context.report(
+                    "server-limit",
+                    "error",
+                    domain=domain,
+                    limit=event.limit,
+                    wanted=self.largest.wanted,
+                )
             gathering = self.multicast.begin(domain) if event.multicast else None
             self._services.announce(domain, gathering)
             self._memberships.recover(domain)

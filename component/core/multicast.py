@@ -22,6 +22,8 @@ from component.core.fanout import (
     others_of,
     translated,
 )
+from component.core.largest import ADDRESSES as LARGEST_BYTES
+from component.core.largest import Largest
 from component.core.mirror import Mirror
 from component.core.packed import CHANNELS, OFF
 from component.core.ready import EITHER, MIXED, NOT_UNDERSTOOD, NUMBER, ONLY_0, ONLY_1
@@ -31,8 +33,6 @@ from schemas.namespaces import ADDRESSES, STANZA_ID
 
 LARGEST = 500
 """Addresses in one stanza."""
-LARGEST_BYTES = 65_536
-"""Bytes of addresses in one stanza, whose sum with a message every server must accept."""
 
 _VALUE = rb"(?:'([^'<]*+)'|\"([^\"<]*+)\")"
 # Groups: 1 and 2 the value of `jid` in either quotes, 3 and 4 of `id`.
@@ -66,9 +66,12 @@ class Spread:
 class Multicast:
     """Knows which taps take several addresses at once, and makes use of it."""
 
-    def __init__(self, own: str, new_id: Callable[[], str], *, wanted: bool) -> None:
+    def __init__(
+        self, own: str, new_id: Callable[[], str], largest: Largest, *, wanted: bool
+    ) -> None:
         self._own = own
         self._new_id = new_id
+        self._largest = largest
         self._wanted = wanted
         self._domains: set[bytes] = set()
         self.gathering: bytes | None = None
@@ -99,15 +102,18 @@ class Multicast:
         """Address a stanza for one user to that user's devices, as one stanza if possible."""
         if len(targets.every) < 2 or len(frame.data) == frame.tag_end:  # noqa: PLR2004
             return copies(targets, frame)
+        if len(frame.data) > self._largest.copied:
+            return copies(targets, frame)  # an address more may be one too many
         domain = frame.to.rpartition(b"@")[2]
         if domain not in self._domains:
             return copies(targets, frame)
         old, others = others_of(targets, frame)
         same = [target for target in targets.every if target not in others]
-        written = _several(frame, domain, _listed(same, _END), len(same)) if same else []
+        several = self._several
+        written = several(frame, domain, _listed(same, _END), len(same)) if same else []
         if others:
             listed = _listed(others, _END)
-            written += _several(translated(frame, old), domain, listed, len(others))
+            written += several(translated(frame, old), domain, listed, len(others))
         return written
 
     def spread(self, mirror: Mirror, frame: Frame) -> Spread:
@@ -135,9 +141,21 @@ class Multicast:
                 joined = b"".join(some)
                 # Each address begins with one of these; inside there are none.
                 number = joined.count(b"<")
-                spread.written += _several(stanza, domain, joined, number)
+                spread.written += self._several(stanza, domain, joined, number)
                 spread.deliveries += number
         return spread
+
+    def _several(self, frame: Frame, domain: bytes, listed: bytes, number: int) -> list[bytes]:
+        """Write a stanza for a list of so many addresses, or several for parts of the list."""
+        data = frame.data
+        head = data[: frame.to_start] + domain + data[frame.to_end : frame.tag_end] + _OPEN
+        tail = _CLOSE + data[frame.tag_end :]
+        room = LARGEST_BYTES
+        if len(data) > self._largest.copied:
+            room = max(0, min(room, self._largest.stanza - len(head) - len(tail)))
+        if number <= LARGEST and len(listed) <= room:
+            return [b"".join((head, listed, tail))]
+        return [b"".join((head, part, tail)) for part in _parts(listed, room)]
 
 
 def several(left: LeftOut) -> list[bytes]:
@@ -237,24 +255,14 @@ def _listed(targets: Iterable[bytes], end: bytes) -> bytes:
     return _TO + (end + _TO).join(targets) + end
 
 
-def _several(frame: Frame, domain: bytes, listed: bytes, number: int) -> list[bytes]:
-    """Write a stanza for a list of so many addresses, or several for parts of the list."""
-    data = frame.data
-    head = data[: frame.to_start] + domain + data[frame.to_end : frame.tag_end] + _OPEN
-    tail = _CLOSE + data[frame.tag_end :]
-    if number <= LARGEST and len(listed) <= LARGEST_BYTES:
-        return [b"".join((head, listed, tail))]
-    return [b"".join((head, part, tail)) for part in _parts(listed)]
-
-
-def _parts(listed: bytes) -> Iterator[bytes]:
-    """Cut a list of addresses into such as one stanza may have."""
+def _parts(listed: bytes, most: int) -> Iterator[bytes]:
+    """Cut a list of addresses into such as one stanza may have, of so many bytes at most."""
     part: list[bytes] = []
-    room = LARGEST_BYTES
+    room = most
     for rest in listed.split(_TO)[1:]:
         room -= len(_TO) + len(rest)
         if part and (room < 0 or len(part) == LARGEST):
             yield b"".join(part)
-            part, room = [], LARGEST_BYTES - len(_TO) - len(rest)
+            part, room = [], most - len(_TO) - len(rest)
         part += [_TO + rest]
     yield b"".join(part)

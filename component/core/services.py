@@ -10,10 +10,11 @@ user who wants to join: the component's own domain need not be known to the worl
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from component.core.context import Context
 from component.core.errors import Refusal, wait
+from component.core.packed import CHANNELS
 from schemas import codec, disco, tap
 from schemas import stanza as stanzas
 from schemas.jid import Jid
@@ -23,6 +24,17 @@ from schemas.stanza import Stanza
 Verdict = Callable[[Refusal | ET.Element | None], None]
 """Gets None if the domain is a MIX service, else why not: our refusal or its error."""
 
+
+PORTION_BYTES = 65_536
+"""Bytes of the domains that are told in one stanza."""
+
+_SERVICE_BYTES = len("<service jid=''/>")
+
+MANY = 2_000
+"""Domains that may be known before those are forgotten that nobody is in."""
+
+_WORTH_IT = 0.9
+"""Part of the domains that may stay, or else it is too little to tell everything anew."""
 
 ID_PREFIX = "mixpam:"
 """How ids begin whose answers the tap hands over, whoever they are from (tap protocol T3)."""
@@ -34,16 +46,37 @@ class Services:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._asked: dict[str, list[Verdict]] = {}
+        # Domains that were added on this link, and when; and what each tap was told besides.
+        self._added: dict[str, float] = {}
+        self._multicast: dict[str, str | None] = {}
 
     def announce(self, domain: str, multicast: str | None) -> None:
         """Give one tap the whole list: from now on it takes the users' requests.
 
         `multicast` is where it may send what it gathers, if that is wanted.
         """
-        services = tap.Services(
-            sorted(self._context.mirror.services), complete=True, multicast=multicast
-        )
-        self._tell(domain, services)
+        if not self._multicast:
+            # The first tap of a link: nobody waits for a domain that nobody is in any more.
+            self._context.mirror.services &= _in_use()
+        first, *more = self._portions()
+        self._tell(domain, tap.Services(first, complete=True, multicast=multicast))
+        self._multicast[domain] = multicast
+        for some in more:
+            self._tell(domain, tap.Services(some, complete=False))
+
+    def _portions(self) -> Iterator[list[str]]:
+        """Give all domains in portions, each fit for one stanza; at least one of those."""
+        most = min(PORTION_BYTES, self._context.largest.stanza // 2)
+        portion: list[str] = []
+        room = most
+        for domain in sorted(self._context.mirror.services):
+            size = _SERVICE_BYTES + len(codec.escape(domain).encode())
+            if portion and size > room:
+                yield portion
+                portion, room = [], most
+            portion.append(domain)
+            room -= size
+        yield portion
 
     def check(self, domain: str, user: Jid, verdict: Verdict) -> None:
         """Find out for a user whether a domain is a MIX service, at once if that is known."""
@@ -72,17 +105,43 @@ class Services:
     def forget_asked(self) -> None:
         """Let go of what was asked: the link is gone."""
         self._asked.clear()
+        self._added.clear()
+        self._multicast.clear()
         self._context.mirror.asked_domains.clear()
 
     def _answered(self, domain: str, reply: Stanza | None) -> None:
         self._context.mirror.asked_domains.discard(domain)
         result = self._judge(domain, reply)
         if result is None:
+            self._make_room()
             self._context.mirror.services.add(domain)
+            self._added[domain] = self._context.now
             for own_domain in self._context.taps:
                 self._tell(own_domain, tap.Services([domain], complete=False))
         for verdict in self._asked.pop(domain, []):
             verdict(result)
+
+    def _make_room(self) -> None:
+        """Forget the domains that nobody is in, if there are many: users can make up more.
+
+        A join may be under way at those that were added a little while ago.
+        """
+        context = self._context
+        known = context.mirror.services
+        if len(known) < MANY:
+            return
+        young = {
+            domain
+            for domain, moment in self._added.items()
+            if moment > context.now - context.limits.late_window
+        }
+        stay = known & (_in_use() | young)
+        if len(stay) > len(known) * _WORTH_IT:
+            return
+        known &= stay
+        self._added = {each: moment for each, moment in self._added.items() if each in young}
+        for own_domain in context.taps:
+            self.announce(own_domain, self._multicast.get(own_domain))
 
     def _judge(self, domain: str, reply: Stanza | None) -> Refusal | ET.Element | None:
         if reply is None:
@@ -109,3 +168,8 @@ class Services:
                 codec.from_xso(services),
             )
         )
+
+
+def _in_use() -> set[str]:
+    """Give the domains of the channels that somebody is in."""
+    return {channel.rpartition(b"@")[2].decode() for channel in CHANNELS.codes}

@@ -135,7 +135,7 @@ class Play:
         """Put what was cut from the link before both lanes, as component.service does."""
         if frame.to == self.core.multicast.gathering:
             spread = self.core.multicast.spread(self.core.mirror, frame)
-            self._written += spread.written
+            self._written += self.core.largest.fitting(spread.written)
             for other in spread.others:
                 self._deal_with(other)
         else:
@@ -144,7 +144,7 @@ class Play:
     def _deal_with(self, frame: Frame) -> None:
         joined = route(self.core.mirror, frame)
         by_express: list[bytes] = []
-        carried = Express(self.core.mirror, self.core.multicast, _LARGEST).carry(
+        carried = Express(self.core.mirror, self.core.multicast, _LARGEST, self.core.largest).carry(
             frame.data, 0, by_express
         )
         if joined is None:
@@ -154,7 +154,7 @@ class Play:
         if self.core.admits(*joined, frame, self.now):
             copies = self.core.multicast.copies(joined[0].copies, frame)
             assert not carried or b"".join(by_express) == b"".join(copies)
-            self._written += copies
+            self._written += self.core.largest.fitting(copies)
         if needs_ear(frame):
             self._carry_out(self.core.overhear(*joined, frame, self.now))
 
@@ -240,12 +240,12 @@ class Play:
         for effect in effects:
             match effect:
                 case Send(data):
-                    self._judged(data, self._outgoing.why_not(data))
-                    self._written.append(data)
+                    self._send(data)
                 case Copy(frame, row, channel, device):
                     if channel in row.channels:
                         targets = row.copies if device is None else copies_for(device)
-                        self._written += self.core.multicast.copies(targets, frame)
+                        copies = self.core.multicast.copies(targets, frame)
+                        self._written += self.core.largest.fitting(copies)
                         if device is None and needs_ear(frame):
                             self._carry_out(self.core.overhear(row, channel, frame, self.now))
                 case Write():
@@ -268,6 +268,11 @@ class Play:
         self.faults.append(error)
         if not self.may_fail:
             raise error
+
+    def _send(self, data: bytes) -> None:
+        for fitting in self.core.largest.fitting([data]):
+            self._judged(fitting, self._outgoing.why_not(fitting))
+            self._written.append(fitting)
 
     def _judged(self, data: bytes, reason: str | None) -> None:
         """Take what the outgoing rule says of a stanza: nothing, or the core is at fault."""

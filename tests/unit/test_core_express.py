@@ -4,6 +4,7 @@ import pytest
 from driver import ANNA, BEN, COVEN, MIX, OWN, SERVER
 
 from component.core.express import Express
+from component.core.largest import Largest
 from component.core.mirror import Membership, Mirror, Waiting
 from component.core.multicast import Multicast
 from component.core.sessions import Speaks
@@ -18,8 +19,9 @@ class Case:
 
     def __init__(self, *speaks: Speaks, joined: tuple[str, ...] = (ANNA, BEN)) -> None:
         self.mirror = Mirror()
-        self.multicast = Multicast(OWN, lambda: "secret", wanted=True)
-        self.express = Express(self.mirror, self.multicast, LIMIT)
+        largest = Largest(524_288, 262_144)
+        self.multicast = Multicast(OWN, lambda: "secret", largest, wanted=True)
+        self.express = Express(self.mirror, self.multicast, LIMIT, largest)
         for user in (ANNA, BEN):
             address = jid.parse(user)
             for number, each in enumerate(speaks):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scenes import comes_online, in_the_coven, tap_is_up
 
 from component.core.fanout import copies, route
+from component.core.largest import Largest
 from component.core.mirror import Membership, Mirror
 from component.core.multicast import LARGEST, LARGEST_BYTES, Multicast
 from component.core.sessions import Speaks
@@ -86,7 +87,7 @@ def test_one_for_many_is_as_many_as_one_by_one(
             row.devices.come(resource).speaks = speaks
         if joined:
             mirror.join(address, Membership(CHANNEL, "1", None, (), 1, shares_presence=True))
-    multicast = Multicast(OWN, lambda: "secret", wanted=True)
+    multicast = Multicast(OWN, lambda: "secret", Largest(524_288, 262_144), wanted=True)
     to = multicast.begin(SERVER)
     content = f"<mix xmlns='{core}'/><body>hi</body>{more}"
     users = {user: id_ for user, (_, _, id_) in people.items()}
@@ -178,7 +179,7 @@ def test_the_address_dies_with_the_link() -> None:
 
 
 def test_without_the_operators_wish_the_tap_is_told_nothing() -> None:
-    multicast = Multicast(OWN, lambda: "secret", wanted=False)
+    multicast = Multicast(OWN, lambda: "secret", Largest(524_288, 262_144), wanted=False)
     assert multicast.begin(SERVER) is None
     assert multicast.gathering is None
 
@@ -211,7 +212,7 @@ def test_a_kick_that_was_gathered_is_a_kick() -> None:
 @pytest.mark.parametrize(("length", "stanzas"), [(1, 2), (500, 9)])
 def test_no_stanza_has_more_addresses_than_agreed(length: int, stanzas: int) -> None:
     mirror = Mirror()
-    multicast = Multicast(OWN, lambda: "secret", wanted=True)
+    multicast = Multicast(OWN, lambda: "secret", Largest(524_288, 262_144), wanted=True)
     to = multicast.begin(SERVER)
     assert to is not None
     users = {f"u{number}@{SERVER}": "" for number in range(LARGEST)}

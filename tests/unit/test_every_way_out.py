@@ -28,6 +28,7 @@ from scenes import (
 
 import component
 from component.core.effects import Copy, Effect, Send, Write
+from component.core.largest import SLACK
 from component.core.machine import Core
 from component.core.mirror import Row
 from component.core.operator import equip
@@ -317,6 +318,12 @@ def strangers() -> Shelled:
         f"<annotate xmlns='urn:xmpp:mix:roster:0'/><x xmlns='a}}b'/></query></iq>"
     )
     play.says(f"<iq type='get' id='v' {eve} to='x@{OWN}'><query xmlns='jabber:iq:version'/></iq>")
+    # A roster that the server takes only without what we have to say of it.
+    play.core.largest.lower(SLACK + 200)
+    play.says(
+        f"<iq type='result' id='r' from='{ANNA}' to='{PHONE}'><query xmlns='jabber:iq:roster'>"
+        f"<annotate xmlns='urn:xmpp:mix:roster:0'/><item jid='{COVEN}'/></query></iq>"
+    )
     return play
 
 
@@ -374,9 +381,15 @@ def test_what_is_said_was_judged() -> None:
     assert added == {
         "self._ask_core",
         "self._copies_after_all",
-        "core.multicast.copies",
-        "spread.written",
+        "self._fitting",
+        "self._sendable",
     }
+    copies = {
+        ast.unparse(node.args[1]).partition("(")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._fitting"
+    }
+    assert copies == {"core.multicast.copies", "self._core.multicast.copies", "spread.written"}
     given = {
         ast.unparse(node.func)
         for node in ast.walk(tree)
