@@ -10,7 +10,7 @@ import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import uvloop
@@ -82,9 +82,14 @@ def _load() -> Settings:
     try:
         return settings_module.load()
     except SettingsError as error:
-        for line in error.lines:
-            typer.echo(f"mixpam: {line}", err=True)
-        raise typer.Exit(EXIT_SETTINGS) from None
+        _end(error)
+
+
+def _end(error: SettingsError) -> NoReturn:
+    """Say what is wrong with the settings and exit."""
+    for line in error.lines:
+        typer.echo(f"mixpam: {line}", err=True)
+    raise typer.Exit(EXIT_SETTINGS) from None
 
 
 def _console(*, err: bool = False) -> Console:
@@ -111,7 +116,10 @@ def run() -> None:
     configure(settings)
     _allow_descriptors()
     collector.begin()
-    uvloop.run(_serve(settings))
+    try:
+        uvloop.run(_serve(settings))
+    except SettingsError as error:
+        _end(error)
 
 
 def _allow_descriptors() -> None:

@@ -6,6 +6,7 @@ dealt with. Its class, and where in the code it came from, is what a fault is me
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -49,12 +50,13 @@ def configure(settings: Settings) -> None:
         processors.append(
             structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=plain)
         )
+    writer = Writer(sys.stderr)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.log_level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: writer,
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
@@ -89,6 +91,18 @@ def without_texts(
     if isinstance(given, BaseException):
         event["exception"] = frames(given)
     return event
+
+
+class Writer(structlog.PrintLogger):
+    """Writes lines; where they go may be full or gone, and nobody is served worse for that."""
+
+    def msg(self, message: str) -> None:
+        """Write one line, or go on without."""
+        with contextlib.suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
 
 
 class Libraries(logging.Handler):

@@ -32,6 +32,10 @@ SHORTEST_TOKEN = 16
 """Characters of the shortest MIXPAM_HTTP_TOKEN."""
 
 
+LONGEST_SECRET = 8_192
+"""Characters of the longest secret that is read from a file."""
+
+
 class SettingsError(ValueError):
     """Settings that cannot be used; `lines` has one sentence for each, fit for a terminal."""
 
@@ -384,9 +388,14 @@ def _read_secret(path: Path) -> str:
     """Read a secret's file; refuse one that everybody may read."""
     if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
         raise ValueError(f"{path} is open to everybody; run: chmod o-rwx {path}")
-    value = path.read_text(encoding="utf-8").strip()
+    with path.open(encoding="utf-8") as file:
+        value = file.read(LONGEST_SECRET + 1).strip()
     if not value:
         raise ValueError(f"{path} is empty")
+    if len(value) > LONGEST_SECRET:
+        raise ValueError(f"{path} is longer than {LONGEST_SECRET} characters")
+    if not value.isprintable():
+        raise ValueError(f"{path} has more than one line, or is no text")
     return value
 
 

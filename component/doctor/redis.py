@@ -19,7 +19,7 @@ from component.store.client import client_name, connect, diagnose
 from component.store.keys import Keys
 from component.store.ownership import Ownership, make_keys
 from component.store.trouble import FAILURES, OLDEST, Foreign, explain, version_of, version_text
-from schemas.settings import Settings
+from schemas.settings import Settings, SettingsError
 
 PINGS = 20
 SLOW = 0.02
@@ -41,7 +41,11 @@ class RedisCheck:
 
     async def results(self) -> AsyncIterator[Result]:
         """Give the results, one by one."""
-        redis = connect(self._settings, named=False)
+        try:
+            redis = connect(self._settings, named=False)
+        except SettingsError as error:
+            yield _wrong("redis", error.lines[0], "Correct MIXPAM_REDIS_URL.")
+            return
         try:
             problem = await _reach(redis)
             if problem is not None:

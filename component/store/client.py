@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,16 +15,19 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
 from component.store.trouble import Trouble, explain
-from schemas.settings import Settings
+from schemas.settings import PREFIX, Settings, SettingsError
 
 LISTEN = 1.0
 """Seconds in which a Redis that turns everybody away has said why."""
 
 
 def connect(settings: Settings, *, named: bool) -> Any:  # noqa: ANN401 - see below
-    """Make a client, which connects when it is used; a `named` one tells Redis who it is."""
+    """Make a client, which connects when it is used; a `named` one tells Redis who it is.
+
+    Raises SettingsError if MIXPAM_REDIS_URL asks for what the client cannot do.
+    """
     # Any: redis-py's types know only the client that does not decode.
-    return Redis.from_url(
+    made = Redis.from_url(
         settings.redis_url.get_secret_value(),
         socket_timeout=settings.redis_timeout,
         socket_connect_timeout=settings.redis_timeout,
@@ -37,6 +41,15 @@ def connect(settings: Settings, *, named: bool) -> Any:  # noqa: ANN401 - see be
         retry=Retry(NoBackoff(), 1, supported_errors=(NoConnection,)),
         redis_connect_func=partial(_introduce, client_name(settings)) if named else None,
     )
+    try:
+        make: Callable[[], Any] = made.connection_pool.make_connection
+        make()
+    except (TypeError, ValueError):
+        # What the client does not know by name, or not of this kind of connection.
+        raise SettingsError(
+            [f"{PREFIX}REDIS_URL: the options behind its ? are not those of this client"]
+        ) from None
+    return made
 
 
 def client_name(settings: Settings) -> str:

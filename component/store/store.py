@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Protocol
 
 from redis.exceptions import ReadOnlyError
 
 from component.core.effects import Write
+from component.log import frames
 from component.store.client import connect, diagnose
 from component.store.following import Follower
 from component.store.mark import Mark, Marks
@@ -197,13 +198,30 @@ class Store:
         """Write what is queued and look after Redis, until cancelled."""
         wait = FIRST_WAIT
         while True:
-            if await self._once():
+            if await self._once_or_fault():
                 wait = FIRST_WAIT
                 if not self._queue and not (self.behind and self.leading):
                     await self._pause(LOOK_EVERY if self._learner is None else FOLLOW_EVERY)
             else:
                 await self._pause(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
+
+    async def _once_or_fault(self) -> bool:
+        """Do what is to be done; a fault of ours costs what was to be written, never the rest."""
+        try:
+            return await self._once()
+        except Exception as error:  # noqa: BLE001 - see above; it is reported
+            self._report("fault", "error", exception=frames(error))
+            waiting, self._queue = self._queue, deque()
+            self.behind = True
+            self._refuse(waiting)
+            return False
+
+    def _refuse(self, writes: Iterable[Write]) -> None:
+        """Tell those who wait that it was not done."""
+        for write in writes:
+            if write.token is not None:
+                self._owner.written(write.token, False)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, or until there is a reason to go on at once."""
@@ -248,6 +266,9 @@ class Store:
         except FAILURES as error:
             await self._failed(batch, error)
             return False
+        except Exception:
+            self._refuse(batch)
+            raise
         except asyncio.CancelledError:
             # It may have been done; doing it again does no harm.
             self._queue.extendleft(reversed(batch))
@@ -318,9 +339,7 @@ class Store:
         if not self.behind:
             kept = (write for write in reversed(batch) if write.token is None)
             self._queue.extendleft(kept)
-        for write in batch:
-            if write.token is not None:
-                self._owner.written(write.token, False)
+        self._refuse(batch)
 
     def _complain(self, trouble: Trouble) -> None:
         self._trouble = trouble

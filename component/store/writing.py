@@ -42,6 +42,10 @@ Held = tuple[str, str, str | None]
 """Key and field of a change, and the value, None where it is to go."""
 
 
+class Unwritable(Exception):  # noqa: N818 - what it is, not whose fault
+    """A change cannot be put as a record: no trouble with Redis, which a ValueError would be."""
+
+
 class Memory(Protocol):
     """What the core remembers of all that a store is to hold."""
 
@@ -56,8 +60,14 @@ class Memory(Protocol):
 
 
 def add(pipeline: Any, keys: Keys, change: Change) -> Held:  # noqa: ANN401 - see `client`
-    """Put a change into a transaction; give where it is made, and the value."""
-    key, field, value = held = _place(keys, change)
+    """Put a change into a transaction; give where it is made, and the value.
+
+    Raises Unwritable for a fault of ours.
+    """
+    try:
+        key, field, value = held = _place(keys, change)
+    except (ValueError, RuntimeError) as error:
+        raise Unwritable from error
     if value is None:
         pipeline.hdel(key, field)
     else:

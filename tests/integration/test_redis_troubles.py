@@ -68,6 +68,17 @@ class Writer:
     def _report(self, event: str, level: str = "info", **facts: object) -> None:
         self.reports.append({"event": event, "level": level, **facts})
 
+    @property
+    def memory(self) -> "Writer":
+        """Remember nothing."""
+        return self
+
+    def users(self) -> list[str]:
+        """List nobody."""
+        return []
+
+    of_all = users
+
     def written(self, _: int, done: bool) -> None:
         """Take note."""
         self.outcomes.put_nowait(done)
@@ -276,3 +287,26 @@ async def test_reading_its_data(redis: Redis) -> None:
     await asyncio.sleep(1)
     assert (await begins(redis.url))["kind"] == "loading"
     reload.cancel()
+
+
+@pytest.mark.parametrize("options", ["no_such=1", "ssl_ca_certs=x", f"ssl_password={PASSWORD}"])
+async def test_options_in_the_url_that_no_client_has(redis: Redis, options: str) -> None:
+    env = environment(f"{redis.url}?{options}")
+    checked = await mixpam("check", "--json", env=env)
+    assert "MIXPAM_REDIS_URL" in checked.result("redis")["text"]
+    done = await mixpam("run", env=env)
+    assert done.code == 2
+    assert "MIXPAM_REDIS_URL: " in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err
+    is_in_our_words([checked.out, done.err])
+
+
+async def test_a_fault_of_ours_in_a_write_costs_that_write(writer: Writer) -> None:
+    """Whoever waits is told, and the next one is done."""
+    record = MembershipRecord.model_construct(channel=b"no text", participant_id=object())
+    writer.store.put(Write((PutMembership(USER, record),), 2))
+    assert not await asyncio.wait_for(writer.outcomes.get(), 10)
+    assert any(each["event"] == "fault" for each in writer.reports)
+    async with asyncio.timeout(20):
+        while not await writer.writes():
+            pass

@@ -7,10 +7,12 @@ renderer that shows local variables quotes even more.
 """
 
 import asyncio
+import contextlib
 import gc
 import io
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -128,3 +130,18 @@ def test_what_is_said_without_end_is_bounded(said: Callable[[], str]) -> None:
         handler.emit(logging.LogRecord(f"l{number}", 30, "x", 1, "%s", (SECRET,), None))
     assert len(handler._said) == log.KEPT
     assert said().count("library") >= log.KEPT
+
+
+def test_where_nothing_can_be_written_all_goes_on() -> None:
+    """A disk that is full, a pipe that nobody reads, a descriptor that was closed."""
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - it is no file
+        log.Writer(full).error("one line")
+        with contextlib.suppress(OSError):
+            full.close()
+        log.Writer(full).info("another")
+    reading, writing = os.pipe()
+    os.close(reading)
+    pipe = os.fdopen(writing, "w")
+    log.Writer(pipe).warning("one line")
+    with contextlib.suppress(OSError):
+        pipe.close()

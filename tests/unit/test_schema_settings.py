@@ -142,7 +142,9 @@ def test_a_secret_file_open_to_everybody_is_refused(tmp_path: Path, mode: int) -
 
 @pytest.mark.abuse(26)
 @pytest.mark.parametrize(
-    "content", ["", " \n", b"\xff" + SECRET.encode()], ids=["empty", "blank", "no text"]
+    "content",
+    ["", " \n", b"\xff" + SECRET.encode(), f"{SECRET}\nmore", f"{SECRET}\0x", SECRET * 1000],
+    ids=["empty", "blank", "no text", "two lines", "no word", "long"],
 )
 def test_a_useless_secret_file_is_one_line(tmp_path: Path, content: str | bytes) -> None:
     (line,) = problems(secret_file(tmp_path, content))
