@@ -50,6 +50,14 @@ def has_condition(reply: Stanza, condition: str) -> bool:
     return reply.error is not None and reply.error.find(f"{{{STANZAS}}}{condition}") is not None
 
 
+_BLOCKED = "{urn:xmpp:blocking:errors}blocked"
+
+
+def is_blocked(reply: Stanza) -> bool:
+    """Tell whether an error says that who was asked is blocked by who asks (XEP-0191 §3.3)."""
+    return reply.error is not None and reply.error.find(_BLOCKED) is not None
+
+
 def parse(data: bytes) -> Stanza:
     """Read a stanza as cut from the stream.
 

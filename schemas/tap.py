@@ -61,6 +61,10 @@ class Blocked(_AboutUser):
     address = xso.Attr("address")
 
 
+BLOCKED_TAG = f"{{{TAP}}}blocked"
+"""Marks the unavailable presence that may still go to who was blocked."""
+
+
 class Unblocked(_AboutUser):
     """A user has taken an address from the blocking list, or all (None); `jid` is bare."""
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from component import __version__
 from component.core.annotation import annotated, annotated_tree, on_its_way
 from component.core.audit import Audit
+from component.core.blocking import Blocking
 from component.core.capability import Capability
 from component.core.commands import Commands
 from component.core.context import ROWS_AT_ONCE, Context, Limits
@@ -44,7 +45,7 @@ from component.core.rollcall import RollCall
 from component.core.rosters import Rosters
 from component.core.services import Services
 from component.core.sessions import Device
-from component.core.taps import Taps, own_user
+from component.core.taps import Taps, address, own_user
 from component.core.traffic import Traffic
 from component.framing import Frame, LeftOut
 from schemas import codec, jid, roster, tap
@@ -91,6 +92,12 @@ class Core:
             memberships=self._memberships,
         )
         self._roll_call = RollCall(self.context, self._memberships)
+        self._blocking = Blocking(
+            self.context,
+            presence=self._presence,
+            participants=self._participants,
+            roll_call=self._roll_call,
+        )
         self._traffic = Traffic(self.context, self._participants)
         self._rereading = Rereading(self.context, self._rosters, self._departures)
         self._left_outs = LeftOuts(
@@ -381,6 +388,11 @@ class Core:
             self.context.report("ready", domain=domain)
         elif isinstance(event, tap.UserRemoved):
             self._departures.account_removed(own_user(domain, event.jid))
+        elif isinstance(event, tap.Blocked):
+            self._blocking.blocked(own_user(domain, event.jid), address(event.address))
+        elif isinstance(event, tap.Unblocked):
+            entry = None if event.address is None else address(event.address)
+            self._blocking.unblocked(own_user(domain, event.jid), entry)
         elif isinstance(event, tap.Hibernated | tap.Resumed):
             asleep = isinstance(event, tap.Hibernated)
             self._devices.hibernated(own_user(domain, event.jid), asleep=asleep)

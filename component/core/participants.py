@@ -6,6 +6,9 @@ that comes online is served from memory without asking the channel. Where memory
 complete (after a start, or past a bound), the channel is asked by a presence from the bare
 JID, which makes it send everything; not all at once, so that a start is no flood. For a user
 without a MIX device, a memory that is not complete is not begun.
+
+The question is no presence (XEP-0405 tells them apart by the address): it is asked, too, where
+presence is not shared, and the tap keeps it from a channel that the user has blocked.
 """
 
 from __future__ import annotations
@@ -157,6 +160,16 @@ class Participants:
             self.presences.clear(row.key, channel, memory)
             del row.activity.participants[channel]
 
+    def doubt(self, row: Row, channel: bytes) -> None:
+        """Forget what is known, and that it was asked for."""
+        self.forget(row, channel)
+        row.activity.participants[channel] = ParticipantPresence()
+
+    def ask_again(self, row: Row) -> None:
+        """Ask the channels of which nothing is known, if there is a device to tell of it."""
+        if row.mix_devices and any(_is_unasked(row, each) for each in row.channels.all()):
+            self._queue(row)
+
     def began(self, row: Row, channel: bytes) -> None:
         """Begin with a new membership: the channel sends everything of itself."""
         _own(row, channel).complete = True
@@ -172,7 +185,11 @@ class Participants:
             elif memory is not None and memory.complete and key not in row.holding:
                 for text in memory.stanzas.values():
                     self._context.effects.append(Copy(_for(row, text), row, key, device))
-        if not must_ask or row.greeting is Greeting.WAITS:
+        if must_ask:
+            self._queue(row)
+
+    def _queue(self, row: Row) -> None:
+        if row.greeting is Greeting.WAITS:
             return
         if row.greeting is Greeting.NOT_YET:
             row.greeting = Greeting.WAITS

@@ -19,7 +19,7 @@ from component.core.effects import DropShown, PutShown, Send
 from component.core.mirror import Membership, Row
 from component.core.sessions import Device
 from component.framing import Frame
-from schemas import codec
+from schemas import codec, tap
 from schemas import stanza as stanzas
 from schemas.jid import Jid
 from schemas.stanza import Stanza
@@ -97,6 +97,18 @@ class Presence:
         for resource, digest in row.shown.items():
             if digest != GONE:
                 self._unavailable(row.jid.with_resource(resource), membership.channel, None)
+
+    def blocked(self, row: Row, membership: Membership) -> None:
+        """Take the devices back from a channel that the user has blocked.
+
+        By the mark the tap lets it pass, which is the last that does (XEP-0191 §3.3).
+        """
+        if not membership.shares_presence:
+            return
+        for resource, digest in row.shown.items():
+            if digest != GONE:
+                device = row.jid.with_resource(resource)
+                self._unavailable(device, membership.channel, None, ET.Element(tap.BLOCKED_TAG))
 
     def shared_anew(self, user: Jid, channel: Jid, before: Membership | None) -> None:
         """Follow a change of whether presence is shared; `before` is how it was."""
@@ -183,9 +195,13 @@ class Presence:
         for membership in memberships:
             self._context.effects.append(Send(device.presence_for(membership.channel)))
 
-    def _unavailable(self, device: Jid, channel: Jid, presence: bytes | None) -> None:
+    def _unavailable(
+        self, device: Jid, channel: Jid, presence: bytes | None, *marks: ET.Element
+    ) -> None:
         if presence is None:
-            self._context.send(stanzas.make(stanzas.PRESENCE, "unavailable", device, channel, None))
+            self._context.send(
+                stanzas.make(stanzas.PRESENCE, "unavailable", device, channel, None, *marks)
+            )
         else:
             to = codec.escape(str(channel)).encode()
             self._context.effects.append(Send(Frame(presence).readdressed(to)))

@@ -26,7 +26,7 @@ from component.core.membership import Memberships
 from component.core.mirror import Membership, Row
 from schemas import jid, mam, participants
 from schemas.jid import Jid
-from schemas.stanza import Stanza
+from schemas.stanza import Stanza, is_blocked
 
 DELAY = 1.0
 """Seconds after the replay: rosters, and what was cut off, come first."""
@@ -202,6 +202,12 @@ class RollCall:
             self._end(service, question, told_of, missing if told.understood else [])
         elif reply is None:
             self._unanswered(service, question)
+        elif is_blocked(reply):
+            # Only for this one; nothing gets through to them, so the others are asked about.
+            del question.members[question.refused]
+            if question.members:
+                service.to_ask.append(_Question(question.channel, question.members))
+            self._end(service, question, 0, [])
         elif not results.has_condition(reply, "forbidden"):
             self._end(service, question, 0, [])
         else:

@@ -19,7 +19,7 @@ from schemas import codec, disco, tap
 from schemas import stanza as stanzas
 from schemas.jid import Jid
 from schemas.namespaces import MIX_CORE
-from schemas.stanza import Stanza
+from schemas.stanza import Stanza, is_blocked
 
 Verdict = Callable[[Refusal | ET.Element | None], None]
 """Gets None if the domain is a MIX service, else why not: our refusal or its error."""
@@ -45,7 +45,7 @@ class Services:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._asked: dict[str, list[Verdict]] = {}
+        self._asked: dict[str, list[tuple[Jid, Verdict]]] = {}
         # Domains that were added on this link, and when; and what each tap was told besides.
         self._added: dict[str, float] = {}
         self._multicast: dict[str, str | None] = {}
@@ -84,9 +84,11 @@ class Services:
             verdict(None)
             return
         waiting = self._asked.setdefault(domain, [])
-        waiting.append(verdict)
-        if len(waiting) > 1:
-            return
+        waiting.append((user, verdict))
+        if len(waiting) == 1:
+            self._ask(domain, user)
+
+    def _ask(self, domain: str, user: Jid) -> None:
         context = self._context
         context.mirror.asked_domains.add(domain)
         request = stanzas.make(
@@ -99,7 +101,9 @@ class Services:
             ET.Element(disco.QUERY_TAG),
         )
         context.ask(
-            request, context.limits.channel_timeout, lambda reply: self._answered(domain, reply)
+            request,
+            context.limits.channel_timeout,
+            lambda reply: self._answered(domain, user, reply),
         )
 
     def forget_asked(self) -> None:
@@ -109,7 +113,7 @@ class Services:
         self._multicast.clear()
         self._context.mirror.asked_domains.clear()
 
-    def _answered(self, domain: str, reply: Stanza | None) -> None:
+    def _answered(self, domain: str, asker: Jid, reply: Stanza | None) -> None:
         self._context.mirror.asked_domains.discard(domain)
         result = self._judge(domain, reply)
         if result is None:
@@ -118,7 +122,15 @@ class Services:
             self._added[domain] = self._context.now
             for own_domain in self._context.taps:
                 self._tell(own_domain, tap.Services([domain], complete=False))
-        for verdict in self._asked.pop(domain, []):
+        waiting = self._asked.pop(domain, [])
+        if reply is not None and is_blocked(reply):
+            # The asker has blocked it; for the others one of them asks.
+            others = [each for each in waiting if each[0] != asker]
+            waiting = [each for each in waiting if each[0] == asker]
+            if others:
+                self._asked[domain] = others
+                self._ask(domain, others[0][0])
+        for _, verdict in waiting:
             verdict(result)
 
     def _make_room(self) -> None:

@@ -96,10 +96,15 @@ def own_user(domain: str, text: str) -> Jid:
 
     Raises MalformedStanza for anybody else.
     """
-    try:
-        user = jid.parse(text)
-    except ValueError as error:
-        raise codec.MalformedStanza(str(error)) from None
+    user = address(text)
     if user.domain != domain or user.local is None:
         raise codec.MalformedStanza("an event about another domain's user")
     return user
+
+
+def address(text: str) -> Jid:
+    """Read any other JID of an event. Raises MalformedStanza if it is none."""
+    try:
+        return jid.parse(text)
+    except ValueError as error:
+        raise codec.MalformedStanza(str(error)) from None

@@ -1,0 +1,327 @@
+"""What the component does when a user's blocking list changes, and when it is in the way.
+
+The kind: whatever is said in a user's name is judged as the user's own would be (XEP-0191).
+The tap judges; here is what follows: at a block the channel is told that the devices are gone,
+at an unblock that they are there, and what a blocked address "answers" (not-acceptable, from
+the tap) changes nothing for the user, ends what cannot be said, and hurts nobody else.
+"""
+
+import pytest
+from driver import ANNA, BEN, CORE_1, COVEN, LAPTOP, MIX, OWN, PHONE, SERVER, STANZAS, Play
+from scenes import (
+    answers_disco,
+    asked_to_join,
+    asked_to_leave,
+    channel_answers,
+    client_join,
+    client_leave,
+    comes_online,
+    granted,
+    in_the_coven,
+    joined,
+    roll_is_called,
+    roster_is_set,
+    service_question,
+    tap_is_up,
+)
+
+BLOCKED = (
+    f"<error type='cancel'><not-acceptable xmlns='{STANZAS}'/>"
+    "<blocked xmlns='urn:xmpp:blocking:errors'/></error>"
+)
+PARTICIPANT = f"456#{COVEN}"
+NODES = (
+    "<subscribe node='urn:xmpp:mix:nodes:messages'/><subscribe node='urn:xmpp:mix:nodes:presence'/>"
+)
+
+
+def event(name: str, address: str = COVEN, *, user: str = ANNA, sender: str = SERVER) -> str:
+    at = f" address='{address}'" if address else ""
+    return (
+        f"<message from='{sender}' to='{OWN}'>"
+        f"<{name} xmlns='mixpam:tap:1' jid='{user}'{at}/></message>"
+    )
+
+
+def gone(device: str = PHONE, channel: str = COVEN) -> str:
+    return (
+        f"<presence type='unavailable' from='{device}' to='{channel}'>"
+        "<blocked xmlns='mixpam:tap:1'/></presence>"
+    )
+
+
+def here(device: str = PHONE, channel: str = COVEN) -> str:
+    return f"<presence from='{device}' to='{channel}'/>"
+
+
+def told(play: Play) -> None:
+    """Hear the channel being asked, after an unblock, who still is a participant."""
+    play.waits(2)
+    id_ = roll_is_called(play, "123")
+    play.says(
+        f"<iq type='result' from='{COVEN}' to='{ANNA}' id='{id_}'>"
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub'>"
+        "<items node='urn:xmpp:mix:nodes:participants'><item id='123'>"
+        f"<participant xmlns='{CORE_1}'><jid>{ANNA}</jid></participant></item></items>"
+        "</pubsub></iq>"
+    )
+
+
+@pytest.mark.req("K1")
+@pytest.mark.parametrize("address", [COVEN, MIX, "Coven@MIX.example"])
+def test_a_block_takes_the_devices_back_and_an_unblock_shows_them(address: str) -> None:
+    play = Play()
+    in_the_coven(play, PHONE, LAPTOP)
+    play.says(event("blocked", address))
+    play.hears(gone(PHONE))
+    play.hears(gone(LAPTOP))
+    play.silence()
+    play.says(event("unblocked", address))
+    play.hears(here(PHONE))
+    play.hears(here(LAPTOP))
+    told(play)
+    play.silence()
+    assert play.members() == {COVEN: "123"}
+
+
+@pytest.mark.req("K1")
+def test_an_unblock_of_everything_shows_them_everywhere() -> None:
+    play = Play()
+    in_the_coven(play, PHONE)
+    play.says(event("blocked"))
+    play.hears(gone())
+    play.says(event("unblocked", ""))
+    play.hears(here())
+    told(play)
+    play.silence()
+
+
+@pytest.mark.req("K1")
+def test_at_an_unblock_the_channel_sees_what_is_true_then() -> None:
+    play = Play()
+    in_the_coven(play, PHONE)
+    play.says(event("blocked"))
+    play.hears(gone())
+    comes_online(play, LAPTOP)
+    play.hears(here(LAPTOP))  # goes nowhere: the tap judges
+    play.says(f"<presence type='unavailable' from='{PHONE}' to='{OWN}'/>")
+    play.hears(f"<presence type='unavailable' from='{PHONE}' to='{COVEN}'/>")
+    play.says(event("unblocked"))
+    play.hears(here(LAPTOP))
+    told(play)
+    play.silence()
+
+
+@pytest.mark.req("K1", "K2")
+@pytest.mark.parametrize("name", ["blocked", "unblocked"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"address": f"other@{MIX}"},
+        {"address": "coven@other.example"},
+        {"address": BEN},
+        {"address": f"{COVEN}/x"},
+        {"address": f"{MIX}/x"},
+        {"user": BEN},
+        {"sender": "evil.example"},
+        {"sender": "example.net"},
+        {"user": "anna@example.net"},
+    ],
+)
+def test_what_others_block_or_others_tell_of_changes_nothing(
+    name: str, change: dict[str, str]
+) -> None:
+    play = Play()
+    in_the_coven(play, PHONE)
+    play.says(event(name, **change))
+    heard = play.hears_all()
+    assert not [each for each in heard if b"presence" in each[:10]]
+
+
+@pytest.mark.req("K1", "R6")
+def test_of_presence_that_is_not_shared_nothing_is_said() -> None:
+    play = Play()
+    in_the_coven(play, PHONE)
+    play.says(
+        f"<iq type='set' from='{ANNA}' to='{OWN}' id='x'><query xmlns='jabber:iq:roster'>"
+        f"<item jid='{COVEN}' subscription='none'/></query></iq>"
+    )
+    play.hears(f"<presence type='unavailable' from='{PHONE}' to='{COVEN}'/>")
+    play.says(event("blocked"))
+    play.silence()
+    play.says(event("unblocked"))
+    told(play)
+    play.silence()
+
+
+def in_the_coven_with_presence(play: Play) -> None:
+    tap_is_up(play)
+    comes_online(play, PHONE)
+    play.says(client_join(content=NODES))
+    answers_disco(play, MIX, service_question(play), CORE_1, to=ANNA)
+    play.hears(f"<message from='{OWN}' to='{SERVER}'>*</message>")
+    play.hears(f"<iq type='set' from='{ANNA}' to='{COVEN}' id='j1'>*</iq>")
+    play.says(channel_answers(granted(content=NODES)))
+    roster_is_set(play)
+    play.hears(f"<iq type='result' from='{ANNA}' to='{PHONE}' id='j1'>*</iq>")
+    play.hears(here())
+    seen = f"<presence from='{PARTICIPANT}/1' to='{{}}'/>"
+    play.says(seen.format(ANNA))
+    play.hears(seen.format(PHONE))
+    play.silence()
+
+
+@pytest.mark.req("K1", "P4")
+@pytest.mark.parametrize("address", [COVEN, MIX, PARTICIPANT, f"{PARTICIPANT}/1"])
+def test_no_device_is_told_from_memory_of_who_was_blocked(address: str) -> None:
+    play = Play()
+    in_the_coven_with_presence(play)
+    play.says(event("blocked", address))
+    if address in {COVEN, MIX}:
+        play.hears(gone())
+    play.silence()
+    comes_online(play, LAPTOP)
+    # Asked, not remembered; the tap keeps it back, or what it brings.
+    play.hears(f"<presence from='{ANNA}' to='{COVEN}'/>")
+    play.hears(here(LAPTOP))
+    play.silence()
+    play.says(event("unblocked", address))
+    if address in {COVEN, MIX}:
+        play.hears(here(PHONE))
+        play.hears(here(LAPTOP))
+    play.hears(f"<presence from='{ANNA}' to='{COVEN}'/>")
+    told(play)
+    play.silence()
+
+
+@pytest.mark.req("K1", "L4")
+def test_a_kick_that_was_kept_back_is_found_at_the_unblock() -> None:
+    play = Play()
+    in_the_coven(play)
+    play.says(event("blocked"))
+    play.says(event("unblocked"))
+    play.waits(2)
+    id_ = roll_is_called(play, "123")
+    play.says(
+        f"<iq type='result' from='{COVEN}' to='{ANNA}' id='{id_}'>"
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub'>"
+        "<items node='urn:xmpp:mix:nodes:participants'/></pubsub></iq>"
+    )
+    roster_is_set(play, "remove")
+    assert not play.members()
+
+
+# -- what the tap answers for who is blocked ---------------------------------------------------
+
+
+def refusal(id_: str) -> str:
+    return f"<iq type='error' from='{ANNA}' to='{PHONE}' id='{id_}'>{BLOCKED}</iq>"
+
+
+@pytest.mark.req("K1", "J4", "L2")
+@pytest.mark.parametrize("kind", ["join", "leave"])
+def test_a_blocked_channel_is_neither_joined_again_nor_left(kind: str) -> None:
+    play = Play()
+    in_the_coven(play, PHONE)
+    play.says(client_join(id_="b1") if kind == "join" else client_leave(id_="b1"))
+    play.hears(f"<iq type='set' from='{ANNA}' to='{COVEN}' id='b1'>*</iq>")
+    play.says(channel_answers(BLOCKED, id_="b1", type_="error"))
+    play.hears(refusal("b1"))
+    play.silence()
+    assert play.members() == {COVEN: "123"}
+    assert not play.stored.journal
+
+
+@pytest.mark.req("K1", "J4")
+def test_a_blocked_channel_is_not_joined() -> None:
+    play = Play()
+    in_the_coven(play)
+    other = f"other@{MIX}"
+    play.says(client_join(other, id_="b1"))
+    asked_to_join(play, channel=other, id_="b1")
+    play.says(channel_answers(BLOCKED, channel=other, id_="b1", type_="error"))
+    play.hears(refusal("b1"))
+    play.silence()
+    assert play.members() == {COVEN: "123"}
+    assert not play.stored.journal
+
+
+@pytest.mark.req("K1", "J4")
+def test_a_blocked_domain_is_refused_to_who_blocks_it_and_asked_for_the_next() -> None:
+    play = Play()
+    tap_is_up(play)
+    play.says(client_join(id_="b1"))
+    id_ = service_question(play)
+    play.says(client_join(device=f"{BEN}/x", id_="j1"))
+    play.silence()
+    play.says(
+        f"<iq type='error' from='{MIX}' to='{ANNA}' id='{id_}'>{BLOCKED}</iq>",
+    )
+    answers_disco(play, MIX, service_question(play, user=BEN), CORE_1, to=BEN)
+    play.hears(refusal("b1"))
+    play.hears(f"<message from='{OWN}' to='{SERVER}'>*</message>")
+    asked_to_join(play, user=BEN)
+    play.silence()
+    assert not play.members()
+
+
+@pytest.mark.req("K1", "L5", "L6")
+@pytest.mark.parametrize("way", ["item", "account", "late"])
+def test_a_leave_that_is_forced_on_a_blocked_channel_ends_at_once(way: str) -> None:
+    play = Play()
+    if way == "late":
+        tap_is_up(play)
+        play.says(client_join())
+        answers_disco(play, MIX, service_question(play), CORE_1, to=ANNA)
+        play.hears(f"<message from='{OWN}' to='{SERVER}'>*</message>")
+        asked_to_join(play)
+        play.waits(31)
+        play.hears(f"<iq type='error' from='{ANNA}' to='{PHONE}' id='j1'>*</iq>")
+        play.says(channel_answers(granted()))
+    else:
+        in_the_coven(play)
+        play.says(
+            f"<message from='{SERVER}' to='{OWN}'><user-removed xmlns='mixpam:tap:1'"
+            f" jid='{ANNA}'/></message>"
+            if way == "account"
+            else f"<iq type='set' from='{ANNA}' to='{OWN}' id='x'><query xmlns='jabber:iq:roster'>"
+            f"<item jid='{COVEN}' subscription='remove'/></query></iq>"
+        )
+    id_ = asked_to_leave(play)
+    play.says(channel_answers(BLOCKED, id_=id_, type_="error"))
+    if way != "late":
+        roster_is_set(play, "remove")
+    play.silence()
+    assert not play.members()
+    assert not play.stored.journal
+    assert play.core.next_deadline is None
+    play.waits(700)
+    play.silence()
+
+
+@pytest.mark.req("K1", "L4")
+def test_one_who_blocks_a_channel_keeps_nobody_from_the_roll_call() -> None:
+    play = Play()
+    in_the_coven(play)
+    play.says(client_join(device=f"{BEN}/x"))
+    asked_to_join(play, user=BEN)
+    play.says(channel_answers(granted("456"), user=BEN))
+    roster_is_set(play, user=BEN)
+    play.hears(joined(device=f"{BEN}/x", participant_id="456"))
+    play.link_is_cut()
+    tap_is_up(play, services=MIX)
+    play.says(f"<message from='{SERVER}' to='{OWN}'><replayed xmlns='mixpam:tap:1'/></message>")
+    play.hears_all()
+    play.waits(2)
+    id_ = roll_is_called(play, "123", "456")
+    play.says(channel_answers(BLOCKED, id_=id_, type_="error"))
+    id_ = roll_is_called(play, "456", by=BEN)
+    play.says(
+        f"<iq type='result' from='{COVEN}' to='{BEN}' id='{id_}'>"
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub'>"
+        "<items node='urn:xmpp:mix:nodes:participants'/></pubsub></iq>"
+    )
+    roster_is_set(play, "remove", user=BEN)
+    play.silence()
+    assert play.members() == {COVEN: "123"}
+    assert not play.members(BEN)
