@@ -96,9 +96,14 @@ def read(data: bytes) -> ET.Element:
     if len(data) > MAX_NAMESPACE and _LONG_NAMESPACE.search(data) is not None:
         raise MalformedStanza("a namespace is too long")
     whole = _ROOT_OPEN + data + _ROOT_CLOSE
-    # With so few tags it can neither be deep nor have many elements, and without these two
-    # there is nothing forbidden in it: nobody needs to watch.
-    harmless = data.count(b"<") <= MAX_DEPTH and b"<!" not in data and b"<?" not in data
+    # With so few end tags it cannot be deep, with so few tags it cannot have many elements,
+    # and without these two there is nothing forbidden in it: nobody needs to watch.
+    harmless = (
+        data.count(b"</") <= MAX_DEPTH
+        and data.count(b"<") <= MAX_ELEMENTS
+        and b"<!" not in data
+        and b"<?" not in data
+    )
     try:
         root = ET.fromstring(whole) if harmless else _watched(whole)
     except (ET.ParseError, expat.ExpatError) as error:

@@ -100,7 +100,8 @@ def _prepare(text: str) -> Jid:
     domain = domain.translate(_DOTS).removesuffix(".")
     _check_domain(domain)
     try:
-        prepared = PREPARED_JID(local or None, _unicode(domain), resource or None)
+        # Servers take code points that came after Unicode 3.2: phones have names with such.
+        prepared = PREPARED_JID(local or None, _unicode(domain), resource or None, strict=False)
     except ValueError as error:
         raise ValueError(f"not a JID: {error}") from None
     # Preparation may bring forbidden characters forth, a slash from a full-width one.

@@ -117,8 +117,8 @@ class LeftOuts:
         elif context.is_local(to) and to.resource is None:
             if not is_request:
                 self._to_user(stanza, left)
-            elif stanza.sender.bare == to:
-                raise refusal
+            elif stanza.sender.bare == to and stanza.id:
+                raise refusal  # without its id it would be nobody's answer
         elif context.is_local(to) and stanza.sender == to.bare:
             self._to_session(stanza, frame)
         elif to.domain == context.own.domain:

@@ -29,6 +29,12 @@ def test_variants_of_an_address_are_one_key(text: str) -> None:
     assert str(jid.parse(text)) == "coven@mix.example.org"
 
 
+@pytest.mark.parametrize("text", ["romeo@x/\U0001f4f1", "\u0221@x", "x\U0001f4f1@x/\u0221"])
+def test_what_is_newer_than_unicode_3_2_is_taken_as_servers_take_it(text: str) -> None:
+    """A session with such a resource would else be none, and its requests unanswered."""
+    assert str(jid.parse(text)) == text
+
+
 @pytest.mark.abuse(9)
 @pytest.mark.parametrize(
     ("text", "same"),
