@@ -4,12 +4,15 @@ A stanza that is only passed on takes a few microseconds, one that has to be tho
 a hundred times as many. So the latter wait here and are dealt with in slices, between
 which the loop, and with it the hot lane, has its turn: two hundred people who join at the
 same time do not keep anybody's message waiting. Nothing overtakes what waits for the same
-user: those users are in `waiting`, and what comes for them has to queue up behind it.
+user: those users are in `waiting`, and what comes for them has to queue up behind it. Users
+have their turns one after another, a step each: who asks for a thousand things waits for the
+thousandth, nobody else does. And what may wait for one user is bounded in bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import perf_counter
@@ -21,6 +24,53 @@ SLICE = 0.001
 
 MOST = 4_194_304
 """Bytes of stanzas that may wait, beyond which no more is read from the link."""
+
+ROOM = 524_288
+"""Bytes of stanzas that may wait for one user: two of the largest …"""
+
+LITTLE_ROOM = 32_768
+"""… and when half of all that may wait is there, so that it takes many users to fill it."""
+
+SPARE = 262_144
+"""Bytes more that what is left out may take: it still has its effect, in its turn."""
+
+CROWDED = "crowded"
+"""Why a stanza is left out for whose user too much waits."""
+
+_AROUND = 256
+"""Bytes that a step takes besides, about."""
+
+
+_Step = tuple[int, Callable[[], None]]
+
+
+class _Round:
+    """Steps of several users, who take turns; those of one in order."""
+
+    __slots__ = ("_steps", "order")
+
+    def __init__(self) -> None:
+        self.order: deque[bytes] = deque()
+        self._steps: dict[bytes, deque[_Step]] = {}
+
+    def add(self, user: bytes, size: int, step: Callable[[], None]) -> None:
+        steps = self._steps.get(user)
+        if steps is None:
+            self._steps[user] = deque([(size, step)])
+            self.order.append(user)
+        else:
+            steps.append((size, step))
+
+    def take(self) -> tuple[bytes, int, Callable[[], None]]:
+        """Take the next step of the user whose turn it is."""
+        user = self.order.popleft()
+        steps = self._steps[user]
+        size, step = steps.popleft()
+        if steps:
+            self.order.append(user)
+        else:
+            del self._steps[user]
+        return user, size, step
 
 
 class ControlLane:
@@ -40,15 +90,36 @@ class ControlLane:
         self._waiting = waiting
         self._slice_ended = slice_ended
         self._crowded = crowded
-        self._steps: deque[tuple[bytes, int, Callable[[], None]]] = deque()
+        # Each has what is done before what is in the next; the last is the one that grows.
+        self._rounds: deque[_Round] = deque([_Round()])
         self._bytes = 0
+        # Of users for whom something waits.
+        self._sizes: dict[bytes, int] = {}
         self._is_crowded = False
         self._next: asyncio.Handle | None = None
 
-    def add(self, step: Callable[[], None], user: bytes = b"", size: int = 0) -> None:
-        """Queue a step; it is done soon, or at the next `work`."""
-        self._steps.append((user, size, step))
+    def has_room(self, user: bytes, size: int) -> bool:
+        """Tell whether so many bytes more may wait for a user."""
+        waiting = self._sizes.get(user)
+        if waiting is None:
+            return True
+        return waiting + size <= (LITTLE_ROOM if self._bytes * 2 > MOST else ROOM)
+
+    def add(
+        self, step: Callable[[], None], user: bytes = b"", size: int = 0, *, alone: bool = False
+    ) -> None:
+        """Queue a step; it is done soon, or at the next `work`.
+
+        What is to be done `alone` follows all that came before, and precedes all that comes.
+        """
+        if alone:
+            self._rounds.append(_Round())
+        size += _AROUND
+        self._rounds[-1].add(user, size, step)
+        if alone:
+            self._rounds.append(_Round())
         self._waiting[user] = self._waiting.get(user, 0) + 1
+        self._sizes[user] = self._sizes.get(user, 0) + size
         self._bytes += size
         if self._next is None:
             self._next = asyncio.get_running_loop().call_soon(self.work)
@@ -61,15 +132,20 @@ class ControlLane:
         if self._next is not None:
             self._next.cancel()
             self._next = None
-        if not self._steps:
+        if not self._waiting:
             return False
         end = perf_counter() + SLICE
-        while self._steps:
-            user, size, step = self._steps.popleft()
+        while self._waiting:
+            while not self._rounds[0].order:
+                self._rounds.popleft()
+            user, size, step = self._rounds[0].take()
             self._bytes -= size
             left = self._waiting.pop(user) - 1
             if left:
                 self._waiting[user] = left
+                self._sizes[user] -= size
+            else:
+                del self._sizes[user]
             step()
             if perf_counter() >= end:
                 break
@@ -77,9 +153,9 @@ class ControlLane:
         if self._is_crowded and self._bytes * 2 < MOST:
             self._is_crowded = False
             self._crowded(False)
-        if self._steps and self._next is None:
+        if self._waiting and self._next is None:
             self._next = asyncio.get_running_loop().call_soon(self.work)
-        return bool(self._steps)
+        return bool(self._waiting)
 
     def rest(self) -> Iterator[None]:
         """Do all that waits, slice by slice."""
@@ -88,8 +164,33 @@ class ControlLane:
 
 
 def user_of(frame: Frame | LeftOut) -> bytes:
-    """Tell for which user (bare JID) a stanza is, or from whom if it is for the component."""
-    return _bare(frame.to) if b"@" in frame.to else _bare(frame.sender)
+    """Tell for which user (bare JID) a stanza is, or from whom if it is for the component.
+
+    An event of the tap is of the user of whom it tells.
+    """
+    if b"@" in frame.to:
+        return _bare(frame.to)
+    if b"@" not in frame.sender and isinstance(frame, Frame) and frame.name == b"message":
+        told_of = _TOLD_OF.search(frame.data, frame.tag_end)
+        if told_of is not None:
+            return _bare(told_of[1])
+    return _bare(frame.sender)
+
+
+_TOLD_OF = re.compile(rb"\bjid\s*+=\s*+['\"]([^'\"<@]*+@[^'\"<]*+)")
+_STATE = re.compile(rb"<(?:hello|replayed)\b")
+
+
+def is_alone(frame: Frame) -> bool:
+    """Tell whether a stanza is an event of the tap that must neither overtake nor be overtaken.
+
+    What it told of the sessions before has been looked at, and nothing that comes later.
+    """
+    return (
+        frame.name == b"message"
+        and b"@" not in frame.sender
+        and _STATE.match(frame.data, frame.tag_end) is not None
+    )
 
 
 def _bare(address: bytes) -> bytes:

@@ -20,7 +20,7 @@ from component import __version__, collector
 from component.core.context import Limits
 from component.core.effects import Copy, Count, Effect, Fault, Report, Send, Write
 from component.core.express import Express
-from component.core.fanout import needs_ear, route
+from component.core.fanout import is_strangers, needs_ear, route
 from component.core.machine import Core
 from component.core.mirror import Row
 from component.core.operator import equip
@@ -32,7 +32,7 @@ from component.http.control import Control
 from component.http.server import HttpServer
 from component.http.sources import Sources
 from component.http.watch import Watch
-from component.lane import ControlLane, user_of
+from component.lane import CROWDED, SPARE, ControlLane, is_alone, user_of
 from component.link.connection import Connection
 from component.notify import Notifier
 from component.store.reading import Loaded
@@ -79,6 +79,7 @@ class Service:
         self._stop_reading: Callable[[bool], None] = lambda _: None
         # What came of the last read, or slice of the control lane, and is not written yet.
         self._out: list[bytes] = []
+        self._domains = frozenset(domain.encode() for domain in settings.domains)
         # What comes while the store is read again.
         self._early: list[Frame | LeftOut] = []
         self._catching_up: asyncio.Task[None] | None = None
@@ -173,8 +174,27 @@ class Service:
         if frame.to == self._core.multicast.gathering:
             self._spread(frame)
         elif frame.to in self._core.mirror.waiting or not self._pass_on(frame):
-            step = partial(self._think_about, frame)
-            self._control.add(step, user_of(frame), len(frame.data))
+            self._queue(frame)
+
+    def _queue(self, frame: Frame) -> None:
+        """Have a stanza thought about in its turn; what is too much for its user is left out."""
+        size, control = len(frame.data), self._control
+        if is_strangers(self._core.mirror, frame):
+            user = frame.sender.rpartition(b"@")[2].partition(b"/")[0]
+        else:
+            user = user_of(frame)
+        alone = b"@" not in user and frame.sender in self._domains and is_alone(frame)
+        if alone or control.has_room(user, size):
+            control.add(partial(self._think_about, frame), user, size, alone=alone)
+        else:
+            self._queue_left_out(LeftOut.of(frame, CROWDED), user)
+
+    def _queue_left_out(self, left: LeftOut, user: bytes) -> None:
+        if self._control.has_room(user, -SPARE):
+            step = partial(self._think_about_left_out, left)
+            self._control.add(step, user, sum(map(len, left)))
+        else:
+            self.counts["dropped", CROWDED] += 1
 
     def _wait_for_store(self, early: Frame | LeftOut) -> None:
         self._connection.heard()
@@ -195,7 +215,7 @@ class Service:
         if self._connection.stood_by:
             self._wait_for_store(left)
         else:
-            self._control.add(partial(self._think_about_left_out, left), user_of(left))
+            self._queue_left_out(left, user_of(left))
 
     def _pass_on(self, frame: Frame) -> bool:
         """Give a stanza to the devices it is for; False if it is none of the hot lane's."""

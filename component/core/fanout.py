@@ -34,6 +34,22 @@ def route(mirror: Mirror, frame: Frame) -> tuple[Row, bytes] | None:
     return row, channel
 
 
+def is_strangers(mirror: Mirror, frame: Frame) -> bool:
+    """Tell whether a message or presence comes to a user from a channel that is not the user's.
+
+    Whatever becomes of it, it changes nothing, and need not wait for what does.
+    """
+    if frame.name not in _KINDS or b"@" not in frame.to or b"/" in frame.to:
+        return False
+    row = mirror.rows.get(frame.to)
+    if row is None or not frame.sender:
+        return False
+    sender = frame.sender.partition(b"/")[0]
+    if sender == frame.to or channel_of(row, frame) is not None:
+        return False
+    return sender not in row.busy and sender.partition(b"#")[2] not in row.busy
+
+
 def needs_ear(frame: Frame) -> bool:
     """Tell whether the core must look at a stanza that was passed on."""
     return frame.name == b"presence" or may_be_kick(frame)

@@ -1,4 +1,9 @@
-"""The control lane: in order, in slices, and nothing overtakes for one user."""
+"""The control lane: in order, in slices, and nothing overtakes for one user.
+
+One user's thousand stanzas must not keep another's waiting, nor fill what all may fill: each
+has a turn, a step at a time, and a room in bytes. What the tap tells of itself is between what
+came before and what comes after, for all.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +13,7 @@ import pytest
 
 from component import lane
 from component.framing import Frame
-from component.lane import MOST, ControlLane, user_of
+from component.lane import LITTLE_ROOM, MOST, ROOM, ControlLane, is_alone, user_of
 
 
 class Case:
@@ -103,7 +108,77 @@ async def test_reading_stops_while_too_much_waits(monkeypatch: pytest.MonkeyPatc
         (b"anna@example.org/a@b/c", b"anna@example.org", b"anna@example.org"),
         (b"mixpam.example.org", b"anna@example.org/phone", b"anna@example.org"),
         (b"mixpam.example.org/x", b"example.org", b"example.org"),
+        (b"mixpam.example.org", b"evil.example/x", b"evil.example"),
     ],
 )
 def test_a_stanza_is_for_the_user_that_it_is_of(to: bytes, sender: bytes, user: bytes) -> None:
     assert user_of(Frame(b"<iq to='%b' from='%b'/>" % (to, sender))) == user
+
+
+async def test_users_have_their_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(monkeypatch)
+    for number in range(1_000):
+        case.lane.add(case.step(("anna", number)), b"anna")
+    for number in range(2):
+        case.lane.add(case.step(("ben", number)), b"ben")
+    case.lane.work()
+    assert case.done[:5] == [("anna", 0), ("ben", 0), ("anna", 1), ("ben", 1), ("anna", 2)]
+    assert [each for each in case.done if each != "written"][-1] == ("anna", 999)
+    assert case.waiting == {}
+
+
+async def test_what_is_alone_neither_overtakes_nor_is_overtaken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = Case(monkeypatch)
+    for number in range(3):
+        case.lane.add(case.step(number), b"anna")
+    case.lane.add(case.step("replayed"), b"example.org", alone=True)
+    case.lane.add(case.step("ben"), b"ben")
+    case.lane.add(case.step(3), b"anna")
+    case.lane.work()
+    assert case.done == [0, 1, 2, "replayed", "ben", 3, "written"]
+
+
+async def test_the_room_of_a_user_is_bounded_and_others_have_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = Case(monkeypatch)
+    waiting = 0
+    while case.lane.has_room(b"anna", 10_000):
+        case.lane.add(case.step(1), b"anna", 10_000)
+        waiting += 10_000
+    assert ROOM * 0.9 < waiting <= ROOM
+    assert case.lane.has_room(b"ben", ROOM)
+    # Many who fill theirs have less, and reading need not stop.
+    for number in range(100):
+        user = b"%d" % number
+        while case.lane.has_room(user, 10_000):
+            case.lane.add(case.step(1), user, 10_000)
+    assert case.lane.has_room(b"ben", ROOM)
+    case.lane.add(case.step(1), b"ben", 1_000)
+    assert case.lane.has_room(b"ben", LITTLE_ROOM - 10_000)
+    assert not case.lane.has_room(b"ben", LITTLE_ROOM)
+    for _ in case.lane.rest():
+        pass
+    assert case.lane.has_room(b"anna", ROOM)
+
+
+@pytest.mark.parametrize(
+    ("event", "user", "alone"),
+    [
+        ("<hello xmlns='mixpam:tap:1'/>", "example.org", True),
+        ("<replayed xmlns='mixpam:tap:1'/>", "example.org", True),
+        ("<user-removed xmlns='mixpam:tap:1' jid='anna@example.org'/>", "anna@example.org", False),
+        (
+            "<hibernated xmlns='mixpam:tap:1' jid=\"anna@example.org/a@b\"/>",
+            "anna@example.org",
+            False,
+        ),
+        ("<s2s xmlns='mixpam:tap:1' domain='a.example'/>", "example.org", False),
+    ],
+)
+def test_an_event_is_of_the_user_of_whom_it_tells(event: str, user: str, alone: bool) -> None:
+    frame = Frame(f"<message from='example.org' to='mixpam.example.org'>{event}</message>".encode())
+    assert user_of(frame) == user.encode()
+    assert is_alone(frame) is alone

@@ -91,3 +91,40 @@ async def test_nothing_overtakes_what_waits_for_the_same_user(
     assert core.mirror.waiting == {}
     assert not [each for each in link.written if b"after it went" in each]
     assert link.service._tally.hot[b"message"] == 1
+
+
+@pytest.mark.abuse(8)
+async def test_who_asks_for_much_waits_and_nobody_else_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lane, "SLICE", 0.0)
+    link = Link()
+    crowded: list[bool] = []
+    link.service._stop_reading = crowded.append
+    ask = (
+        "<iq type='get' from='{0}' to='{1}' id='{2}'><ping xmlns='urn:xmpp:ping'/><a b='{3}'/></iq>"
+    )
+    link.reads("".join(ask.format(PHONE, OWN, number, 50_000 * "x") for number in range(200)))
+    link.reads(ask.format(f"{BEN}/phone", OWN, "ben", ""))
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert any(b"id='ben'" in each for each in link.written)
+    for _ in link.service._control.rest():
+        pass
+    assert not crowded
+    # What had no room is answered all the same, or counted.
+    counts = link.service.counts
+    assert counts["dropped", lane.CROWDED] > 0
+
+
+@pytest.mark.abuse(8)
+async def test_a_strangers_flood_is_not_in_the_way_of_whom_it_is_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lane, "SLICE", 0.0)
+    link = Link()
+    stranger = message(BEN, "hello").replace(COVEN, "den@evil.example")
+    link.reads(stranger * 1_000)
+    assert BEN.encode() not in link.service._core.mirror.waiting
+    link.reads(message(BEN, "at once"))
+    assert link.written[-1] == message(f"{BEN}/phone", "at once").encode()
