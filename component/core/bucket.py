@@ -26,9 +26,9 @@ class TokenBucket:
         self._since = now
         return self._tokens >= 1
 
-    def take(self) -> None:
-        """Take the token that there is."""
-        self._tokens -= 1
+    def take(self, tokens: float = 1) -> None:
+        """Take the token that there is, or more: then it takes longer until there is one."""
+        self._tokens -= tokens
 
     def wait(self, rate: float) -> float:
         """Give the seconds until there is a token again."""
@@ -51,16 +51,20 @@ class Buckets(Generic[K]):
         self._buckets: dict[K, TokenBucket] = {}
         self._many = _FEW
 
-    def take(self, key: K, now: float) -> float:
-        """Take a token; gives 0, or the seconds until there is one again."""
+    def take(self, key: K, now: float, tokens: float = 1) -> float:
+        """Take tokens if there is one; gives 0, or the seconds until there is one again."""
         bucket = self._buckets.get(key)
         if bucket is None:
             self._make_room(now)
             bucket = self._buckets[key] = TokenBucket()
         if bucket.has(now, self._rate, self._burst):
-            bucket.take()
+            bucket.take(tokens)
             return 0.0
         return bucket.wait(self._rate)
+
+    def spend(self, key: K, tokens: float) -> None:
+        """Take tokens more from a bucket of which there was one."""
+        self._buckets[key].take(tokens)
 
     def __len__(self) -> int:
         return len(self._buckets)

@@ -238,6 +238,7 @@ class Core:
             self._rereading.link_lost,
             self._roll_call.link_lost,
             self._participants.link_lost,
+            self._presence.no_link,
             self.reconcile.link_lost,
         ):
             self.context.attempt(part)

@@ -14,11 +14,13 @@ presence is not shared, and the tap keeps it from a channel that the user has bl
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 from component.core.bucket import TokenBucket
 from component.core.context import Context
 from component.core.effects import Copy
 from component.core.mirror import Greeting, Membership, ParticipantPresence, Row
+from component.core.portions import Portions
 from component.core.presences import USER_SHARE, Presences
 from component.core.sessions import Device
 from component.core.shortened import LARGEST, shortened
@@ -52,6 +54,7 @@ class Participants:
         self._late = 0
         self._late_bytes = 0
         self.presences = Presences(context.limits.presence_bytes)
+        self._portions = Portions(context)
 
     def remember(self, row: Row, channel: bytes, frame: Frame) -> None:
         """Note a participant's presence that was just passed on."""
@@ -177,18 +180,38 @@ class Participants:
     def greet(self, row: Row, device: Device) -> None:
         """Give a device that just turned out to speak MIX what its channels' people do."""
         must_ask = False
+        known: list[bytes] = []
         for membership in row.channels.all():
             key = str(membership.channel).encode()
             memory = row.participants.get(key)
             if _is_unasked(row, membership):
                 must_ask = True
-            elif memory is not None and memory.complete and key not in row.holding:
-                for text in memory.stanzas.values():
-                    self._context.effects.append(Copy(_for(row, text), row, key, device))
+            elif memory is not None and memory.stanzas:
+                known.append(key)
+        if known:
+            self._portions.begin(row.key, device.resource, self._serve(row, device, known))
         if must_ask:
             self._queue(row)
 
+    def _serve(self, row: Row, device: Device, channels: list[bytes]) -> Iterator[int]:
+        """Give a device what is remembered of channels, as it is when their turn comes."""
+        for key in channels:
+            memory = row.participants.get(key)
+            if memory is None or key in row.holding:
+                continue
+            if not memory.complete:
+                self._queue(row)  # it was let go meanwhile
+                continue
+            for sender in list(memory.stanzas):
+                text = memory.stanzas.get(sender)
+                if row.devices.get(device.resource) is not device:
+                    return
+                if text is not None and row.participants.get(key) is memory:
+                    self._context.effects.append(Copy(_for(row, text), row, key, device))
+                    yield len(text)
+
     def _queue(self, row: Row) -> None:
+        """Have a user's channels asked, before long, who is there."""
         if row.greeting is Greeting.WAITS:
             return
         if row.greeting is Greeting.NOT_YET:
@@ -203,6 +226,7 @@ class Participants:
         self._asking = False
         self._late = self._late_bytes = 0
         self.presences.forget()
+        self._portions.forget()
 
     def _ask_some(self) -> None:
         self._asking = False

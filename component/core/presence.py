@@ -4,6 +4,9 @@ Only MIX devices are seen, only by channels with which the user shares presence,
 component alone tells them: at the join, at every change, at the end. What they were
 told is remembered in the store, by a digest, so that a new process corrects what changed
 while there was none, and does not repeat what did not.
+
+Many channels are told in portions (component.core.portions); what has changed again before all
+of them were told is not told to the rest.
 """
 
 from __future__ import annotations
@@ -11,13 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 from component.core.context import Context
 from component.core.effects import DropShown, PutShown, Send
 from component.core.mirror import Membership, Row
+from component.core.portions import Portions
 from component.core.sessions import Device
+from component.core.shortened import shortened
 from component.framing import Frame
 from schemas import codec, tap
 from schemas import stanza as stanzas
@@ -29,6 +34,9 @@ _DELAY = "{urn:xmpp:delay}delay"
 UNKNOWN = ""
 """The digest of a device that was shown in a way that is not known for sure."""
 
+_UNAVAILABLE = 200
+"""Bytes of an unavailable presence that says nothing else, about."""
+
 GONE = "gone"
 """The digest of a device whose end was told, until it is certain that the server has it."""
 
@@ -38,6 +46,7 @@ class Presence:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._portions = Portions(context)
 
     def load(self, user: Jid, resource: str, digest: str) -> None:
         """Take over from the store what the channels were shown."""
@@ -73,12 +82,18 @@ class Presence:
             return
         # Not forgotten yet: should the link break now, the end is told again on the next.
         row.show(resource, GONE)
-        for membership in _sharing(row):
-            self._unavailable(device, membership.channel, unavailable)
-        self._context.write(PutShown(str(row.jid), resource, UNKNOWN))
-        self._context.after(
-            self._context.limits.link_timeout, lambda: self._forget(row.jid, resource)
-        )
+        left_with = None if unavailable is None else shortened(unavailable)
+
+        def tell(channel: Jid) -> int:
+            return self._unavailable(device, channel, left_with)
+
+        def told() -> None:
+            self._context.write(PutShown(str(row.jid), resource, UNKNOWN))
+            self._context.after(
+                self._context.limits.link_timeout, lambda: self._forget(row.jid, resource)
+            )
+
+        self._portions.begin(row.key, resource, self._to_all(row, resource, GONE, tell, told))
 
     def began(self, row: Row, membership: Membership) -> None:
         """Show all MIX devices to a channel with which presence is shared from now on."""
@@ -131,6 +146,10 @@ class Presence:
                 row.show(resource, None)
                 self._context.write(DropShown(str(row.jid), resource))
 
+    def no_link(self) -> None:
+        """Let go of what was yet to be told."""
+        self._portions.forget()
+
     def link_lost(self, row: Row) -> None:
         """Doubt all that was shown: the last of it may have been on the link."""
         for resource in row.shown:
@@ -181,15 +200,51 @@ class Presence:
             intent = PutShown(str(row.jid), device.resource, UNKNOWN)
             self._context.write(intent, then=lambda _: self._tell_if_there(row, device))
         else:
-            self._tell(_sharing(row), device)
-            self._context.write(PutShown(str(row.jid), device.resource, digest))
+            self._tell_all(row, device, digest)
 
     def _tell_if_there(self, row: Row, device: Device) -> None:
-        if row.devices.get(device.resource) is device and device.is_mix:
-            self._tell(_sharing(row), device)
-            digest = row.state(device.resource).shown
-            if digest is not None:
-                self._context.write(PutShown(str(row.jid), device.resource, digest))
+        digest = row.state(device.resource).shown
+        if row.devices.get(device.resource) is device and device.is_mix and digest is not None:
+            self._tell_all(row, device, digest)
+
+    def _tell_all(self, row: Row, device: Device, digest: str) -> None:
+        resource = device.resource
+
+        def tell(channel: Jid) -> int:
+            data = device.presence_for(channel)
+            self._context.effects.append(Send(data))
+            return len(data)
+
+        def told() -> None:
+            self._context.write(PutShown(str(row.jid), resource, digest))
+
+        self._portions.begin(row.key, resource, self._to_all(row, resource, digest, tell, told))
+
+    def _to_all(
+        self,
+        row: Row,
+        resource: str,
+        digest: str,
+        tell: Callable[[Jid], int],
+        told: Callable[[], None],
+    ) -> Iterator[int]:
+        """Tell all channels of a session, as long as what is shown of it stays the same."""
+        context = self._context
+        since = context.now
+        all_ = [each.channel for each in _sharing(row)]
+        channels = set(all_)
+        for channel in all_:
+            if context.now != since:
+                since = context.now
+                if context.mirror.rows.get(row.key) is not row:
+                    return
+                channels = {each.channel for each in _sharing(row)}
+            if row.state(resource).shown != digest:
+                return
+            if channel in channels:
+                yield tell(channel)
+        if row.state(resource).shown == digest:
+            told()
 
     def _tell(self, memberships: Iterable[Membership], device: Device) -> None:
         for membership in memberships:
@@ -197,14 +252,16 @@ class Presence:
 
     def _unavailable(
         self, device: Jid, channel: Jid, presence: bytes | None, *marks: ET.Element
-    ) -> None:
+    ) -> int:
+        """Tell a channel that a device is gone; gives the bytes, or about so many."""
         if presence is None:
             self._context.send(
                 stanzas.make(stanzas.PRESENCE, "unavailable", device, channel, None, *marks)
             )
-        else:
-            to = codec.escape(str(channel)).encode()
-            self._context.effects.append(Send(Frame(presence).readdressed(to)))
+            return _UNAVAILABLE
+        data = Frame(presence).readdressed(codec.escape(str(channel)).encode())
+        self._context.effects.append(Send(data))
+        return len(data)
 
 
 def _sharing(row: Row) -> list[Membership]:

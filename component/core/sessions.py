@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from component.core.packed import CODE, EMPTY, OFF, Parts, Shared
 from component.core.ready import EITHER, ONLY_0, ONLY_1, Lines
+from component.core.shortened import shortened
 from component.framing import ATTRIBUTE, Frame
 from schemas import codec, jid
 from schemas.jid import Jid
@@ -152,13 +153,13 @@ class Device:
 
 
 def said(frame: Frame) -> bytes:
-    """Give a presence without addresses and id, as `Device.presence` has it."""
+    """Give a presence without addresses and id, as `Device.presence` has it, and short."""
     pieces, done = [], 0
     for found in ATTRIBUTE.finditer(frame.data, 0, frame.tag_end):
         if found[1] in _OWN:
             pieces.append(frame.data[done : found.start()])
             done = found.end()
-    return b"".join([*pieces, frame.data[done:]])
+    return shortened(b"".join([*pieces, frame.data[done:]]))
 
 
 _OWN = frozenset({b"from", b"to", b"id"})

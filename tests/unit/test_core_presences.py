@@ -56,6 +56,7 @@ def size(play: Play) -> int:
 def served(play: Play, user: str = ANNA) -> list[bytes]:
     """Bring another device online; give what it is told without the channel's being asked."""
     comes_online(play, f"{user}/other")
+    play.waits(1)
     return play.hears_all()
 
 
