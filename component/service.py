@@ -39,7 +39,8 @@ from component.store.reading import Loaded
 from component.store.store import Store
 from component.tally import Tally
 from schemas import jid
-from schemas.settings import Settings, at_odds
+from schemas.odds import at_odds
+from schemas.settings import Settings
 
 
 def limits(settings: Settings) -> Limits:

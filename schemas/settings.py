@@ -342,23 +342,6 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         )
 
 
-def at_odds(settings: Settings) -> Iterator[str]:
-    """Tell of settings of which one makes another vain; they are usable all the same."""
-    ours, servers = settings.http_port, settings.server_port
-    if ours == servers and settings.http_host == settings.server_host:
-        yield f"{PREFIX}HTTP_PORT={ours} is where the server listens: {PREFIX}SERVER_PORT"
-    if settings.presence_user_rate < settings.presence_rate:
-        yield (
-            f"{PREFIX}PRESENCE_USER_RATE={settings.presence_user_rate:g}, for all channels"
-            f" together, is below {PREFIX}PRESENCE_RATE={settings.presence_rate:g}, for each"
-        )
-    if settings.held_bytes < settings.max_stanza_bytes:
-        yield (
-            f"{PREFIX}HELD_BYTES={settings.held_bytes} is below"
-            f" {PREFIX}MAX_STANZA_BYTES={settings.max_stanza_bytes}: one stanza may not fit"
-        )
-
-
 def _collect(
     environment: Mapping[str, str],
 ) -> tuple[dict[str, object], list[str], set[str]]:

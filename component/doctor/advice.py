@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from component.doctor.result import Level, Result
 
+TAP = "1.2"
+"""Version of the taps that came with this version of mixpam."""
+
 
 def unreachable(host: str, port: int, why: str) -> Result:
     """Say that nothing takes a connection there."""
@@ -90,6 +93,41 @@ def tap_version(domain: str, spoken: str, wanted: str) -> Result:
         "Install the tap that came with this version of mixpam, and reload it.",
         prosody=f"prosodyctl shell \"module:reload('mixpam_tap', '{domain}')\"",
         ejabberd="ejabberdctl module_upgrade mod_mixpam_tap",
+    )
+
+
+def tap_older(domain: str, has: str) -> Result:
+    """Say that a tap speaks our protocol but lacks what later ones know."""
+    return Result(
+        f"tap {domain}",
+        Level.WARNING,
+        f"the tap of {domain} is {has}, older than {TAP}, which came with this version: it works,"
+        " but large rosters wait for their annotation in vain, channels that a user only put into"
+        " the roster are archived, and blocking a channel is not told to it",
+        "Install the tap that came with this version of mixpam, and reload it.",
+        prosody=f"prosodyctl shell \"module:reload('mixpam_tap', '{domain}')\"",
+        ejabberd="ejabberdctl module_upgrade mod_mixpam_tap",
+    )
+
+
+def tap_is_older(has: str) -> bool:
+    """Tell whether a tap's version is below the one that came with us; not of what is none."""
+    try:
+        return [int(part) for part in has.split(".")] < [int(part) for part in TAP.split(".")]
+    except ValueError:
+        return False
+
+
+def server_limit(domain: str, limit: int, wanted: int) -> Result:
+    """Say that the server refuses stanzas as large as some that we have to pass on."""
+    return Result(
+        f"limit {domain}",
+        Level.WARNING,
+        f"the server takes stanzas of {limit} bytes from us; with MIXPAM_MAX_STANZA_BYTES as it is,"
+        f" some need {wanted}, and are not passed on",
+        "Raise the server's limit, or lower MIXPAM_MAX_STANZA_BYTES.",
+        prosody=f"component_stanza_size_limit = {wanted}",
+        ejabberd=f"module: ejabberd_service\nmax_stanza_size: {wanted}",
     )
 
 

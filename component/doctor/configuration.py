@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 
 from component.doctor.result import Level, Result, ok
-from schemas.settings import PREFIX, Settings, SettingsError, at_odds, load
+from schemas.odds import at_odds
+from schemas.settings import PREFIX, Settings, SettingsError, load
 
 SHORTEST_SECRET = 16
 """Characters below which the component's secret can be guessed in earnest."""

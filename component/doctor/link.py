@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
 
+from component.core.largest import Largest
 from component.core.taps import PROTOCOL_VERSION
 from component.doctor import advice
 from component.doctor.redis import clock
@@ -160,10 +161,11 @@ class LinkCheck:
             return [advice.tap_missing(domain, self._settings.component_jid)]
         if hello.version != PROTOCOL_VERSION:
             return [advice.tap_version(domain, hello.version, PROTOCOL_VERSION)]
-        return [
-            ok(f"tap {domain}", f"tap {hello.tap} on {hello.software} serves {domain}"),
-            archive(domain, on=hello.archive),
-        ]
+        wanted = Largest(0, self._settings.max_stanza_bytes).wanted
+        found = [serving(domain, hello.tap, hello.software), archive(domain, on=hello.archive)]
+        if hello.limit is not None and hello.limit < wanted:
+            found.append(advice.server_limit(domain, hello.limit, wanted))
+        return found
 
     async def _ask(self, sender: str, to: str, payload: str, id_: str) -> Stanza | None:
         """Send an iq get; give what comes with its id, be it the answer or itself."""
@@ -206,6 +208,13 @@ class LinkCheck:
             "what we said in a user's name did not come back",
             "See the server's log.",
         )
+
+
+def serving(domain: str, version: str, software: str) -> Result:
+    """Judge the version of a domain's tap."""
+    if advice.tap_is_older(version):
+        return advice.tap_older(domain, version)
+    return ok(f"tap {domain}", f"tap {version} on {software} serves {domain}")
 
 
 def archive(domain: str, *, on: bool) -> Result:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from component.doctor import advice
-from component.doctor.link import archive
+from component.doctor.link import archive, serving
 from component.doctor.result import Level, Result, ok
 
 
@@ -43,7 +43,9 @@ def results(state: dict[str, Any], component: str) -> Iterator[Result]:
         if not domain.get("version"):
             yield advice.tap_missing(name, component)
             continue
-        yield ok(f"tap {name}", f"tap {domain['version']} on {domain['software']} serves {name}")
+        yield serving(name, str(domain["version"]), str(domain.get("software")))
+        if domain.get("limit"):
+            yield advice.server_limit(name, int(domain["limit"]), int(domain["wanted"]))
         yield archive(name, on=bool(domain.get("archive")))
         if not domain.get("ready"):
             yield Result(

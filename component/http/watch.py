@@ -59,12 +59,18 @@ class Link:
 
 @dataclass(slots=True)
 class Tap:
-    """What the tap of one domain has said of itself on this link."""
+    """What the tap of one domain has said of itself on this link.
+
+    `limit` and `wanted` are bytes of a stanza: what the server takes of us, if that is less
+    than what is wanted.
+    """
 
     software: str = ""
     version: str = ""
     archive: bool = False
     ready: bool = False
+    limit: int = 0
+    wanted: int = 0
 
 
 @dataclass(slots=True)
@@ -113,6 +119,9 @@ class Watch:
                 tap = self._tap(facts)
                 tap.software, tap.version = str(facts["software"] or ""), str(facts["tap"] or "")
                 tap.archive = bool(facts["archive"])
+            case "server-limit":
+                tap = self._tap(facts)
+                tap.limit, tap.wanted = int(str(facts["limit"])), int(str(facts["wanted"]))
             case "ready":
                 self._tap(facts).ready = True
             case "redis-away":

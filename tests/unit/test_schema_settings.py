@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from component.core.largest import Largest
 from schemas import settings as module
-from schemas.settings import Settings, SettingsError, at_odds, load
+from schemas.odds import PASSED_ON, at_odds
+from schemas.settings import Settings, SettingsError, load
 
 GOOD = {
     "MIXPAM_COMPONENT_JID": "mixpam.example.org",
@@ -233,6 +235,7 @@ def test_a_name_with_a_fault_is_told_with_the_one_that_was_meant(variable: str, 
         ({"HTTP_PORT": "5347"}, ("HTTP_PORT", "SERVER_PORT")),
         ({"PRESENCE_RATE": "9000"}, ("PRESENCE_USER_RATE", "PRESENCE_RATE")),
         ({"HELD_BYTES": "10000"}, ("HELD_BYTES", "MAX_STANZA_BYTES")),
+        ({"SERVER_STANZA_BYTES": "262144"}, ("SERVER_STANZA_BYTES", "MAX_STANZA_BYTES")),
     ],
 )
 def test_settings_that_make_each_other_vain_are_told_and_usable(
@@ -241,6 +244,10 @@ def test_settings_that_make_each_other_vain_are_told_and_usable(
     (line,) = at_odds(load(GOOD | {f"MIXPAM_{name}": each for name, each in values.items()}))
     assert all(f"MIXPAM_{name}" in line for name in names)
     assert list(at_odds(load(GOOD))) == []
+
+
+def test_what_a_stanza_needs_is_what_the_core_says() -> None:
+    assert Largest(0, 1_000_000).wanted == 1_000_000 + PASSED_ON
 
 
 @pytest.mark.abuse(26)
