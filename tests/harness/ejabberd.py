@@ -111,7 +111,7 @@ class Ejabberd(Server):
     async def start(self) -> "Server":
         """Compile the tap, start the server and return when all its ports answer."""
         if self.tap:
-            await self.compile(*sorted((REPOSITORY / "deploy/ejabberd/src").glob("*.erl")))
+            await self.compile(*self._sources())
         return await super().start()
 
     async def compile(self, *sources: Path) -> None:
@@ -131,6 +131,9 @@ class Ejabberd(Server):
         )
         output, _ = await child.communicate()
         assert child.returncode == 0, f"erlc:\n{output.decode()}"
+
+    def _sources(self) -> list[Path]:
+        return sorted((REPOSITORY / "deploy/ejabberd/src").glob("*.erl"))
 
     def write(self) -> None:
         """Write configuration and name resolution into the folder."""

@@ -29,8 +29,8 @@ def event(name: str, **attributes: str) -> str:
 class TapHouse:
     """Server and tap, `link` in the component's place, `fake` as a channel service."""
 
-    def __init__(self, kind: str, block: Block) -> None:
-        self.server = make_server(kind, block)
+    def __init__(self, kind: str, block: Block, server: Server | None = None) -> None:
+        self.server = server or make_server(kind, block)
         self.kind = kind
         self.domain = self.server.domain
         self.component = self.server.component

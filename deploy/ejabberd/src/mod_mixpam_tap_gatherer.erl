@@ -189,14 +189,14 @@ init(Host) ->
                     take_over(Where, Address),
                     gather(Where, #{}, 0)
             end;
-        _ -> idle(Host)
+        _ -> idle(Host, none)
     end.
 
 begin_for(Host, Link, Address, JID) ->
     {Table, Bytes} = mod_mixpam_tap_keeper:table(Host),
-    empty(Table, Bytes),
-    own({Host, Link, JID, Table, Bytes}, Address),
-    {Host, Link, JID, Table, Bytes}.
+    Where = {Host, Link, JID, Table, Bytes},
+    own(Where, Address),
+    Where.
 
 own({Host, Link, _, Table, Bytes}, Address) ->
     erlang:monitor(process, Link),
@@ -204,22 +204,35 @@ own({Host, Link, _, Table, Bytes}, Address) ->
 
 take_over({Host, _, _, Table, _} = Where, Address) ->
     own(Where, Address),
-    Left = lists:sort(ets:select(Table, [{{{open, '$1'}, '$2', '_', '_'}, [], [{{'$1', '$2'}}]}])),
+    Left = left(Table),
     logger:warning("mod_mixpam_tap: the gatherer of ~ts was started again, and has ~B batches",
                    [Host, length(Left)]),
     [push(Where, From, Batch) || {Batch, From} <- Left].
 
-idle(Host) ->
+left(Table) ->
+    lists:sort(ets:select(Table, [{{{open, '$1'}, '$2', '_', '_'}, [], [{{'$1', '$2'}}]}])).
+
+%% T1 is used. What was opened just before is still sent, if it is for a link that is there.
+idle(Host, Before) ->
     receive
         {{set, Link, Address, JID}, Asks, Ref} ->
+            _ = Before == none orelse finish(Before, Link),
             Where = begin_for(Host, Link, Address, JID),
             Asks ! {Ref, done},
             gather(Where, #{}, 0);
+        {Word, From, Batch} when Before /= none, Word == open orelse Word == pass ->
+            push(Before, From, Batch),
+            idle(Host, Before);
         exchange -> exit(normal); % supervised: is started again, in the new code
-        _ -> idle(Host)
+        {'DOWN', _, process, Link, _} when Before /= none, Link == element(2, Before) ->
+            finish(Before, none),
+            idle(Host, none);
+        _ -> idle(Host, Before)
     end.
 
-empty(Table, Bytes) ->
+%% To nobody but the link it was for.
+finish({_, Link, _, Table, Bytes} = Where, Next) ->
+    _ = Link == Next andalso [push(Where, From, Batch) || {Batch, From} <- left(Table)],
     ets:delete_all_objects(Table),
     counters:put(Bytes, 1, 0).
 
@@ -256,21 +269,19 @@ gather({Host, Link, _, Table, Bytes} = Where, Open, Until) ->
             end;
         forget ->
             flush(Where, Open),
-            ended(Where);
+            idle(Host, Where);
         {{set, _, _, _}, _, _} = Set -> % of a second link, before the first was seen to end
             self() ! Set,
-            ended(Where);
+            flush(Where, Open),
+            idle(Host, Where);
         exchange ->
             exit(normal);
         {'DOWN', _, process, Link, _} ->
-            ended(Where);
+            finish(Where, none),
+            idle(Host, none);
         _ ->
             ?MODULE:gather(Where, Open, Until)
     end.
-
-ended({Host, _, _, Table, Bytes}) ->
-    empty(Table, Bytes),
-    idle(Host).
 
 %% Back in the loop of its behaviour, with nothing to do: elsewhere it may wait for the
 %% archive. The answer of a process that runs takes until it pauses.

@@ -209,12 +209,14 @@ component_connected(Component) ->
             ejabberd_service:send(self(), xmpp:serr_conflict())
     end.
 
-%% While the row says `opening` nobody else writes to the link: hello is first.
+%% While the row says `opening` nobody else writes to the link: hello is first. A link that is
+%% there already, when the module is reloaded, goes on.
 connect(Hosts, Pid) ->
     Claim = fun() ->
-        case [P || H <- Hosts, {_, _, P, _} <- mnesia:read(mixpam_link, H, write),
-                   P /= Pid, alive(P)] of
-            [] -> lists:foreach(fun(H) -> mnesia:write({mixpam_link, H, Pid, opening}) end, Hosts);
+        Rows = [{H, mnesia:read(mixpam_link, H, write)} || H <- Hosts],
+        case [P || {_, [{_, _, P, _}]} <- Rows, P /= Pid, alive(P)] of
+            [] -> [mnesia:write({mixpam_link, H, Pid, opening})
+                   || {H, Row} <- Rows, Row == [] orelse element(3, hd(Row)) /= Pid], ok;
             _ -> conflict
         end
     end,

@@ -110,9 +110,10 @@ asked(El) ->
 changed({<<"unblock">>, []}, JID) -> tell(<<"unblocked">>, JID, []);
 changed({Name, Texts}, JID) ->
     {_, Host, _} = bare(JID),
+    Peers = lists:usort([LPeer || Text <- Texts, {_, {_, Domain, _} = LPeer} <- [parsed(Text)],
+                                  is_mix(Host, Domain)]),
     [tell(<<Name/binary, "ed">>, JID, [{<<"address">>, jid:encode(Peer)}])
-     || Text <- Texts, {Peer, {_, Domain, _}} <- [parsed(Text)], is_mix(Host, Domain),
-        is_listed(Host, JID, Peer) == (Name == <<"block">>)].
+     || Peer <- Peers, is_listed(Host, JID, Peer) == (Name == <<"block">>)].
 
 is_listed(Host, JID, Peer) ->
     Pkt = mod_mixpam_tap_link:stanza(<<"message">>,
