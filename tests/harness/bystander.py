@@ -64,6 +64,8 @@ class Report:
     quiet_p99: float
     p50: float
     p99: float
+    straight_p99: float
+    """Of messages to a full JID, which mixpam never sees: what the server itself takes."""
     links_lost: tuple[str, ...]
     """Reasons of the component's entries `link-down`."""
     restarted: bool
@@ -71,10 +73,13 @@ class Report:
     """How often `/readyz` said no."""
     retried: bool = False
 
-    @property
-    def later(self) -> float:
-        """Return by how many seconds the 99th percentile was above the quiet one."""
-        return self.p99 - self.quiet_p99
+    def later(self, *, busy_server: bool = False) -> float:
+        """Return by how many seconds the 99th percentile was above the quiet one.
+
+        Of an attack that gives the server itself much to read, `busy_server`, it is above
+        what the server took at the same time for messages that have nothing to do with mixpam.
+        """
+        return self.p99 - max(self.quiet_p99, self.straight_p99 if busy_server else 0)
 
     @property
     def hurt(self) -> list[str]:
@@ -90,14 +95,14 @@ class Report:
             found.append(f"not ready {self.unready} times")
         return found
 
-    def check(self, *, ready: bool = True) -> "Report":
+    def check(self, *, ready: bool = True, busy_server: bool = False) -> "Report":
         """Fail unless all came live, in order, once, in time, and nothing fell.
 
-        Without `ready`, `/readyz` may have said what it likes.
+        Without `ready`, `/readyz` may have said what it likes; `busy_server` as in `later`.
         """
         hurt = [what for what in self.hurt if ready or not what.startswith("not ready")]
-        if self.later >= MARGIN:
-            hurt.append(f"p99 is {self.later * 1000:.0f} ms above the quiet one")
+        if (later := self.later(busy_server=busy_server)) >= MARGIN:
+            hurt.append(f"p99 is {later * 1000:.0f} ms above the quiet one")
         assert not hurt, f"{'; '.join(hurt)}: {self}"
         return self
 
@@ -106,7 +111,8 @@ class Report:
         return (
             f"{self.test} on {self.server}: {self.sent} sent, live {list(self.live)}, p50"
             f" {self.quiet_p50 * 1000:.1f} -> {self.p50 * 1000:.1f} ms, p99"
-            f" {self.quiet_p99 * 1000:.1f} -> {self.p99 * 1000:.1f} ms"
+            f" {self.quiet_p99 * 1000:.1f} -> {self.p99 * 1000:.1f} ms,"
+            f" straight {self.straight_p99 * 1000:.1f} ms"
         )
 
     def keep(self) -> None:
@@ -217,6 +223,7 @@ class Bystander:
         self.quiet: dict[str, Any] = {}
         self._stays = neighbour is not None
         self._neighbour = neighbour or Neighbour(stack)
+        self._going = False
         self._pid = 0
         self._mark = 0
 
@@ -234,11 +241,15 @@ class Bystander:
     async def __aexit__(self, *_: object) -> None:
         if not self._stays:
             await self._neighbour.end()
+        elif self._going:
+            await self._neighbour.stop(0, 0)
 
     async def calm(self) -> None:
         """Do the quiet run: as many messages at the same pace, and nobody else."""
+        self._going = True
         await self._neighbour.go(self.pace)
         self.quiet = await self._neighbour.stop(self.messages, 0)
+        self._going = False
         lost = [came for came in self.quiet["live"] if came != self.quiet["sent"]]
         assert not lost, f"not even a quiet run was whole: {self.quiet['live']}"
 
@@ -246,11 +257,13 @@ class Bystander:
         """Begin the run that counts; what the link does from here on is noted."""
         self._pid = self.stack.mixpam.process.pid
         self._mark = self.stack.mixpam.mark()
+        self._going = True
         await self._neighbour.go(self.pace)
 
     async def finish(self, *, keep: bool = True) -> Report:
         """End the run, the attack being over, return what came of it, and keep it."""
         run = await self._neighbour.stop(self.messages, TAIL)
+        self._going = False
         process = self.stack.mixpam.process
         records = [json.loads(line) for line in process.lines[self._mark :] if line.strip()]
         report = Report(
@@ -263,6 +276,7 @@ class Bystander:
             quiet_p99=percentile(self.quiet["latencies"], 0.99),
             p50=percentile(run["latencies"], 0.5),
             p99=percentile(run["latencies"], 0.99),
+            straight_p99=percentile(run["straight"], 0.99),
             links_lost=tuple(
                 str(record.get("reason")) for record in records if record["event"] == "link-down"
             ),
@@ -282,6 +296,7 @@ async def withstood(
     messages: int = MESSAGES,
     pace: float = PACE,
     ready: bool = True,
+    busy_server: bool = False,
     neighbour: Neighbour | None = None,
 ) -> Report:
     """Have `attack` go on beside a neighbour, who must not be hurt.
@@ -292,11 +307,11 @@ async def withstood(
     async with Bystander(stack, messages=messages, pace=pace, neighbour=neighbour) as bystander:
         await attack()
         report = await bystander.finish()
-        if report.later >= MARGIN and not report.hurt:
-            print(f"p99 {report.later * 1000:.0f} ms above the quiet one; measured once more")
+        if report.later(busy_server=busy_server) >= MARGIN and not report.hurt:
+            print("p99 is too far above the quiet one; measured once more")
             await bystander.calm()
             await bystander.go()
             await attack()
             report = Report(**{**asdict(await bystander.finish()), "retried": True})
             report.keep()
-    return report.check(ready=ready)
+    return report.check(ready=ready, busy_server=busy_server)

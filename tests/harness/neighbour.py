@@ -28,12 +28,14 @@ class Ear(RawClient):
     """A device that notes when each message of a run came."""
 
     heard: list[tuple[int, float]]
+    straight: list[tuple[int, float]]
 
     def arrived(self, stanza: Stanza) -> None:
         """Note a numbered message, take all else as any client does."""
         id_ = stanza["id"]
-        if stanza.name == "message" and id_.startswith("by-"):
-            self.heard.append((int(id_[3:]), asyncio.get_running_loop().time()))
+        if stanza.name == "message" and id_.startswith(("by-", "st-")):
+            heard = self.heard if id_.startswith("by-") else self.straight
+            heard.append((int(id_[3:]), asyncio.get_running_loop().time()))
             return
         super().arrived(stanza)
 
@@ -61,6 +63,7 @@ class Neighbour:
         for _ in range(2):
             ear = Ear(account, fresh("ear"))
             ear.heard = []
+            ear.straight = []
             await ear.login()
             ear.components = [self.component]
             await ear.mix_online()
@@ -79,6 +82,7 @@ class Neighbour:
         self.unready = self.asked = 0
         for ear in self.ears:
             ear.heard = []
+            ear.straight = []
         self._tasks = [asyncio.create_task(self._talk()), asyncio.create_task(self._watch())]
 
     async def _talk(self) -> None:
@@ -88,13 +92,19 @@ class Neighbour:
         while True:
             self.numbers += 1
             self.sent[self.numbers] = loop.time()
-            self.service.send(
-                f"<message from='{self.channel.jid}' to='{self.ears[0].bare}' type='groupchat' "
-                f"id='by-{self.numbers}'><body>message {self.numbers}</body>"
-                "<mix xmlns='urn:xmpp:mix:core:1'><nick>Hecate</nick></mix></message>"
-            )
+            self._say(self.ears[0].bare, "by")
+            # What goes to a full JID mixpam never sees: it tells how busy the server is.
+            self._say(self.ears[0].jid, "st")
             due = max(due + self.pace, loop.time())
             await asyncio.sleep(due - loop.time())
+
+    def _say(self, to: str, kind: str) -> None:
+        assert self.channel is not None
+        self.service.send(
+            f"<message from='{self.channel.jid}' to='{to}' type='groupchat' "
+            f"id='{kind}-{self.numbers}'><body>message {self.numbers}</body>"
+            "<mix xmlns='urn:xmpp:mix:core:1'><nick>Hecate</nick></mix></message>"
+        )
 
     async def _watch(self) -> None:
         while True:
@@ -121,15 +131,14 @@ class Neighbour:
             "sent": len(expected),
             "live": [len({number for number, _ in ear.heard}) for ear in self.ears],
             "in_order_once": [_in_order_once(ear.heard) for ear in self.ears],
-            "latencies": [
-                round(at - self.sent[number], 5)
-                for ear in self.ears
-                for number, at in ear.heard
-                if number in self.sent
-            ],
+            "latencies": [taken for ear in self.ears for taken in self._latencies(ear.heard)],
+            "straight": self._latencies(self.ears[0].straight),
             "asked": self.asked,
             "unready": self.unready,
         }
+
+    def _latencies(self, heard: list[tuple[int, float]]) -> list[float]:
+        return [round(at - self.sent[number], 5) for number, at in heard if number in self.sent]
 
     async def leave(self) -> None:
         """Go away politely."""

@@ -14,8 +14,7 @@ def tag(size: int, quote: bytes = b"'", filling: bytes = b"v") -> bytes:
 
 
 @pytest.mark.parametrize("size", [1_100, 2_048, 5_000, 9_000, 40_000, 200_000])
-@pytest.mark.parametrize("quote", [b"'", b'"'])
-@pytest.mark.parametrize("filling", [b"v", b">", b" "])
+@pytest.mark.parametrize(("quote", "filling"), [(b"'", b"v"), (b"'", b'"'), (b'"', b">")])
 @pytest.mark.parametrize("before", [b"", MANY, TEXT, tag(3_000), tag(70_000)])
 @pytest.mark.parametrize("behind", [b"", b"<a/>", b"<a/>" * 300, MANY, TEXT, tag(3_000)])
 def test_as_much_is_behind_a_tag_as_it_has_itself(
