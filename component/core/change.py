@@ -78,7 +78,7 @@ class Changes:
                 id_ = context.new_id()
         else:
             id_, inner = context.new_id(), codec.from_xso(mix.LEAVE[op.core]())
-        asked = op.asked = Asked(op.kind, op.user, op.channel, op.core, inner, op.recovers)
+        asked = op.asked = Asked(op.kind, op.user, op.channel, op.core, op.wish, op.recovers)
         self._ledger.ask(asked)
         element = stanzas.make(stanzas.IQ, "set", op.user, op.channel, id_, inner)
         context.ask(
@@ -176,7 +176,7 @@ class Changes:
             # It is as it is remembered.
             self._journal.close(Op("leave", user, channel, 1, member))
             return
-        op = Op(done.kind, user, channel, done.core, member, inner=done.inner)
+        op = Op(done.kind, user, channel, done.core, member, wish=done.wish)
         if done.kind == "join" and not member:
             # The user was told that it failed.
             op.kind = "leave"

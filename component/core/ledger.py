@@ -18,7 +18,6 @@ change what is believed there is *doubt*, and an entry in the journal.
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +31,8 @@ from schemas.stanza import Stanza
 class Asked:
     """One join or leave that a channel was asked; `reply` is there once it is done.
 
+    `wish` is what the user wants to share (component.core.sharing), and all that is kept of the
+    request: an answer may be ten minutes late, and a request as large as a stanza.
     `recovers` one that was asked before a cut, of which only the journal knew.
     """
 
@@ -39,7 +40,7 @@ class Asked:
     user: Jid
     channel: Jid
     core: CoreVersion
-    inner: ET.Element
+    wish: bool | None
     recovers: bool = False
     reply: Stanza | None = None
 

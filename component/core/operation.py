@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from component.core.holding import Holding
 from component.core.ledger import Asked
 from component.core.mirror import Row
 from component.core.requests import Request
+from component.core.sharing import shares_presence
 from schemas.jid import Jid
 from schemas.records import CoreVersion
 from schemas.stanza import Stanza
@@ -24,8 +24,8 @@ class Op:
 
     `member` tells whether the user was a participant before, `doubted` whether an earlier
     change may still turn out to have ended that; with `forced` the membership ends whatever
-    the channel says. `inner` is the `<join/>` as the user wants it, `asked` what the channel
-    was asked last. `afterwards` is what happened to the membership meanwhile and has to
+    the channel says. `wish` is what the user wants to share, `asked` what the channel was
+    asked last. `afterwards` is what happened to the membership meanwhile and has to
     follow; with `gone` it has come to nothing, because the account is no more; what
     `recovers` was cut off by a link's end. `label` goes through the log with it.
     `participant_id` is what the channel has granted, `key` the channel as the mirror's rows
@@ -39,7 +39,7 @@ class Op:
     member: bool
     request: Request | None = None
     reply: Stanza | None = None
-    inner: ET.Element | None = None
+    wish: bool | None = None
     asked: Asked | None = None
     doubted: bool = False
     forced: bool = False
@@ -54,7 +54,7 @@ class Op:
     def __post_init__(self) -> None:
         self.key = str(self.channel).encode()
         if self.request is not None:
-            self.inner = self.request.inner
+            self.wish = shares_presence(self.request.inner)
 
     @property
     def sure(self) -> bool:

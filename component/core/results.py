@@ -33,14 +33,13 @@ def granted(op: Op, reply: Stanza) -> MembershipRecord | None:
         return None
     if parsed.participant_id is None:
         return None
-    wish = None if op.inner is None else shares_presence(op.inner)
     return MembershipRecord(
         channel=str(op.channel),
         participant_id=parsed.participant_id,
         nick=parsed.nick,
         nodes=list(parsed.nodes),
         core=op.request.core if op.request is not None else op.core,
-        shares_presence=agreed(wish, shares_presence(join)),
+        shares_presence=agreed(op.wish, shares_presence(join)),
     )
 
 
