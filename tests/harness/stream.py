@@ -14,6 +14,9 @@ from harness import ns
 from harness.inbox import Inbox, Matcher
 from harness.stanza import Stanza, match
 
+LARGE = 2_048
+"""Bytes of a stanza that a server surely reads in one piece."""
+
 _numbers = itertools.count(1)
 
 
@@ -184,8 +187,12 @@ class Stream:
         self._writer.write(data.encode() if isinstance(data, str) else data)
 
     def send(self, xml: str) -> None:
-        """Send a stanza as it is written."""
-        self.write(xml)
+        """Send a stanza as it is written, and white space behind a large one.
+
+        The server's parser looks at a tag that came in pieces again only when twice as much
+        is there.
+        """
+        self.write(xml + " " * len(xml) if len(xml) > LARGE else xml)
 
     async def iq(self, xml: str, within: float = 10.0) -> Stanza:
         """Send an `<iq/>`, with an id unless it has one, and return what answers it."""
