@@ -34,7 +34,11 @@ LONGEST = 3_600.0
 
 
 class StoredMemberships(Protocol):
-    """What is read of the store."""
+    """What is read of the store, and whether it has been read as a whole."""
+
+    @property
+    def loaded(self) -> bool:
+        """Tell whether the core knows what Redis remembers."""
 
     async def memberships(self, user: str) -> dict[str, MembershipRecord] | None:
         """Read what Redis has of a user; None if it does not answer."""
@@ -74,6 +78,8 @@ class Control:
         given = request.headers.get(HEADER, "").encode("utf-8", "replace")
         if not hmac.compare_digest(given, self._key.encode()):
             raise web.HTTPForbidden(reason=f"show the component's secret: header {HEADER}")
+        if not self._store.loaded:
+            raise web.HTTPServiceUnavailable(reason="Redis has not been read yet: see /readyz")
 
     async def _users(self, request: web.Request) -> web.StreamResponse:
         """List users: `which=joined` (in a channel) or `which=online`."""

@@ -35,6 +35,9 @@ PROGRESS_EVERY = 5.0
 DOMAINS_TOLD = 5
 """Domains that are named in one entry of the log."""
 
+LONGEST_NAME = 3_200
+"""Characters of a key or field in the log: a JID, which has 3,071 bytes at most, and more."""
+
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -247,7 +250,7 @@ class Reader:
         name, text = item
         loaded.set_aside += 1
         field = _printable(name)
-        self._report("record-unusable", "error", key=key, field=field, reason=reason)
+        self._report("record-unusable", "error", key=_printable(key), field=field, reason=reason)
         # Where Redis takes no more, the record stays and is met again.
         with contextlib.suppress(ResponseError):
             await self._redis.hset(self._keys.set_aside, f"{key} {name}", text)
@@ -262,5 +265,5 @@ def _is_resource(user: str, text: str) -> bool:
 
 
 def _printable(name: str) -> str:
-    """Show what is no UTF-8 as escapes."""
-    return name.encode(errors="backslashreplace").decode()
+    """Show what is no UTF-8 as escapes, and not all of what is very long."""
+    return name[:LONGEST_NAME].encode(errors="backslashreplace").decode()

@@ -82,6 +82,8 @@ class Store:
         # Whether this process, and no other, answers for what Redis holds.
         self.leading = False
         self.latency = Timings()
+        # Whether Redis has been read at all.
+        self.loaded = False
         # Whether Redis holds less than memory does, and nothing that waits will mend it.
         self.behind = False
 
@@ -108,6 +110,7 @@ class Store:
                 wait = min(wait * 2, LONGEST_WAIT)
             else:
                 self._trouble = None
+                self.loaded = True
                 return loaded
 
     async def _load(self, learner: Learner) -> Loaded:
@@ -122,8 +125,12 @@ class Store:
         return loaded
 
     async def memberships(self, user: str) -> dict[str, MembershipRecord] | None:
-        """Read what Redis has of one user's memberships; None if it does not answer."""
+        """Read what Redis has of one user's memberships; None if it does not answer.
+
+        Nor is anything given of what is another component's.
+        """
         try:
+            await self._ownership.confirm()
             return await self._reader.memberships(user)
         except FAILURES:
             return None

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from commandline import mixpam
 from harness import caps, ns
 from harness.http import PORT, Http, Reply, value
 from harness.stack import Stack, client_join
@@ -77,6 +78,10 @@ async def test_not_ready_before_redis_was_read(fresh_stack: FreshStack) -> None:
     await stack.redis.stop()
     await stack.mixpam.process.start()
     await http.until("/readyz", is_not_ready("Redis does not answer"))
+    # Who is in which channel is not known: nothing may be compared, and less be repaired.
+    for command in (("rebuild", "--online"), ("reconcile",)):
+        done = await mixpam(*command, env=stack.mixpam.settings)
+        assert (done.code, done.err.count("Redis has not been read yet")) == (1, 1)
     await stack.redis.start()
     await http.until("/readyz", is_ready, 20)
 

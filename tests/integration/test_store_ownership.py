@@ -233,6 +233,9 @@ async def test_a_foreign_mark_is_an_error_and_nothing_is_touched(
     assert A in checked.result("redis-owner")["text"]
     assert "MIXPAM_REDIS_PREFIX" in checked.result("redis-owner")["remedy"]
     assert await everything(redis, prefix) == before
+    # Nor does an operator's command see or change anything of it.
+    assert not two.store.loaded
+    assert await two.store.memberships("anna@a.example") is None
     # The remedy for one that was renamed helps, and without a restart.
     await redis.ask("HDEL", f"{prefix}:mark", "component")
     async with asyncio.timeout(20):
