@@ -203,7 +203,9 @@ class Changes:
 
     def _joined(self, op: Op, reply: Stanza) -> None:
         op.reply = reply
-        record = results.granted(op, reply)
+        before = self._context.mirror.membership(op.user, op.channel)
+        shared = None if before is None else before.shares_presence
+        record = results.granted(op, reply, shared=shared)
         if record is None:
             if op.sure:
                 self._close(op)

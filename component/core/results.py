@@ -19,10 +19,11 @@ from schemas.stanza import Stanza, has_condition
 __all__ = ["find", "granted", "has_condition", "joined", "left"]
 
 
-def granted(op: Op, reply: Stanza) -> MembershipRecord | None:
+def granted(op: Op, reply: Stanza, *, shared: bool | None) -> MembershipRecord | None:
     """Read the membership that a channel grants; None if it gives no usable participant id.
 
-    Presence is shared where neither client nor channel says no (XEP-0404).
+    Presence is shared where neither client nor channel says no (XEP-0404). Where one joins
+    again and neither has a word of it, it stays as it was: `shared`, None before a join.
     """
     join = find(reply, mix.JOIN_TAGS)
     if join is None:
@@ -33,13 +34,15 @@ def granted(op: Op, reply: Stanza) -> MembershipRecord | None:
         return None
     if parsed.participant_id is None:
         return None
+    word = shares_presence(join)
+    wish = shared if op.wish is None and word is None else op.wish
     return MembershipRecord(
         channel=str(op.channel),
         participant_id=parsed.participant_id,
         nick=parsed.nick,
         nodes=list(parsed.nodes),
         core=op.request.core if op.request is not None else op.core,
-        shares_presence=agreed(op.wish, shares_presence(join)),
+        shares_presence=agreed(wish, word),
     )
 
 

@@ -72,20 +72,28 @@ async def test_one_channel_not_the_other(stack: Stack) -> None:
 
 
 @pytest.mark.req("R6")
-async def test_what_the_channel_grants_counts(stack: Stack) -> None:
-    """Neither a refusal nor another value makes the wish true."""
+async def test_a_channel_may_refuse_a_wish_and_never_turn_it_round(stack: Stack) -> None:
+    """A refusal the client knows of; with "share" for "not share" nobody has agreed."""
     client = await mix_client(stack)
     channel = await stack.joined(client)
     await stack.fake.expect(here(client.jid, channel.jid))
     with answering(stack.fake, PREFERENCE, lambda s: error(s, "auth", "forbidden")):
         assert (await set_preference(client, channel, "not share"))["type"] == "error"
-    with answering(stack.fake, PREFERENCE, lambda s: grants(s, "share")):
-        assert (await set_preference(client, channel, "not share"))["type"] == "result"
     await stack.settle(client)
     stack.fake.none(gone(client.jid, channel.jid))
     item = await stack.roster(client.account, channel.jid)
     assert item is not None
     assert item["subscription"] == "from"
+    with answering(stack.fake, PREFERENCE, lambda s: grants(s, "share")):
+        assert (await set_preference(client, channel, "not share"))["type"] == "result"
+    await stack.fake.expect(gone(client.jid, channel.jid))
+    with answering(stack.fake, PREFERENCE, lambda s: grants(s, "not share")):
+        assert (await set_preference(client, channel, "share"))["type"] == "result"
+    await stack.settle(client)
+    assert stack.fake.count(here(client.jid, channel.jid)) == 1
+    item = await stack.roster(client.account, channel.jid)
+    assert item is not None
+    assert item["subscription"] == "none"
 
 
 @pytest.mark.req("R6")
@@ -112,7 +120,7 @@ async def test_an_answer_nobody_asked_for_changes_nothing(stack: Stack) -> None:
     [
         ("not share", None, "none"),
         ("not share", "not share", "none"),
-        ("not share", "share", "from"),
+        ("not share", "share", "none"),
         ("share", "not share", "none"),
         (None, "not share", "none"),
         ("share", None, "from"),
@@ -137,6 +145,35 @@ async def test_in_the_join(
     await stack.settle(client)
     told = stack.fake.count(match("presence", from_=client.jid, to=channel.jid))
     assert told == (1 if expected == "from" else 0)
+
+
+@pytest.mark.req("R6", "P2")
+async def test_in_the_join_as_xep_0404_has_it(stack: Stack) -> None:
+    """The form stands in the `<join/>`, with nothing around it, and in the answer likewise."""
+    client = await mix_client(stack)
+
+    def form(value: str, type_: str) -> str:
+        return (
+            f"<x xmlns='{ns.DATA}' type='{type_}'><field var='FORM_TYPE' type='hidden'>"
+            f"<value>{ns.MIX_ANON}</value></field><field var='JID Visibility'>"
+            "<value>never</value></field><field var='Presence'>"
+            f"<value>{value}</value></field></x>"
+        )
+
+    def answer(stanza: Stanza) -> str:
+        return joined(stanza, channel).replace("</join>", f"{form('not share', 'result')}</join>")
+
+    channel = stack.fake.channel(join=answer)
+    request = client_join(client.bare, channel.jid)
+    result = await client.iq(request.replace("</join>", f"{form('not share', 'submit')}</join>"))
+    assert result["type"] == "result", result.raw
+    await subscription(client, channel, "none")
+    # Joining again without a word of it takes nothing back.
+    channel.join = None
+    assert (await client.iq(request))["type"] == "result"
+    client.presence(caps.element(caps.MIX) + "<show>away</show>")
+    await stack.settle(client)
+    stack.fake.none(match("presence", from_=client.jid, to=channel.jid))
 
 
 @pytest.mark.req("R6")
