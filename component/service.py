@@ -328,7 +328,7 @@ class Service:
 
     def _sendable(self, data: bytes) -> list[bytes]:
         """Give what may be written of a stanza: it, what stands in for it, or nothing."""
-        if len(data) > self._core.largest.stanza:
+        if not self._core.largest.fits(data):
             self.counts["dropped", "unsendable"] += 1
             self._report("stanza-unsendable", "warning", reason="larger than the server takes")
             (data,) = self._core.largest.fitting([data]) or [b""]
@@ -345,7 +345,7 @@ class Service:
         """Give what the server takes of the copies of a stanza: all, unless that is large."""
         if len(frame.data) <= self._core.largest.copied:
             return copies
-        too_large = sum(len(data) > self._core.largest.stanza for data in copies)
+        too_large = sum(not self._core.largest.fits(data) for data in copies)
         self.counts["dropped", "unsendable"] += too_large
         return self._core.largest.fitting(copies) if too_large else copies
 

@@ -12,10 +12,11 @@ bytes with other addresses, and those have a longest length.
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 
-from component.framing import Frame
+from component.framing import START_TAG, Frame
 from schemas import codec
 from schemas import stanza as stanzas
 from schemas.namespaces import STANZAS
@@ -37,18 +38,27 @@ _TOO_LARGE = "this is larger than the server takes"
 
 
 class Largest:
-    """Knows the limit: `stanza` in bytes, and `copied`, up to which copies fit anyway."""
+    """Knows the limit of a stanza and of a tag in it, in bytes.
+
+    Up to `copied` bytes all copies of a stanza fit anyway; up to `addressed` a list of addresses
+    fits with it.
+    """
 
     def __init__(self, server_stanza_bytes: int, max_stanza_bytes: int) -> None:
         self._configured = server_stanza_bytes
         self.wanted = max_stanza_bytes + ADDRESSES + GROWTH + SLACK
         """The limit with which all that is accepted can be passed on, too."""
-        self.stanza = self.copied = 0
+        self.stanza = self.tag = self.copied = self.addressed = 0
         self._is(server_stanza_bytes)
 
     def _is(self, limit: int) -> None:
         self.stanza = max(0, limit - SLACK)
-        self.copied = max(0, self.stanza - GROWTH)
+        self.addressed = max(0, self.stanza - GROWTH)
+        # A server's parser may look at a tag that came in pieces when twice as much is there,
+        # and not before; until then what is behind it counts as the same stanza.
+        self.tag = self.stanza // 2
+        self.copied = max(0, self.tag - GROWTH)
+        self._long_tag = re.compile(rb"<[^<]{%d}" % self.tag)
 
     def lower(self, limit: int | None) -> bool:
         """Take what a tap says of its server; False if that is less than what is wanted."""
@@ -63,8 +73,18 @@ class Largest:
 
     def fitting(self, written: Iterable[bytes]) -> list[bytes]:
         """Give whole stanzas that are to be written, each or what stands in for it."""
-        found = (data if len(data) <= self.stanza else self._in_place(data) for data in written)
+        found = (data if self.fits(data) else self._in_place(data) for data in written)
         return [data for data in found if data is not None]
+
+    def fits(self, data: bytes) -> bool:
+        """Tell whether the server takes a stanza."""
+        if len(data) <= self.tag:
+            return True
+        return len(data) <= self.stanza and not any(
+            # It may be a text, which is taken as it comes.
+            (tag := START_TAG.match(data, found.start())) is None or len(tag[0]) > self.tag
+            for found in self._long_tag.finditer(data)
+        )
 
     def _in_place(self, data: bytes) -> bytes | None:
         frame = Frame(data)

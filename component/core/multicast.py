@@ -102,7 +102,7 @@ class Multicast:
         """Address a stanza for one user to that user's devices, as one stanza if possible."""
         if len(targets.every) < 2 or len(frame.data) == frame.tag_end:  # noqa: PLR2004
             return copies(targets, frame)
-        if len(frame.data) > self._largest.copied:
+        if len(frame.data) > self._largest.addressed:
             return copies(targets, frame)  # an address more may be one too many
         domain = frame.to.rpartition(b"@")[2]
         if domain not in self._domains:
@@ -151,7 +151,7 @@ class Multicast:
         head = data[: frame.to_start] + domain + data[frame.to_end : frame.tag_end] + _OPEN
         tail = _CLOSE + data[frame.tag_end :]
         room = LARGEST_BYTES
-        if len(data) > self._largest.copied:
+        if len(data) > self._largest.addressed:
             room = max(0, min(room, self._largest.stanza - len(head) - len(tail)))
         if number <= LARGEST and len(listed) <= room:
             return [b"".join((head, listed, tail))]

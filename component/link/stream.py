@@ -179,7 +179,11 @@ class Stream(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data + padding(data))
+            self._transport.write(data)
+            space = padding(data)
+            if space:
+                # Not joined to it: a copy of all that is said costs more than a second call.
+                self._transport.write(space)
 
     def _read_header(self, data: bytes) -> bytes:
         """Read the server's stream header; give what came after it."""

@@ -287,8 +287,26 @@ def test_what_is_copied_at_once_has_room_to_grow() -> None:
     """The hot lane looks at no size: this is why it need not."""
     largest = Largest(LIMIT, 262_144)
     gathered = 262_144 + 65_536
-    assert gathered <= largest.copied
-    assert largest.copied + GROWTH <= largest.stanza <= LIMIT - SLACK
+    assert gathered <= largest.addressed
+    assert largest.addressed + GROWTH <= largest.stanza <= LIMIT - SLACK
+    assert largest.copied + GROWTH <= largest.tag <= largest.stanza // 2
+
+
+LARGE_TAGS = {
+    "its own": (b"<presence a='%b'/>", False),
+    "a child's": (b"<presence><x a='%b'></x></presence>", False),
+    "with > in it": (b"<presence><x a='>%b'/></presence>", False),
+    "a text": (b"<presence>%b</presence>", True),
+    "an end tag": (b"<presence></presence%b>", False),
+}
+
+
+@pytest.mark.parametrize(("written", "fits"), LARGE_TAGS.values(), ids=LARGE_TAGS)
+def test_a_tag_must_not_be_more_than_half_of_what_fits(written: bytes, *, fits: bool) -> None:
+    """A parser that looks again when twice as much is there would wait beyond the limit."""
+    largest = Largest(LIMIT, 262_144)
+    assert largest.fits(written % (b" " * 261_000))
+    assert largest.fits(written % (b" " * 262_000)) == fits
 
 
 # -- translation ---------------------------------------------------------------------------------
