@@ -8,6 +8,8 @@ log = { info = "*console" }
 interfaces = { "*" }
 component_interfaces = { "*" }
 component_ports = { 5347 }
+-- As MIXPAM_SERVER_STANZA_BYTES.
+component_stanza_size_limit = 524288
 
 ssl = { certificate = "/run/secrets/certificate", key = "/run/secrets/key" }
 c2s_require_encryption = true

@@ -25,6 +25,9 @@ component_interfaces = { "127.0.0.1" }
 c2s_ports = { 5222 }
 s2s_ports = { 5269 }
 component_ports = { 5347 }
+-- mixpam: a component's link ends with a stanza of more bytes. MIXPAM_SERVER_STANZA_BYTES
+-- must not be more; raise both for stanzas larger than MIXPAM_MAX_STANZA_BYTES.
+component_stanza_size_limit = 524288
 
 -- Production: leave the first three as they are and give Prosody certificates
 -- (`prosodyctl cert import`). Without certificates nobody can log in.
