@@ -103,7 +103,10 @@ class Neighbour:
         self.service.send(
             f"<message from='{self.channel.jid}' to='{to}' type='groupchat' "
             f"id='{kind}-{self.numbers}'><body>message {self.numbers}</body>"
-            "<mix xmlns='urn:xmpp:mix:core:1'><nick>Hecate</nick></mix></message>"
+            "<mix xmlns='urn:xmpp:mix:core:1'><nick>Hecate</nick></mix>"
+            # Mnesia's archive looks through all that a user has for each more: thousands of
+            # these would be an attack of their own.
+            "<no-store xmlns='urn:xmpp:hints'/></message>"
         )
 
     async def _watch(self) -> None:
