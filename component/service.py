@@ -32,7 +32,7 @@ from component.http.control import Control
 from component.http.server import HttpServer
 from component.http.sources import Sources
 from component.http.watch import Watch
-from component.lane import CROWDED, SPARE, ControlLane, is_alone, user_of
+from component.lane import CROWDED, MOST, SPARE, ControlLane, is_alone, user_of
 from component.link.connection import Connection
 from component.notify import Notifier
 from component.store.reading import Loaded
@@ -83,6 +83,7 @@ class Service:
         self._domains = frozenset(domain.encode() for domain in settings.domains)
         # What comes while the store is read again.
         self._early: list[Frame | LeftOut] = []
+        self._early_bytes = 0
         self._catching_up: asyncio.Task[None] | None = None
         # uvloop's handle of a moment that has passed does not know when it is due.
         self._timer: asyncio.TimerHandle | None = None
@@ -138,6 +139,8 @@ class Service:
         self._connection.stood_by = False
         self._core.link_up(self._loop.time())
         early, self._early = self._early, []
+        self._early_bytes = 0
+        self._stop_reading(False)
         for each in early:
             if isinstance(each, Frame):
                 self.receive(each)
@@ -200,6 +203,9 @@ class Service:
     def _wait_for_store(self, early: Frame | LeftOut) -> None:
         self._connection.heard()
         self._early.append(early)
+        self._early_bytes += len(early.data) if isinstance(early, Frame) else sum(map(len, early))
+        if self._early_bytes > MOST:
+            self._stop_reading(True)
         if self._catching_up is None or self._catching_up.done():
             self._catching_up = asyncio.create_task(self._catch_up())
 
@@ -286,6 +292,7 @@ class Service:
             await asyncio.sleep(0)
         self._store.lead(leading=False)
         self._early.clear()
+        self._early_bytes = 0
         if self._catching_up is not None:
             self._catching_up.cancel()
         self._say(self._ask_core(partial(self._core.link_lost, self._loop.time())))

@@ -128,3 +128,28 @@ async def test_a_strangers_flood_is_not_in_the_way_of_whom_it_is_for(
     assert BEN.encode() not in link.service._core.mirror.waiting
     link.reads(message(BEN, "at once"))
     assert link.written[-1] == message(f"{BEN}/phone", "at once").encode()
+
+
+async def test_no_more_is_read_while_much_waits_for_the_store() -> None:
+    """A server tells a process that takes over all at once; Redis may take its time."""
+    heard: list[bool] = []
+    link = Link()
+    link.service._stop_reading = heard.append
+    link.service._connection.stood_by = True
+    released = asyncio.Event()
+
+    async def take_over(_: object) -> int:
+        await released.wait()
+        return 0
+
+    link.service._store.take_over = take_over  # type: ignore[method-assign]
+    link.service._store.lead = lambda **_: None  # type: ignore[method-assign]
+    size = 50_000
+    for _ in range(lane.MOST // size + 1):
+        link.reads(message(ANNA, "b" * size))
+    assert heard == [True]
+    released.set()
+    assert link.service._catching_up is not None
+    await link.service._catching_up
+    assert heard == [True, False]
+    assert link.service._early == []
