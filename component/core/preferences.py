@@ -8,6 +8,7 @@ answers "share" to "not share" is not believed.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 
 from component.core.context import Context
@@ -17,6 +18,9 @@ from component.core.rosters import Rosters
 from component.core.sharing import agreed, shares_presence
 from schemas.jid import Jid
 from schemas.stanza import Stanza
+
+_LONG_ID = 64
+"""Characters of an id that is kept as it is: as long as what stands for a longer one."""
 
 
 class Preferences:
@@ -33,13 +37,13 @@ class Preferences:
         wish = shares_presence(stanza.element)
         if stanza.type != "set" or wish is None or not stanza.id:
             return
-        self._wishes[stanza.sender, stanza.to, stanza.id] = wish
+        self._wishes[_key(stanza.sender, stanza.to, stanza.id)] = wish
         while len(self._wishes) > self._context.limits.wishes:
             self._wishes.popitem(last=False)
 
     def answered(self, stanza: Stanza) -> None:
         """Follow what the channel has granted."""
-        wish = self._wishes.pop((stanza.to, stanza.sender, stanza.id or ""), None)
+        wish = self._wishes.pop(_key(stanza.to, stanza.sender, stanza.id or ""), None)
         if wish is None or stanza.type != "result":
             return
         shares = agreed(wish, shares_presence(stanza.element))
@@ -62,6 +66,13 @@ class Preferences:
         self._context.write(PutMembership(str(user), changed.record()))
         self._presence.shared_anew(user, channel, membership)
         return True
+
+
+def _key(user: Jid, channel: Jid, id_: str) -> tuple[Jid, Jid, str]:
+    """Name a wish; of an id as large as a stanza only what tells it from others is kept."""
+    if len(id_) > _LONG_ID:
+        id_ = hashlib.sha256(id_.encode("utf-8", "surrogatepass")).hexdigest()
+    return user, channel, id_
 
 
 def _no_matter(_: object) -> None:

@@ -182,6 +182,20 @@ def test_a_preference_counts_only_when_the_channel_grants_it(
     play.silence()
 
 
+@pytest.mark.parametrize("size", [1, 64, 65, 200_000])
+def test_a_wish_is_known_by_any_id(play: Play, size: int) -> None:
+    """And whatever its size, little of it is kept until the channel answers."""
+    form = (
+        "<user-preference xmlns='urn:xmpp:mix:anon:0'><x xmlns='jabber:x:data'>"
+        "<field var='Presence'><value>not share</value></field></x></user-preference>"
+    )
+    play.says(f"<iq type='set' from='{PHONE}' to='{COVEN}' id='{'i' * size}'>{form}</iq>")
+    wishes = play.core._preferences._wishes
+    assert all(len(id_) <= 64 for _, _, id_ in wishes)
+    play.says(f"<iq type='result' from='{COVEN}' to='{PHONE}' id='{'i' * size}'/>")
+    assert not wishes
+
+
 @pytest.mark.req("P3")
 def test_a_probe_of_a_joined_channel_is_answered_for_mix_devices(play: Play) -> None:
     comes_online(play, LAPTOP, "something")
