@@ -42,7 +42,10 @@ ASSUMED_NODES = tuple(f"{MIX_NODES}{name}" for name in ("messages", "presence", 
 here they only decide whether presence is asked for."""
 
 NO_SERVICE_FOR = 600.0
-"""Seconds for which a domain that is no MIX service is not asked again."""
+"""Seconds for which a domain that is no MIX service is not asked again …"""
+
+MOST_NO_SERVICE = 10_000
+"""… if it is one of so many."""
 
 
 @dataclass(slots=True)
@@ -166,7 +169,7 @@ class Reconcile:
             elif is_silent(refused):
                 round_.silent.append(domain)
             else:
-                self._no_service[domain] = self._context.now + NO_SERVICE_FOR
+                self._note_no_service(domain)
             if not waiting:
                 self._ask_more(round_)
 
@@ -174,6 +177,14 @@ class Reconcile:
             self._services.check(domain, round_.user, partial(judged, domain))
         if not by_domain:
             self._ask_more(round_)
+
+    def _note_no_service(self, domain: str) -> None:
+        """Remember it for a while; rosters may name any number of domains."""
+        now = self._context.now
+        if len(self._no_service) >= MOST_NO_SERVICE:
+            self._no_service = {each: end for each, end in self._no_service.items() if end > now}
+        if len(self._no_service) < MOST_NO_SERVICE:
+            self._no_service[domain] = now + NO_SERVICE_FOR
 
     def _may_be_service(self, domain: str) -> bool:
         if domain in self._context.domains or domain == self._context.own.domain:

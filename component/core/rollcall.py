@@ -83,6 +83,10 @@ class _Service:
         self.unasked.clear()
 
 
+MOST_AVOIDED = 1_000
+"""Channels that may be avoided; more than that have not all broken a link."""
+
+
 class RollCall:
     """Compares memory with the channels, once a link."""
 
@@ -115,6 +119,9 @@ class RollCall:
         self._link += 1
         for service in self._services.values():
             self._avoided.update(question.channel for question in service.asking)
+        if len(self._avoided) > MOST_AVOIDED:
+            # Links break for other reasons too; then none of these was it.
+            self._avoided.clear()
         self._services.clear()
 
     def _begin(self, domain: str) -> None:
