@@ -66,6 +66,7 @@ class Stack:
         host = self.server if isinstance(self.server, Ejabberd) else None
         self.mix = host or (mix_host.server if mix_host else None)
         self.devices: list[Device | RawClient] = []
+        self.transport, self.resumable = "tcp", False
 
     async def start(self, *, component: bool = True) -> "Stack":
         """Start all parts, the component last and only if asked."""
@@ -113,11 +114,13 @@ class Stack:
         resource: str = "",
         *,
         smacks: bool = False,
-        transport: str = "tcp",
     ) -> RawClient:
-        """Return a hand-driven client that is logged in and has sent no presence."""
-        client = make_client(transport, account, resource or fresh("raw"))
-        await client.login(smacks=smacks)
+        """Return a hand-driven client that is logged in and has sent no presence.
+
+        It travels as `transport` says, with XEP-0198 where `smacks` or `resumable` says so.
+        """
+        client = make_client(self.transport, account, resource or fresh("raw"))
+        await client.login(smacks=smacks or self.resumable)
         client.components = [self.component] if self.mixpam.process.running else []
         self.devices.append(client)
         return client

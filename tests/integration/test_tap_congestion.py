@@ -1,0 +1,73 @@
+"""A component that does not read: what waits for it is bounded, and nobody else waits.
+
+The kind: everything that goes over the link is kept by the server for as long as the component
+does not take it. What can be left out is (messages are in the archive), what cannot is kept in
+its shortest form, and all is well when the component goes on.
+"""
+
+import asyncio
+
+import pytest
+from harness import ns
+from harness.house import TapHouse
+from harness.stanza import match
+from harness.stream import fresh
+
+SENT = 250
+SIZE = 200_000
+"""Messages, and bytes of each: three times what may wait."""
+
+
+@pytest.mark.slow
+async def test_what_waits_for_the_component_is_bounded(tap: TapHouse) -> None:
+    if not tap.prosody:
+        pytest.skip("ejabberd closes a link that lags (max_fsm_queue)")
+    client, other = await tap.client(), await tap.client()
+    channel = await tap.joined(client.bare)
+    assert tap.link._writer is not None
+    transport = tap.link._writer.transport
+    transport.pause_reading()  # type: ignore[attr-defined]
+    before = len(tap.link.received)
+    body = "x" * SIZE
+    for number in range(SENT):
+        tap.fake.send(
+            f"<message from='{channel}' to='{client.bare}' type='groupchat' id='m{number}'>"
+            f"<no-store xmlns='{ns.HINTS}'/><body>{body}</body></message>"
+        )
+        if number % 25 == 0:
+            await tap.fake.fence()
+    await tap.fake.fence()
+    # The server goes on with everybody else, and says so to who asks for something.
+    await other.fence()
+    refused = await other.iq(
+        f"<iq type='set' to='{other.bare}'><client-join xmlns='{ns.PAM2}' channel='{channel}'>"
+        f"<join xmlns='{ns.CORE1}'/></client-join></iq>"
+    )
+    assert refused.condition == "resource-constraint"
+    await tap.fake.fence()
+    roster = await client.roster(annotate=True)
+    assert roster["type"] == "result"
+    for number in range(20):
+        other.presence(f"<status>{number} {'y' * 50_000}</status>")
+    new = await tap.client()
+    await new.close()
+    tap.clients.remove(new)
+    await other.fence()
+    transport.resume_reading()  # type: ignore[attr-defined]
+    gone = match("presence", from_=new.jid, type="unavailable")
+    await tap.link.expect(gone, 30)
+    # The presence as it is now, whatever was left out between.
+    status = f"{{{ns.CLIENT}}}status"
+    await tap.link.expect(
+        match("presence", from_=other.jid, test=lambda s: (s.text(status) or "").startswith("19 ")),
+        10,
+    )
+    assert len(tap.link.received) - before < 32 * 1024 * 1024
+    await asyncio.sleep(0.2)
+    id_ = fresh("m")
+    tap.fake.send(
+        f"<message from='{channel}' to='{client.bare}' type='groupchat' id='{id_}'>"
+        "<body>on</body></message>"
+    )
+    await tap.link.expect(match("message", id=id_), 10)
+    assert tap.link.connected
