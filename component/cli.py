@@ -153,7 +153,9 @@ def settings(
         typer.echo(json.dumps(shown, default=str, indent=2))
         return
     for name, value in loaded:
-        text = ",".join(value) if isinstance(value, tuple) else "" if value is None else value
+        if value is None:
+            continue  # not set, and an empty one would not be the same
+        text = ",".join(value) if isinstance(value, tuple) else value
         typer.echo(f"{settings_module.PREFIX}{name.upper()}={text}")
 
 

@@ -176,7 +176,8 @@ _ALL = (
         "superseded",
         "warning",
         "Another process has served as this component meanwhile; this one reads Redis again.",
-        remedy="Nothing, if a standby took over; otherwise see who else runs with these settings.",
+        remedy="Nothing, if a standby took over; otherwise see who else runs with these settings,"
+        " or which component of an earlier version shares the records: stop it, and upgrade it.",
     ),
     Event(
         "record-unusable",

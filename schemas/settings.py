@@ -387,6 +387,8 @@ def _explain(name: str, kind: str, message: str) -> str:
     example = (Settings.model_fields[name].examples or ["?"])[0]
     if kind in {"missing", "string_too_short", "too_short"}:
         what = "is not set"
+    elif kind == "string_pattern_mismatch":
+        what = "may have letters, digits, and . _ - only"
     else:
         what = message.removeprefix("Value error, ")
         what = what[:1].lower() + what[1:]

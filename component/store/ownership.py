@@ -16,6 +16,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+from redis.exceptions import ResponseError
+
 from component.store.keys import Keys
 from component.store.mark import OWNER
 from component.store.reading import SCAN_COUNT, read_hashes, user_hashes
@@ -70,7 +72,13 @@ class Ownership:
 
     async def confirm(self) -> None:
         """Raise Foreign if what is below the prefix is another component's by now."""
-        fields = await self._mark(self._keys.prefix)
+        try:
+            # Before each transaction: no pipeline for one command.
+            fields: dict[str, str] = await self._redis.hgetall(self._keys.mark)
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            return  # the reader tells of it
         owner = fields.get(OWNER, "")
         if owner not in {"", self._us}:
             raise Foreign(self._keys.prefix, owner)
