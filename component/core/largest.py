@@ -112,6 +112,8 @@ class Largest:
         ):  # fmt: skip
             if value is not None and len(value) <= LONGEST_ID:
                 small.set(key, value)
+        if small.tag == stanzas.IQ and small.get("id") is None:
+            return None  # nobody could tell what it answers
         small.extend(error)
         try:
             return codec.write(small, self.stanza)

@@ -130,6 +130,8 @@ def test_what_cannot_be_said_in_any_way_is_not_said() -> None:
     largest = Largest(LIMIT, 262_144)
     tag = f"<presence from='a@b/c' to='d@e' id='{'i' * LIMIT}'/>".encode()
     assert largest.fitting([tag]) == [b"<presence from='a@b/c' to='d@e'/>"]
+    answer = b"<iq type='result' from='a@b' to='c@d/e' id='%b'/>"
+    assert largest.fitting([answer % (b"i" * LIMIT)]) == []
     assert largest.fitting([b"<presence %b/>" % (b" " * LIMIT)]) == [b"<presence/>"]
     assert largest.fitting([b"<presence from='%b'/>" % (b"f" * LIMIT)]) == [b"<presence/>"]
 
