@@ -71,3 +71,57 @@ async def test_a_reload_keeps_what_is_gathered_and_where_it_goes(tap: TapHouse) 
         assert answer["type"] == "result", answer.raw
         got = await tap.link.expect(match("message", from_=channel, to=gathering, body=body))
         assert [address.get("jid") for address in got.xml[0]] == users
+
+
+async def reload(tap: TapHouse) -> None:
+    """Reload the tap."""
+    answer = await tap.fake.iq(
+        f"<iq type='set' from='{tap.fake.jid}' to='{tap.domain}'>"
+        "<reload xmlns='urn:example:test'/></iq>"
+    )
+    assert answer["type"] == "result", answer.raw
+
+
+async def test_a_reload_keeps_requests_and_rosters_that_are_out(tap: TapHouse) -> None:
+    client = await tap.client()
+    channel = await tap.joined(client.bare)
+    request, get = fresh("pam"), fresh("get")
+    client.send(
+        f"<iq type='set' id='{request}'><client-leave xmlns='{ns.PAM2}' channel='{channel}'/></iq>"
+        f"<iq type='get' id='{get}'><query xmlns='{ns.ROSTER}'>"
+        f"<annotate xmlns='{ns.MIX_ROSTER}'/></query></iq>"
+    )
+    part = await tap.link.expect(match("iq", to=client.jid, type="result"))
+    await reload(tap)
+    client.none(match("iq", id=get))
+    mark = f"<channel xmlns='{ns.MIX_ROSTER}' participant-id='p'/>"
+    tap.link.send(
+        f"<iq type='result' id='{part['id']}' from='{client.bare}' to='{client.jid}'>"
+        f"<query xmlns='{ns.ROSTER}'><item jid='{channel}'>{mark}</item></query></iq>"
+        f"<iq type='result' id='{request}' from='{client.bare}' to='{client.jid}'/>"
+    )
+    got = await client.expect(match("iq", id=get, type="result"))
+    assert "participant-id='p'" in got.raw.replace('"', "'")
+    await client.expect(match("iq", id=request, type="result"))
+    # Flags, the list of channels and members are as before.
+    await tap.roster_set(client.bare, channel, "from")
+    await tap.link.expect(match("iq", to=client.jid, type="set"))
+    tap.fake.send(
+        f"<message from='{channel}' to='{client.bare}' type='groupchat'><body>kept</body></message>"
+    )
+    await tap.link.expect(match("message", from_=channel, body="kept"))
+    assert [s.body for s in await tap.archive(client, channel)] == ["kept"]
+
+
+async def test_what_is_still_out_at_a_reload_has_its_time(tap: TapHouse) -> None:
+    client = await tap.client()
+    channel = await tap.joined(client.bare)
+    get = fresh("get")
+    client.send(
+        f"<iq type='get' id='{get}'><query xmlns='{ns.ROSTER}'>"
+        f"<annotate xmlns='{ns.MIX_ROSTER}'/></query></iq>"
+    )
+    await tap.link.expect(match("iq", to=client.jid, type="result"))
+    await reload(tap)
+    got = await client.expect(match("iq", id=get, type="result"), 10)
+    assert channel in got.raw
