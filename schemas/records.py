@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from schemas import jid
+from schemas import jid, mix
 from schemas.mix import MAX_PARTICIPANT_ID
 
 
@@ -26,6 +26,14 @@ def _bare(text: str) -> str:
 BareJid = Annotated[str, AfterValidator(_bare)]
 
 
+def _bounded_nick(nick: str | None) -> str | None:
+    return mix.bounded(mix.Join(None, nick, ())).nick
+
+
+def _bounded_nodes(nodes: list[str]) -> list[str]:
+    return list(mix.bounded(mix.Join(None, None, tuple(nodes))).nodes)
+
+
 CoreVersion = Literal[0, 1]
 
 
@@ -36,12 +44,16 @@ class _Record(BaseModel):
 
 
 class MembershipRecord(_Record):
-    """A user is a participant of a channel."""
+    """A user is a participant of a channel.
+
+    Of a nick or nodes of more than `schemas.mix` allows, as older versions wrote them, only
+    what is within the bounds is read.
+    """
 
     channel: BareJid
     participant_id: Annotated[str, Field(min_length=1, max_length=MAX_PARTICIPANT_ID)]
-    nick: str | None = None
-    nodes: list[str] = []
+    nick: Annotated[str | None, AfterValidator(_bounded_nick)] = None
+    nodes: Annotated[list[str], AfterValidator(_bounded_nodes)] = []
     core: CoreVersion = 1
     shares_presence: bool = True
 

@@ -153,6 +153,14 @@ class Row(Sessions):
         codes, details, _ = Parts.of(self._packed)
         return Channels(codes, details)
 
+    @property
+    def membership_bytes(self) -> int:
+        """How large ids, nicks and nodes of all memberships are."""
+        return sum(
+            len(each.participant_id) + len(each.nick or "") + sum(map(len, each.nodes))
+            for each in self._members()
+        )
+
     def membership(self, channel: bytes) -> Membership | None:
         """Give the membership in a channel."""
         if self.has_joined(channel):

@@ -81,8 +81,15 @@ def ops_of(row: Row) -> list[Op]:
     return [op for op in row.busy.values() if isinstance(op, Op)]
 
 
+MOST_BYTES = 1_048_576
+"""Bytes that a user's participant ids, nicks and nodes may take, beyond which no channel is
+added: a thousand channels take a tenth."""
+
+
 def check_room(row: Row, limits: Limits) -> None:
     """See that a user may join one more channel. Raises Refusal if not."""
     coming = sum(op.kind == "join" and not op.member for op in ops_of(row))
     if len(row.channels) + coming >= limits.max_channels:
         raise wait("policy-violation", f"at most {limits.max_channels} channels")
+    if row.membership_bytes > MOST_BYTES:
+        raise wait("resource-constraint", "nicks and nodes of all your channels are too long")

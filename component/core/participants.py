@@ -13,7 +13,6 @@ presence is not shared, and the tap keeps it from a channel that the user has bl
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 from component.core.bucket import TokenBucket
@@ -49,7 +48,8 @@ class Participants:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._to_ask: deque[bytes] = deque()
+        # Users (bare JIDs), each once, in the order of their turns.
+        self._to_ask: dict[bytes, None] = {}
         self._asking = False
         self._late = 0
         self._late_bytes = 0
@@ -216,7 +216,7 @@ class Participants:
             return
         if row.greeting is Greeting.NOT_YET:
             row.greeting = Greeting.WAITS
-        self._to_ask.append(row.key)
+        self._to_ask[row.key] = None
         if not self._asking:
             self._ask_some()
 
@@ -232,11 +232,12 @@ class Participants:
         self._asking = False
         left = REQUESTS_AT_ONCE
         while self._to_ask and left:
-            row = self._context.mirror.rows.get(self._to_ask[0])
+            user = next(iter(self._to_ask))
+            row = self._context.mirror.rows.get(user)
             asked = 0 if row is None else self._ask(row, left)
             left -= asked
             if left:
-                self._to_ask.popleft()
+                del self._to_ask[user]
         if self._to_ask:
             self._asking = True
             self._context.after(REQUEST_INTERVAL, self._ask_some)

@@ -19,6 +19,8 @@ from scenes import (
     tap_is_up,
 )
 
+from schemas.records import MembershipRecord
+
 
 @pytest.fixture
 def play() -> Play:
@@ -381,3 +383,18 @@ def test_a_roster_that_refuses_a_second_join_does_not_end_the_membership() -> No
     play.silence()
     assert play.reported("roster-refused")
     assert play.members() == {COVEN: "456"}
+
+
+@pytest.mark.abuse(14)
+def test_ids_nicks_and_nodes_of_all_channels_are_bounded_together() -> None:
+    play = Play()
+    tap_is_up(play)
+    nodes = [f"{number}{900 * 'x'}" for number in range(4)]
+    for number in range(300):
+        record = MembershipRecord(
+            channel=f"c{number}@mix.example", participant_id="1", nick=900 * "n", nodes=nodes
+        )
+        play.core.load_memberships(ANNA, [record])
+    play.says(client_join())
+    assert play.hears_anything().get("type") == "error"
+    play.silence()

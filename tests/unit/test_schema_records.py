@@ -258,3 +258,23 @@ def test_keys_of_a_user_are_read_back_and_share_one_hash_tag(user: str, kind: st
 )
 def test_keys_of_others_are_left_alone(key: str) -> None:
     assert Keys("mixpam").read(key) is None
+
+
+@pytest.mark.abuse(14)
+def test_of_a_membership_only_what_is_bounded_is_read() -> None:
+    record = MembershipRecord(
+        channel="coven@mix.example",
+        participant_id="1",
+        nick="x" * 100_000,
+        nodes=["urn:xmpp:mix:nodes:presence", *("y" * 1_000 for _ in range(1_000))],
+    )
+    again = MembershipRecord.model_validate_json(
+        '{"channel":"coven@mix.example","participant_id":"1","nick":"'
+        + "x" * 100_000
+        + '","nodes":["urn:xmpp:mix:nodes:presence"]}'
+    )
+    assert record.nick is None
+    assert again.nick is None
+    assert again.nodes == ["urn:xmpp:mix:nodes:presence"]
+    assert record.nodes[0] == "urn:xmpp:mix:nodes:presence"
+    assert len(record.model_dump_json()) < 5_000
