@@ -138,6 +138,9 @@ def head_bytes(data: bytes | bytearray, content: int) -> int:
 OVERSIZED = "oversized"
 """Why a stanza is left out that is larger than MIXPAM_MAX_STANZA_BYTES."""
 
+CROWDED = "crowded"
+"""Why a stanza is left out for whose user too much waits."""
+
 Carry = Callable[[bytes, int], int]
 """Takes stanzas that stand at a position in some data, as many as it likes, without frames;
 gives where the rest begins."""

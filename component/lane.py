@@ -34,9 +34,6 @@ LITTLE_ROOM = 32_768
 SPARE = 262_144
 """Bytes more that what is left out may take: it still has its effect, in its turn."""
 
-CROWDED = "crowded"
-"""Why a stanza is left out for whose user too much waits."""
-
 _AROUND = 256
 """Bytes that a step takes besides, about."""
 

@@ -27,12 +27,12 @@ from component.core.operator import equip
 from component.core.outgoing import Outgoing
 from component.core.remembered import Remembered
 from component.core.sessions import Device, copies_for
-from component.framing import Frame, LeftOut
+from component.framing import CROWDED, Frame, LeftOut
 from component.http.control import Control
 from component.http.server import HttpServer
 from component.http.sources import Sources
 from component.http.watch import Watch
-from component.lane import CROWDED, MOST, SPARE, ControlLane, is_alone, user_of
+from component.lane import MOST, SPARE, ControlLane, is_alone, user_of
 from component.link.connection import Connection
 from component.notify import Notifier
 from component.store.reading import Loaded

@@ -21,7 +21,7 @@ from component.core.presence import Presence
 from component.core.rereading import Rereading
 from component.core.rollcall import RollCall
 from component.core.traffic import Traffic
-from component.framing import OVERSIZED, Frame, LeftOut
+from component.framing import CROWDED, OVERSIZED, Frame, LeftOut
 from schemas import codec, roster
 from schemas import stanza as stanzas
 from schemas.stanza import Stanza
@@ -68,7 +68,7 @@ class LeftOuts:
         kind, sender = (part.decode(errors="replace") for part in (left.name, left.sender))
         if left.reason == OVERSIZED:
             self._context.report("stanza-oversized", "warning", kind=kind, sender=sender)
-        else:
+        elif left.reason != CROWDED:  # of those there are many; they are counted
             self._context.report(
                 "stanza-malformed", "warning", kind=kind, sender=sender, reason=why
             )
@@ -87,6 +87,8 @@ class LeftOuts:
         if left.reason == OVERSIZED:
             why = f"it is larger than {self._context.limits.max_stanza_bytes:,} bytes"
             refusal = Refusal("modify", "policy-violation", f"left out, because {why}")
+        elif left.reason == CROWDED:
+            refusal = wait("resource-constraint", "too much waits already; try again later")
         elif left.reason == FAULT:
             refusal = wait("internal-server-error", "a fault of mixpam; its log has more")
         else:

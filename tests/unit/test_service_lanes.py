@@ -9,7 +9,7 @@ from component import lane
 from component.core.effects import Write
 from component.core.mirror import Membership
 from component.core.sessions import Speaks
-from component.framing import Framer
+from component.framing import CROWDED, Framer
 from component.service import Service
 from schemas import jid
 from schemas.settings import Settings
@@ -114,7 +114,11 @@ async def test_who_asks_for_much_waits_and_nobody_else_does(
     assert not crowded
     # What had no room is answered all the same, or counted.
     counts = link.service.counts
-    assert counts["dropped", lane.CROWDED] > 0
+    assert counts["dropped", CROWDED] > 0
+    refused = [each for each in link.written if b"<resource-constraint" in each]
+    assert b"id='199'" in refused[-1]
+    answered = sum(each.count(b"</iq>") + each.count(b"'/>") for each in link.written)
+    assert answered >= 200
 
 
 @pytest.mark.abuse(8)
