@@ -27,10 +27,14 @@ BareJid = Annotated[str, AfterValidator(_bare)]
 
 
 def _bounded_nick(nick: str | None) -> str | None:
+    if nick is None or len(nick) <= mix.MAX_NICK // 4:  # at most four bytes each
+        return nick
     return mix.bounded(mix.Join(None, nick, ())).nick
 
 
 def _bounded_nodes(nodes: list[str]) -> list[str]:
+    if len(nodes) <= mix.MAX_NODES and sum(map(len, nodes)) <= mix.MAX_NODES_BYTES // 4:
+        return nodes
     return list(mix.bounded(mix.Join(None, None, tuple(nodes))).nodes)
 
 

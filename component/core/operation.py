@@ -83,7 +83,10 @@ def ops_of(row: Row) -> list[Op]:
 
 MOST_BYTES = 1_048_576
 """Bytes that a user's participant ids, nicks and nodes may take, beyond which no channel is
-added: a thousand channels take a tenth."""
+added: a thousand channels take a tenth …"""
+
+FEW = 150
+"""… and so many cannot take more."""
 
 
 def check_room(row: Row, limits: Limits) -> None:
@@ -91,5 +94,5 @@ def check_room(row: Row, limits: Limits) -> None:
     coming = sum(op.kind == "join" and not op.member for op in ops_of(row))
     if len(row.channels) + coming >= limits.max_channels:
         raise wait("policy-violation", f"at most {limits.max_channels} channels")
-    if row.membership_bytes > MOST_BYTES:
+    if len(row.channels) > FEW and row.membership_bytes > MOST_BYTES:
         raise wait("resource-constraint", "nicks and nodes of all your channels are too long")
