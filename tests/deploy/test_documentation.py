@@ -128,7 +128,7 @@ def test_every_metric_named_exists() -> None:
     # Of the servers' configuration, the taps' tables, and a setting as it is not written.
     named -= {"mixpam_tap", "mixpam_component"}
     named -= {"mixpam_link", "mixpam_service", "mixpam_session", "mixpam_member"}
-    named -= {"mixpam_members", "mixpam_secret"}
+    named -= {"mixpam_members", "mixpam_online", "mixpam_secret"}
     assert {"mixpam_loop_lag_seconds_bucket", "process_cpu_seconds_total"} <= named
     assert named <= exported | families
 
