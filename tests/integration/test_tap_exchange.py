@@ -198,3 +198,35 @@ async def test_a_process_that_is_killed(traffic: Traffic, victim: str) -> None:
     await traffic.check(lost=5 * USERS * (1 if victim in ("gatherer", "purge") else 10))
     assert await server(house).erlang(f"is_pid({GATHERER.format(house.domain)})") == "true"
     assert await server(house).erlang("is_pid(whereis(ejabberd_gen_mod_sup))") == "true"
+
+
+async def test_started_twice_is_as_once(traffic: Traffic) -> None:
+    house = traffic.house
+    start = f'gen_mod:start_module(<<"{house.domain}">>, mod_mixpam_tap)'
+    hooks = "lists:sort(ets:tab2list(hooks))"
+    before = await server(house).erlang(hooks)
+    async with traffic.going_on():
+        assert await server(house).erlang(start) == "ok"
+    assert await server(house).erlang(hooks) == before
+    await traffic.check()
+
+
+async def test_a_configuration_that_names_it_twice_is_refused(traffic: Traffic) -> None:
+    """At the top level and under append_host_config: ejabberd refuses any module twice."""
+    house = traffic.house
+    file = house.server.folder / "ejabberd.yml"
+    text = file.read_text("utf-8")
+    try:
+        file.write_text(
+            f"{text}\nappend_host_config:\n  {house.domain}:\n    modules:\n"
+            f"      mod_mixpam_tap:\n        component: {house.component}\n",
+            "utf-8",
+        )
+        async with traffic.going_on():
+            said = await server(house).erlang("ejabberd_config:reload()")
+    finally:
+        file.write_text(text, "utf-8")
+    assert "mod_mixpam_tap" in said
+    assert "duplicated" in said.lower()
+    await traffic.check()
+    assert await server(house).erlang("ejabberd_config:reload()") == "ok"
