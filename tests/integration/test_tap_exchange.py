@@ -18,6 +18,7 @@ from harness.house import TapHouse, event
 from harness.loopback import Block
 from harness.machines import KINDS
 from harness.stanza import match
+from harness.stream import fresh
 
 USERS = 4
 RSM = "http://jabber.org/protocol/rsm"
@@ -230,3 +231,59 @@ async def test_a_configuration_that_names_it_twice_is_refused(traffic: Traffic) 
     assert "duplicated" in said.lower()
     await traffic.check()
     assert await server(house).erlang("ejabberd_config:reload()") == "ok"
+
+
+async def test_a_killed_sessions_end_is_told(traffic: Traffic) -> None:
+    house, client = traffic.house, traffic.members[0]
+    local, _, domain = client.bare.partition("@")
+    await server(house).erlang(
+        f'exit(ejabberd_sm:get_session_pid(<<"{local}">>, <<"{domain}">>, '
+        f'<<"{client.resource}">>), kill)'
+    )
+    await server(house).erlang("whereis(mod_mixpam_tap_keeper) ! sweep")
+    await house.link.expect(
+        match("presence", from_=client.jid, to=house.component, type="unavailable")
+    )
+
+
+async def test_the_sessions_of_a_lost_node_are_told(traffic: Traffic) -> None:
+    """As the tap sees it: rows of a process that was elsewhere, and the word that it is gone."""
+    house = traffic.house
+    there = f"romeo-{fresh()}@{house.domain}/there"
+    # An external pid (NEW_PID_EXT) of a node that there never was.
+    pid = 'binary_to_term(<<131, 88, 119, 9, "lost@mars", 1:32, 0:32, 1:32>>)'
+    await server(house).erlang(
+        f'mnesia:dirty_write({{mixpam_online, {{<<"{house.domain}">>, <<"{there}">>}}, {pid}}})'
+    )
+    await server(house).erlang("whereis(mod_mixpam_tap_keeper) ! {nodedown, lost@mars}")
+    await house.link.expect(match("presence", from_=there, to=house.component, type="unavailable"))
+    await house.fence()
+    assert not [
+        s
+        for m in traffic.members
+        for s in house.link.inbox.matching(match("presence", from_=m.jid, type="unavailable"))
+    ]
+
+
+async def test_a_killed_link_is_a_link_that_is_down(traffic: Traffic) -> None:
+    house, client = traffic.house, traffic.members[0]
+    await house.up()
+    client.send(
+        f"<iq type='set' id='killed' to='{client.bare}'>"
+        f"<client-join xmlns='{ns.PAM2}' channel='a@b'/></iq>"
+    )
+    await house.link.expect(match("iq", id="killed"))
+    await server(house).erlang(
+        f'exit(element(3, hd(ets:lookup(mixpam_link, <<"{house.domain}">>))), kill)'
+    )
+    answer = await client.expect(match("iq", id="killed", type="error"))
+    assert answer.condition == "service-unavailable"
+    await client.fence()
+    for _ in range(50):
+        if await server(house).erlang("ets:info(mixpam_link, size)") == "0":
+            break
+        await asyncio.sleep(0.1)
+    else:
+        pytest.fail("the row of a dead link stays")
+    await house.link.cut()
+    await house.up()
