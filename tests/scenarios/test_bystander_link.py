@@ -23,7 +23,7 @@ from harness.stream import Stream, fresh
 
 pytestmark = [pytest.mark.abuse(11), pytest.mark.timeout(120)]
 
-ROUNDS = 10 if LONG else 2
+ROUNDS = 10 if LONG else 1
 QUOTES = "&quot;"
 
 

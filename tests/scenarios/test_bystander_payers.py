@@ -85,9 +85,10 @@ async def test_capabilities_of_a_hash_that_means_two_things(
 ) -> None:
     """XEP-0115's input can be cut differently; what is remembered helps the honest all the same."""
     features = (ns.DISCO_INFO, ns.CORE1, "urn:example:ambiguous")
-    element = caps.element(features, "ambiguous")
 
     async def attack() -> None:
+        name = fresh("ambiguous")
+        element = caps.element(features, name)
         liar = await session(stack)
         liar.presence(element)
         asked = await liar.expect(match("iq", type="get", has=f"{{{ns.DISCO_INFO}}}query"))
@@ -98,14 +99,14 @@ async def test_capabilities_of_a_hash_that_means_two_things(
         liar.send(
             f"<iq type='result' id='{asked['id']}' to='{asked['from']}'>"
             f"<query xmlns='{ns.DISCO_INFO}' node='{node}'>"
-            "<identity category='client' type='pc' name='ambiguous'/>"
+            f"<identity category='client' type='pc' name='{name}'/>"
             f"<x xmlns='{ns.DATA}' type='result'><field var='FORM_TYPE' type='hidden'>"
             f"<value>{first}</value></field>"
             f"<field var='{second}'>{rest}</field></x></query></iq>"
         )
         await liar.fence()
         honest = await stack.raw(await stack.user())
-        honest.client_name = "ambiguous"
+        honest.client_name = name
         honest.features = features
         await honest.online(element)
         channel = await stack.joined(honest)
