@@ -107,6 +107,21 @@ def test_messages_that_came_too_early_are_archived_and_the_order_holds() -> None
     play.hears(groupchat("m4", ARCHIVED, to=PHONE))
 
 
+@pytest.mark.req("J10", "A1")
+def test_the_archive_has_what_came_too_early_later() -> None:
+    play = begins(archive=True)
+    play.says(groupchat("m1"))  # the tap does not archive it: no member yet
+    play.says(channel_answers(GRANTED))
+    play.says(groupchat("m2", ARCHIVED))  # but this, before the other goes back for that
+    result_comes(play)
+    play.hears(groupchat("m1"))
+    play.silence()
+    play.says(groupchat("m1", ARCHIVED))
+    play.hears(groupchat("m1", ARCHIVED, to=PHONE))
+    play.hears(groupchat("m2", ARCHIVED, to=PHONE))
+    play.silence()
+
+
 @pytest.mark.req("A1", "J10")
 def test_what_is_archived_already_is_not_archived_again() -> None:
     play = begins(archive=True)
