@@ -206,7 +206,8 @@ class Framer:
                     if frame is not None:
                         yield frame
                 elif end - start > self._max_bytes:
-                    head = data[start : min(end, match.end() + HEAD_BYTES)]
+                    most = head_bytes(data, match.end())
+                    head = data[start : min(end, match.end() + most)]
                     self._leave_out(LeftOut.of(Frame(head), OVERSIZED))
                 else:
                     yield Frame(data[start:end], match)

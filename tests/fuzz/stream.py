@@ -6,7 +6,7 @@ from typing import cast
 from xmlgen import Slicer
 
 from component.ending import BOUNDS, LONGEST_NAME
-from component.framing import HEAD_BYTES, OVERSIZED, Frame, Framer, FramingError, LeftOut
+from component.framing import ADDRESSES_BYTES, OVERSIZED, Frame, Framer, FramingError, LeftOut
 from component.link.stream import Stream
 from component.plain import CLOSE, OPEN, plain_messages
 from fuzz import reference, sessions
@@ -98,7 +98,7 @@ def _frames(chunks: list[bytes], limit: int) -> tuple[list[bytes], list[LeftOut]
         for chunk in chunks:
             for frame in framer.feed(chunk):
                 found.append(frame.data)  # noqa: PERF401 - what came before an error counts
-            assert kept(framer) <= limit + HEAD_BYTES + sum(BOUNDS.values()) + LONGEST_NAME
+            assert kept(framer) <= limit + ADDRESSES_BYTES + sum(BOUNDS.values()) + LONGEST_NAME
     except FramingError:
         return found, left_out, True
     return found, left_out, False

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from work import Work
 from xmlgen import Slicer, attributes, chunked, stanzas, whitespace
 
-from component.framing import HEAD_BYTES, OVERSIZED, Frame, Framer, FramingError, LeftOut
+from component.framing import (
+    ADDRESSES_BYTES,
+    HEAD_BYTES,
+    OVERSIZED,
+    Frame,
+    Framer,
+    FramingError,
+    LeftOut,
+)
 
 LIMIT = 20_000
 
@@ -307,6 +315,19 @@ def test_values_are_told_of_up_to_a_bound() -> None:
 
 
 @pytest.mark.abuse(11)
+@pytest.mark.parametrize("size", [1_000, 70_000, 1_000_000])
+def test_addresses_of_many_users_are_told_of_whatever_the_chunks(size: int) -> None:
+    addresses = b"<addresses xmlns='http://jabber.org/protocol/address'>%b</addresses>" % (
+        b"<address jid='anna@example.org'/>" * 1_000
+    )
+    stanza = b"<message to='b'>%b<body>%b</body></message>" % (addresses, b"x" * 300_000)
+    told: list[LeftOut] = []
+    framer = Framer(200_000, told.append)
+    for at in range(0, len(stanza), size):
+        assert not list(framer.feed(stanza[at : at + size]))
+    assert [each.head for each in told] == [stanza[len(b"<message to='b'>") :][:ADDRESSES_BYTES]]
+
+
 def test_a_stanza_of_any_size_is_passed_over() -> None:
     """Four thousand times the limit, which ended the stream at a hundred times."""
     told: list[LeftOut] = []
