@@ -281,3 +281,13 @@ def test_errors_are_built_as_rfc_6120_says() -> None:
         b"<text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>too much &amp; more</text></error>"
     )
     assert len(stanzas.error("cancel", "gone")) == 1
+
+
+@pytest.mark.parametrize("element", [b"<x/>", b"<x></x>"])
+def test_too_many_elements_are_counted_and_not_read(
+    monkeypatch: pytest.MonkeyPatch, element: bytes
+) -> None:
+    monkeypatch.setattr(codec, "_watched", None)
+    monkeypatch.setattr(codec.ET, "fromstring", None)
+    with pytest.raises(codec.MalformedStanza, match="elements"):
+        codec.read(b"<iq>" + element * codec.MAX_ELEMENTS + b"</iq>")
