@@ -284,10 +284,11 @@ class _Begun:
             self._kept.clear()
             self._kept_from = self._size
             return
-        most = head_bytes(self._kept, content - self._kept_from)
-        room = content + most - self._kept_from - len(self._kept)
+        # How much is told shows only now; what comes behind that is taken off again.
+        room = content + ADDRESSES_BYTES - self._kept_from - len(self._kept)
         if room > 0:
             self._kept += data[at : min(end, at + room)]
+        most = head_bytes(self._kept, content - self._kept_from)
         if self._left is None and not self._kept_from:
             # The whole tag is there, and tells more than the search has remembered.
             self._left = LeftOut.of(Frame(bytes(self._kept[: content + most])), OVERSIZED)

@@ -315,7 +315,7 @@ def test_values_are_told_of_up_to_a_bound() -> None:
 
 
 @pytest.mark.abuse(11)
-@pytest.mark.parametrize("size", [1_000, 70_000, 1_000_000])
+@pytest.mark.parametrize("size", [7, 1_000, 1_500, 70_000, 1_000_000])
 def test_addresses_of_many_users_are_told_of_whatever_the_chunks(size: int) -> None:
     addresses = b"<addresses xmlns='http://jabber.org/protocol/address'>%b</addresses>" % (
         b"<address jid='anna@example.org'/>" * 1_000
