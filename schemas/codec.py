@@ -132,7 +132,7 @@ def write(element: ET.Element, most: int = sys.maxsize) -> bytes:
 
     Namespaces are declared as defaults where they begin, never by invented prefixes,
     because some peers compare names as text.
-    Raises MalformedStanza if a text holds what XML cannot carry, TooLarge beyond so many bytes:
+    Raises MalformedStanza if there is what XML cannot carry, TooLarge beyond so many bytes:
     a namespace that a prefix stood for makes a tree far larger than what was read.
     """
     pieces: list[str] = []
@@ -189,6 +189,8 @@ _LONG_TAG = 200
 def _tags(tag: str, inherited: str) -> tuple[str, str, str]:
     """Give an element's namespace, how its start tag begins, and its end tag."""
     namespace, name = _split(tag)
+    if namespace == XML:
+        raise MalformedStanza("an element in the namespace that is for XML's own attributes")
     declared = "" if namespace == inherited else f" xmlns='{escape(namespace)}'"
     return namespace, f"<{name}{declared}", f"</{name}>"
 

@@ -30,7 +30,7 @@ from component.core.effects import (
 from component.core.errors import Refusal, answer
 from component.core.identity import Identity
 from component.core.joinrate import JoinRate
-from component.core.leftout import MALFORMED, LeftOuts
+from component.core.leftout import LeftOuts
 from component.core.membership import Memberships
 from component.core.mirror import Mirror, Row
 from component.core.multicast import Multicast
@@ -47,7 +47,7 @@ from component.core.services import Services
 from component.core.sessions import Device
 from component.core.taps import Taps, address, own_user
 from component.core.traffic import Traffic
-from component.framing import Frame, LeftOut
+from component.framing import MALFORMED, Frame, LeftOut
 from schemas import codec, jid, roster, tap
 from schemas import stanza as stanzas
 from schemas.jid import Jid

@@ -239,3 +239,44 @@ async def test_joins_are_answered_under_all_of_it(stack: Stack, withstands: With
 
     await withstands(attack, busy_server=True)
     stack.fake.none(is_join("nobody"))
+
+
+NOT_TAKEN = {
+    "reserved": ("", "<xml:x/>"),
+    "reserved inside": ("", "<x xmlns='urn:x'><y><xml:x xml:a='1'/></y></x>"),
+    "element": ("xmlns:p='urn:p'", "<p:x><p:y p:z='1'/></p:x>"),
+    "attribute": ("xmlns:p='urn:p'", "<x xmlns='urn:x'><y p:z='1'/></x>"),
+}
+
+
+@pytest.mark.parametrize("way", NOT_TAKEN)
+async def test_what_a_server_writes_and_takes_from_nobody(
+    stack: Stack, withstands: Withstands, way: str
+) -> None:
+    """Servers lose declarations, and write reserved namespaces: what came whole is XML no more."""
+    attributes, child = NOT_TAKEN[way]
+
+    async def attack() -> None:
+        client, channel = await member(stack)
+        for _ in range(ROUNDS):
+            new = stack.fake.channel()
+            id_ = fresh("odd")
+            stack.fake.send(message(channel, client.bare, child, attributes))
+            for address in (channel, f"p#{channel}/r"):
+                stack.fake.send(
+                    f"<presence {attributes} from='{address}' to='{client.bare}'>{child}</presence>"
+                )
+            stack.fake.send(
+                f"<message {attributes} from='{channel}' to='{client.bare}'>"
+                f"<event xmlns='{ns.PUBSUB_EVENT}'><items node='{ns.NODES}participants'>"
+                f"<item id='p'>{child}</item></items></event></message>"
+            )
+            request = join(client, new.jid, child, id_)
+            client.send(request.replace("<iq", f"<iq {attributes}", 1))
+            await answered(client, [id_])
+            await stack.settle(client)
+        body = fresh("after")
+        stack.fake.say(channel, client.bare, body)
+        await client.expect(match("message", body=body))
+
+    await withstands(attack)

@@ -291,3 +291,10 @@ def test_too_many_elements_are_counted_and_not_read(
     monkeypatch.setattr(codec.ET, "fromstring", None)
     with pytest.raises(codec.MalformedStanza, match="elements"):
         codec.read(b"<iq>" + element * codec.MAX_ELEMENTS + b"</iq>")
+
+
+def test_nothing_is_written_in_the_namespace_of_xml_itself() -> None:
+    """It can be read, with the prefix `xml`; as a default namespace no server takes it."""
+    element = codec.read(b"<message><x xmlns='urn:x'><xml:y/></x></message>")
+    with pytest.raises(codec.MalformedStanza, match="XML's own"):
+        codec.write(element)

@@ -6,6 +6,8 @@
 
 -import(mod_mixpam_tap_link, [attr/2, bare/1, is_mix/2, lower/1, parsed/1, to_link/2]).
 
+-define(XML, <<"http://www.w3.org/XML/1998/namespace">>).
+
 %% Whatever goes wrong with a stanza of a channel costs that stanza alone: to let it pass would
 %% show it to clients, or bounce it.
 sm_receive_packet(Pkt) when is_tuple(Pkt) ->
@@ -69,9 +71,42 @@ divert(Host, Pkt) ->
     case mod_mixpam_tap_lists:is_blocked(Host, Pkt) of
         true -> ok;
         false when element(1, Pkt) == message ->
-            Own = without_id(Pkt),
+            Own = without_id(sound(Pkt)),
             mod_mixpam_tap_gatherer:pass_on(Host, Own, archive(Host, Own));
-        false -> mod_mixpam_tap_gatherer:pass_on(Host, Pkt, <<>>)
+        false -> mod_mixpam_tap_gatherer:pass_on(Host, sound(Pkt), <<>>)
+    end.
+
+%% ejabberd forgets the prefixes that a stream or a stanza's own tag has declared, and gives
+%% elements of the prefix xml a namespace that none may have. It takes neither back, in copies,
+%% nor would clients. Children that are no XML any more are taken out.
+sound(Pkt) ->
+    Els = xmpp:get_els(Pkt),
+    case [El || El <- Els, is_sound(El, [])] of
+        Els -> Pkt;
+        Sound -> xmpp:set_els(Pkt, Sound)
+    end.
+
+is_sound({xmlel, Name, Attrs, Els}, Outer) ->
+    Declared = case [Prefix || {<<"xmlns:", Prefix/binary>>, _} <- Attrs] of
+                   [] -> Outer;
+                   Own -> Own ++ Outer
+               end,
+    is_known(Name, Declared)
+        andalso lists:all(fun({<<"xmlns">>, NS}) -> NS /= ?XML;
+                             ({<<"xmlns:", _/binary>>, _}) -> true;
+                             ({<<"xml:", _/binary>>, _}) -> true;
+                             ({Key, _}) -> is_known(Key, Declared)
+                          end, Attrs)
+        andalso lists:all(fun(El) -> is_sound(El, Declared) end, Els);
+is_sound({xmlcdata, _}, _) -> true;
+is_sound(El, Outer) -> is_sound(xmpp:encode(El), Outer).
+
+is_known(Name, Declared) ->
+    case binary:match(Name, <<":">>) of
+        nomatch -> true;
+        {At, _} ->
+            Prefix = binary:part(Name, 0, At),
+            Prefix == <<"stream">> orelse lists:member(Prefix, Declared)
     end.
 
 %% mod_mam takes no groupchat, but honours preferences and hints for a chat message;
