@@ -62,11 +62,9 @@ _START, _EMPTY, _END = "start", "empty", "end"
 def _behind(**states: str) -> dict[int, str]:
     """Tell the next states by the bytes that lead to them."""
     named = {"slash": b"/", "more": b">", "equals": b"=", "single": b"'", "double": b'"'}
-    nexts = {byte: state for key, state in states.items() for byte in named.get(key, SPACE)}
-    initials = states.get("initial")
-    if initials:
-        nexts |= {byte: initials for byte in range(256) if _INITIAL.match(bytes([byte]))}
-    return nexts
+    named["space"] = SPACE
+    named["initial"] = bytes(byte for byte in range(256) if _INITIAL.match(bytes([byte])))
+    return {byte: state for key, state in states.items() for byte in named[key]}
 
 
 _NEXT = {

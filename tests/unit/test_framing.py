@@ -101,6 +101,8 @@ ILLEGAL = {
     "text between stanzas": (b"x<m/>", "not-well-formed"),
     "one letter": (b"x", "not-well-formed"),
     "no name": (b"< m/>", "not-well-formed"),
+    "space before a name, unfinished": (b"<\r a", "not-well-formed"),
+    "space before the name of the end": (b"</ stream>", "not-well-formed"),
     "name with a quote": (b"<m'/>", "not-well-formed"),
     "name that begins with a digit": (b"<1/>", "not-well-formed"),
     "attribute without value": (b"<m a>", "not-well-formed"),
