@@ -19,6 +19,7 @@ from functools import lru_cache
 
 from component.core.context import Context
 from component.core.effects import DropShown, PutShown, Send
+from component.core.hidden import Hidden
 from component.core.mirror import Membership, Row
 from component.core.portions import Portions
 from component.core.sessions import Device
@@ -47,6 +48,7 @@ class Presence:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._portions = Portions(context)
+        self._hidden = Hidden(context)
 
     def load(self, user: Jid, resource: str, digest: str) -> None:
         """Take over from the store what the channels were shown."""
@@ -72,10 +74,13 @@ class Presence:
             return
         self._record(row, device, digest)
 
-    def hide(self, row: Row, device: Jid, unavailable: bytes | None = None) -> None:
+    def hide(
+        self, row: Row, device: Jid, unavailable: bytes | None = None, *, unseen: bool = False
+    ) -> None:
         """Tell the channels that a device is gone, if they knew it.
 
-        `unavailable` is the presence it left with, if it sent one.
+        `unavailable` is the presence it left with, if it sent one. An end that was `unseen` is
+        told even those that the user may have blocked meanwhile.
         """
         resource = device.resource or ""
         if row.state(resource).shown in {None, GONE}:
@@ -85,7 +90,8 @@ class Presence:
         left_with = None if unavailable is None else shortened(unavailable)
 
         def tell(channel: Jid) -> int:
-            return self._unavailable(device, channel, left_with)
+            marked = unseen and not self._hidden.has(row.key, channel)
+            return self._unavailable(device, channel, left_with, marked=marked)
 
         def told() -> None:
             self._context.write(PutShown(str(row.jid), resource, UNKNOWN))
@@ -99,6 +105,7 @@ class Presence:
         """Show all MIX devices to a channel with which presence is shared from now on."""
         if not membership.shares_presence:
             return
+        self._hidden.ends(row.key, membership.channel)
         for device in row.mix_devices:
             digest = digest_of(device.presence)
             if row.state(device.resource).shown == digest:
@@ -116,14 +123,19 @@ class Presence:
     def blocked(self, row: Row, membership: Membership) -> None:
         """Take the devices back from a channel that the user has blocked.
 
-        By the mark the tap lets it pass, which is the last that does (XEP-0191 §3.3).
+        By the mark the tap lets it pass, which is the last that does (XEP-0191 §3.3). An
+        unblock may come while no process is there to see it: until then the store doubts what
+        the user's channels were shown, so that the next one shows it to all of them.
         """
         if not membership.shares_presence:
             return
+        is_new = self._hidden.begins(row.key, membership.channel)
         for resource, digest in row.shown.items():
             if digest != GONE:
-                device = row.jid.with_resource(resource)
-                self._unavailable(device, membership.channel, None, ET.Element(tap.BLOCKED_TAG))
+                self._context.write(PutShown(str(row.jid), resource, UNKNOWN))
+                if is_new:
+                    device = row.jid.with_resource(resource)
+                    self._unavailable(device, membership.channel, None, marked=True)
 
     def shared_anew(self, user: Jid, channel: Jid, before: Membership | None) -> None:
         """Follow a change of whether presence is shared; `before` is how it was."""
@@ -149,6 +161,7 @@ class Presence:
     def no_link(self) -> None:
         """Let go of what was yet to be told."""
         self._portions.forget()
+        self._hidden.link_lost()
 
     def link_lost(self, row: Row) -> None:
         """Doubt all that was shown: the last of it may have been on the link."""
@@ -175,9 +188,9 @@ class Presence:
         def look(row: Row) -> None:
             if row.key.endswith(end):
                 for resource in row.shown_but_gone:
-                    self.hide(row, row.jid.with_resource(resource))
+                    self.hide(row, row.jid.with_resource(resource), unseen=True)
 
-        self._context.each_row(look)
+        self._context.each_row(look, lambda: self._hidden.replayed(domain))
 
     # -- inside ---------------------------------------------------------------------------
 
@@ -216,7 +229,8 @@ class Presence:
             return len(data)
 
         def told() -> None:
-            self._context.write(PutShown(str(row.jid), resource, digest))
+            known = UNKNOWN if self._hidden.has_any(row.key) else digest
+            self._context.write(PutShown(str(row.jid), resource, known))
 
         self._portions.begin(row.key, resource, self._to_all(row, resource, digest, tell, told))
 
@@ -251,10 +265,14 @@ class Presence:
             self._context.effects.append(Send(device.presence_for(membership.channel)))
 
     def _unavailable(
-        self, device: Jid, channel: Jid, presence: bytes | None, *marks: ET.Element
+        self, device: Jid, channel: Jid, presence: bytes | None, *, marked: bool = False
     ) -> int:
-        """Tell a channel that a device is gone; gives the bytes, or about so many."""
+        """Tell a channel that a device is gone; gives the bytes, or about so many.
+
+        `marked`, it passes the user's blocking list.
+        """
         if presence is None:
+            marks = [ET.Element(tap.BLOCKED_TAG)] if marked else []
             self._context.send(
                 stanzas.make(stanzas.PRESENCE, "unavailable", device, channel, None, *marks)
             )

@@ -423,6 +423,19 @@ module:hook("presence/bare", function (event)
 	if is_channel_blocked(attr.to, attr.from) then return skip(event.stanza, "blocked"); end
 	return account_exists(attr.to) and divert(event.stanza) or nil;
 end, 10);
+-- T7: the user's channels that are blocked, before the first presence of a session on a link: the component
+-- may have been away when that changed, or the user without a session when it began.
+local MOST_TOLD = 1000; -- channels of one user
+local function tell_blocked(username)
+	local bare, count = username.."@"..module.host, 0;
+	for channel in pairs(record_of(username) or channels_of(rostermanager.load_roster(username, module.host))) do
+		if count == MOST_TOLD then return; end
+		if in_mix_domain(channel) and is_listed(bare, channel) then
+			tell("blocked", { jid = bare, address = channel });
+			count = count + 1;
+		end
+	end
+end
 -- T6. While the link is congested a session is noted: its presence, as it is then, goes when there is room
 -- again. The replay at the begin of a link is nothing else.
 local PACE = MIB; -- bytes unsent up to which it goes on
@@ -437,6 +450,7 @@ local function pay()
 		local session = table.remove(owed);
 		is_owed[session] = nil;
 		if session.full_jid and full_sessions[session.full_jid] == session then
+			tell_blocked(session.username);
 			local presence = st.clone(session.presence or st.presence());
 			presence.attr.from, presence.attr.to = session.full_jid, component;
 			if session.presence then send(presence); end
@@ -461,6 +475,7 @@ module:hook("presence/bare", function (event)
 		send(st.presence({ type = attr.type, from = attr.from, to = component }));
 		return;
 	end
+	if link and not attr.type and not event.origin.presence then tell_blocked(event.origin.username); end
 	attr.to = component; send(stanza); attr.to = nil;
 end, 150);
 -- 200: before mod_presence (0) notes the channel as one to send unavailable in the end.

@@ -199,3 +199,36 @@ async def test_a_long_list_costs_the_component_a_line_each(tap: TapHouse) -> Non
     tap.link.send(f"<presence from='{client.jid}' to='{addresses[250]}'/>")
     await tap.fence(client)
     tap.fake.none(match("presence"))
+
+
+@pytest.mark.req("K1", "P6")
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_is_blocked_is_told_before_a_sessions_first_presence(
+    tap: TapHouse, way: str
+) -> None:
+    """At its begin and in the replay, for channels that the user is a member of, and no others."""
+    client = await tap.client()
+    channel, other = await tap.joined(client.bare), await tap.joined(client.bare)
+    await edit(client, "block", spellings(tap, channel)[way], tap.channel())
+    blocked = [channel] if way == "channel" else [channel, other]
+    await tap.fence(client)
+    tap.calm()
+
+    async def is_told(client: RawClient, first: str) -> None:
+        for address in blocked:
+            await tap.link.expect(match("message", has=told("blocked", client, address)))
+        await tap.link.expect(match("presence", from_=client.jid))
+        said = [stanza.raw for stanza in tap.link.inbox.all]
+        presence = next(n for n, raw in enumerate(said) if first in raw and "<presence" in raw)
+        lists = [n for n, raw in enumerate(said) if "<blocked" in raw and client.bare in raw]
+        assert lists
+        assert min(lists) < presence
+
+    second = await tap.client(client.account)
+    await is_told(second, second.jid)
+    assert tap.link.count(match("message", has=event("blocked"))) == len(blocked)
+    tap.calm()
+    await tap.down()
+    tap.link = tap.server.link()
+    await tap.link.connect()
+    await is_told(second, second.jid)

@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from harness import caps
+from harness import caps, ns
+from harness.client import RawClient
 from harness.stack import Stack, client_join
 from harness.stanza import match
 from sharing import gone, here, shown
@@ -151,3 +152,66 @@ async def test_killed_while_presence_changes(breakable: Stack, seconds: float) -
             assert told[-1]["type"] == "unavailable", [s.raw for s in told]
         else:
             assert shown("away")(told[-1]), [s.raw for s in told]
+
+
+async def changes_the_list(client: RawClient, name: str, address: str) -> None:
+    """Block or unblock an address, and wait until it is in force."""
+    answer = await client.iq(
+        f"<iq type='set'><{name} xmlns='{ns.BLOCKING}'><item jid='{address}'/></{name}></iq>"
+    )
+    assert answer["type"] == "result", answer.raw
+
+
+@pytest.mark.req("K1", "P6")
+@pytest.mark.parametrize("how", ["channel", "service"])
+@pytest.mark.parametrize("leaves", ["one", "all"])
+async def test_a_block_and_an_unblock_while_the_component_was_down(
+    breakable: Stack, how: str, leaves: str
+) -> None:
+    """The channel is told what it may still know, and nothing more; and again what it may know."""
+    stack = breakable
+    phone = await stack.raw(await stack.user())
+    await phone.mix_online()
+    laptop = await stack.raw(phone.account)
+    await laptop.mix_online()
+    channel = await stack.joined(phone)
+    for client in (phone, laptop):
+        await stack.fake.expect(here(client.jid, channel.jid))
+    await remembered(stack, phone.bare, devices=2)
+    address = channel.jid if how == "channel" else stack.fake.jid
+
+    await stack.mixpam.stop(kill=True)
+    for client in (phone, laptop):
+        client.components = []
+    await changes_the_list(phone, "block", address)
+    await laptop.close()
+    if leaves == "all":
+        await phone.close()
+    stack.fake.inbox.clear()
+    await stack.mixpam.start()
+    for device in (phone.jid, laptop.jid):
+        await stack.fake.expect(gone(device, channel.jid), 10)
+    if leaves == "all":
+        phone = await stack.raw(phone.account)
+        await phone.mix_online()
+    phone.presence(caps.element(caps.MIX) + "<show>away</show>")
+    await stack.settle(phone)
+    stack.fake.none(match("presence", to=channel.jid, type=None))
+    # A channel that knows it is told no more.
+    stack.fake.inbox.clear()
+    tablet = await stack.raw(phone.account)
+    await tablet.mix_online()
+    await stack.settle(phone, tablet)
+    stack.fake.none(match("presence", to=channel.jid))
+
+    await stack.mixpam.stop(kill=True)
+    for client in (phone, tablet):
+        client.components = []
+    await changes_the_list(phone, "unblock", address)
+    stack.fake.inbox.clear()
+    await stack.mixpam.start()
+    await stack.fake.expect(here(phone.jid, channel.jid, shown("away")), 10)
+    await stack.fake.expect(here(tablet.jid, channel.jid), 10)
+    await stack.settle(phone, tablet)
+    stack.fake.none(gone(phone.jid, channel.jid))
+    stack.fake.none(gone(tablet.jid, channel.jid))

@@ -25,6 +25,8 @@ from scenes import (
     tap_is_up,
 )
 
+from schemas import codec
+
 BLOCKED = (
     f"<error type='cancel'><not-acceptable xmlns='{STANZAS}'/>"
     "<blocked xmlns='urn:xmpp:blocking:errors'/></error>"
@@ -209,6 +211,126 @@ def test_a_kick_that_was_kept_back_is_found_at_the_unblock() -> None:
     )
     roster_is_set(play, "remove")
     assert not play.members()
+
+
+# -- lists that change while the component, or its link, is away ----------------------------------
+
+REPLAYED = f"<message from='{SERVER}' to='{OWN}'><replayed xmlns='mixpam:tap:1'/></message>"
+
+
+def comes_online_again(play: Play, *devices: str, blocked: str = "") -> list[str]:
+    """Have a new link begin: what is blocked, which devices there are.
+
+    Gives the presence that gets to the coven by the user's list, in order.
+    """
+    heard: list[str] = []
+    tap_is_up(play, services=MIX)
+    for device in devices:
+        if blocked:
+            play.says(event("blocked", blocked))
+        play.says(f"<presence from='{device}' to='{OWN}'/>")
+    play.says(REPLAYED)
+    for _ in range(3):
+        for data in play.hears_all():
+            element = codec.read(data)
+            if b"disco#info" in data:
+                answers_disco(play, element.get("to", ""), element.get("id", ""), CORE_1)
+            elif element.tag.endswith("presence") and "/" in element.get("from", ""):
+                passes = not blocked or b"mixpam:tap:1" in data
+                type_ = element.get("type", "here")
+                if passes and element.get("to") == COVEN:
+                    heard.append(f"{type_} {element.get('from', '').partition('/')[2]}")
+        play.waits(0.2)
+    return heard
+
+
+def away(play: Play, how: str) -> Play:
+    """End the process, or the link long after all on it has been carried."""
+    play.waits(61)
+    play.hears_all()
+    if how == "process":
+        return play.dies()
+    play.link_is_cut()
+    return play
+
+
+@pytest.mark.req("K1", "P6")
+@pytest.mark.parametrize("how", ["process", "link"])
+@pytest.mark.parametrize("left", [[PHONE, LAPTOP], [LAPTOP], []])
+def test_a_block_while_away_takes_all_devices_back_once(how: str, left: list[str]) -> None:
+    play = Play()
+    in_the_coven(play, PHONE, LAPTOP)
+    play = away(play, how)
+    heard = comes_online_again(play, *left, blocked=COVEN if left else "")
+    gone_ = [each for each in heard if each.startswith("unavailable")]
+    assert sorted(gone_) == ["unavailable laptop", "unavailable phone"]
+    if left:
+        assert heard == gone_  # and nothing more passes
+
+
+@pytest.mark.req("K1", "P6")
+@pytest.mark.parametrize("how", ["process", "link"])
+@pytest.mark.parametrize("met", ["linked", "away"])
+def test_an_unblock_while_away_shows_them_again(how: str, met: str) -> None:
+    play = Play()
+    in_the_coven(play, PHONE)
+    if met == "linked":
+        play.says(event("blocked"))
+    else:
+        play = away(play, how)
+        assert comes_online_again(play, PHONE, blocked=COVEN) == ["unavailable phone"]
+    play = away(play, how)
+    assert comes_online_again(play, PHONE) == ["here phone"]
+
+
+@pytest.mark.req("K1", "P6")
+def test_an_unblock_while_away_of_who_blocked_without_a_session() -> None:
+    """What is blocked is told at a session's begin, too."""
+    play = Play()
+    in_the_coven(play, PHONE)
+    play = away(play, "process")
+    comes_online_again(play)
+    play.waits(61)
+    play.hears_all()
+    play.says(event("blocked"))
+    comes_online(play, PHONE)
+    play = away(play, "process")
+    assert comes_online_again(play, PHONE) == ["here phone"]
+
+
+@pytest.mark.req("K1", "P6")
+def test_who_knows_of_the_block_hears_nothing_of_it_again() -> None:
+    """Not when another session begins, nor at a new link: who is blocked sees nobody come."""
+    play = Play()
+    in_the_coven(play, PHONE)
+    play.says(event("blocked"))
+    play.hears(gone())
+    play.says(event("blocked"))
+    comes_online(play, LAPTOP)
+    play.hears(here(LAPTOP))  # goes nowhere: the tap judges
+    play.silence()
+    play = away(play, "link")
+    assert comes_online_again(play, PHONE, blocked=COVEN) == []
+
+
+@pytest.mark.req("K1", "P6")
+def test_a_block_told_just_before_the_link_broke_is_told_again() -> None:
+    play = Play()
+    in_the_coven(play, PHONE)
+    play.says(event("blocked"))
+    play.link_is_cut()
+    assert comes_online_again(play, PHONE, blocked=COVEN) == ["unavailable phone"]
+
+
+@pytest.mark.req("K1")
+def test_blocked_unblocked_away_and_blocked_again_is_told() -> None:
+    play = Play()
+    in_the_coven(play, PHONE)
+    play.says(event("blocked"))
+    play = away(play, "link")
+    assert comes_online_again(play, PHONE) == ["here phone"]
+    play.says(event("blocked"))
+    play.hears(gone())
 
 
 # -- what the tap answers for who is blocked ---------------------------------------------------

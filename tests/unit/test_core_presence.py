@@ -42,6 +42,14 @@ def shown(device: str = PHONE, content: str = "", type_: str = "", *, channel: s
     return broadcast(device, content, type_).replace(f"to='{OWN}'", f"to='{channel}'")
 
 
+def vanished(device: str = PHONE) -> str:
+    """Write the end that nobody saw; it passes a blocking list."""
+    return (
+        f"<presence type='unavailable' from='{device}' to='{COVEN}'>"
+        "<blocked xmlns='mixpam:tap:1'/></presence>"
+    )
+
+
 def replayed(play: Play) -> None:
     play.says(f"<message from='{SERVER}' to='{OWN}'><replayed xmlns='mixpam:tap:1'/></message>")
 
@@ -89,7 +97,7 @@ def test_the_end_of_a_device_that_was_lost_on_the_link_is_told_again(play: Play)
     play.link_is_cut()
     tap_is_up(play, services=MIX)
     replayed(play)
-    play.hears(shown(type_="unavailable"))
+    play.hears(vanished())
     audited(play)
     forgotten(play, replayed=True)
 
@@ -240,7 +248,7 @@ def test_a_device_that_vanished_meanwhile_is_taken_back(play: Play, end: str) ->
     tap_is_up(play, services=MIX)
     play.silence()
     replayed(play)
-    play.hears(shown(type_="unavailable"))
+    play.hears(vanished())
     audited(play)
     forgotten(play, replayed=True)
 

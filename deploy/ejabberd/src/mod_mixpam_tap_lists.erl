@@ -1,7 +1,8 @@
 %%% Whom a user has blocked (XEP-0191, XEP-0016), and presence that is the component's alone.
 -module(mod_mixpam_tap_lists).
 
--export([is_blocked/2, judged/3, is_suppressed/1, asked/1, changed/2]).
+-export([is_blocked/2, judged/3, is_suppressed/1, asked/1, changed/2,
+         tell_blocked/2]).
 -export([privacy_check_packet/4, list_used/1]).
 
 -import(mod_mixpam_tap_link, [attr/2, bare/1, event/3, is_mix/2, lower/1, parsed/1, send/2,
@@ -9,6 +10,7 @@
 
 -define(BLOCKING, <<"urn:xmpp:blocking">>).
 -define(TAP, <<"mixpam:tap:1">>).
+-define(MOST, 1000). % channels of one user that are looked at
 
 %%% Towards a user
 
@@ -114,6 +116,15 @@ changed({Name, Texts}, JID) ->
                                   is_mix(Host, Domain)]),
     [tell(<<Name/binary, "ed">>, JID, [{<<"address">>, jid:encode(Peer)}])
      || Peer <- Peers, is_listed(Host, JID, Peer) == (Name == <<"block">>)].
+
+%% The user's channels that are blocked, before the first presence of a session on a link: the
+%% component may have been away when that changed, or the user without a session when it began.
+tell_blocked(Tell, JID) ->
+    {U, Host, _} = bare(JID),
+    [Tell(event(Host, <<"blocked">>, [{<<"jid">>, jid:encode({U, Host, <<>>})},
+                                      {<<"address">>, jid:encode(Channel)}]))
+     || {_, Domain, _} = Channel <- lists:sublist(mod_mixpam_tap_rosters:channels(U, Host), ?MOST),
+        is_mix(Host, Domain), is_listed(Host, JID, Channel)].
 
 is_listed(Host, JID, Peer) ->
     Pkt = mod_mixpam_tap_link:stanza(<<"message">>,

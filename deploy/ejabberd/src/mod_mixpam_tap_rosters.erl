@@ -1,7 +1,7 @@
 %%% Rosters and accounts: C3 and its pages, T8, and who is a member of which channel.
 -module(mod_mixpam_tap_rosters).
 
--export([start/0, from_component/5, in_roster/2, is_member/3]).
+-export([start/0, from_component/5, in_roster/2, is_member/3, channels/2]).
 -export([roster_process_item/2, before_subscription/1, before_subscription/2,
          roster_in_subscription/2, roster_out_subscription/1, remove_user/2]).
 
@@ -136,6 +136,15 @@ is_member(U, Host, {CU, CS, _} = Channel) ->
     ets:member(mixpam_member, {Host, U, {CU, CS}})
         orelse not ets:member(mixpam_member, {Host, U, known})
                andalso in_roster({U, Host, <<>>}, Channel).
+
+channels(U, Host) ->
+    case ets:member(mixpam_member, {Host, U, known}) of
+        true -> [{CU, CS, <<>>}
+                 || [{CU, CS}] <- ets:match(mixpam_member,
+                                            {mixpam_member, {Host, U, '$1'}, true})];
+        false -> [{CU, CS, <<>>} || R <- roster(U, Host), {CU, CS, _} <- [element(4, R)],
+                                    is_mix(Host, CS)]
+    end.
 
 remember(U, Host, {CU, CS, _}) -> mnesia:dirty_write({mixpam_member, {Host, U, {CU, CS}}, true}).
 

@@ -410,13 +410,16 @@ row(#{jid := JID}) ->
     {_, Host, _} = Full = jid:tolower(JID),
     {mixpam_online, {Host, jid:encode(Full)}, self()}.
 
-c2s_self_presence({Pkt, #{lserver := Host} = State} = Acc) when is_tuple(Pkt) ->
+c2s_self_presence({Pkt, #{lserver := Host, jid := JID} = State} = Acc) when is_tuple(Pkt) ->
     _ = online(State),
+    _ = is_map_key(pres_last, State) orelse
+        mod_mixpam_tap_lists:tell_blocked(fun(Event) -> to_link(Host, Event) end, JID),
     to_link(Host, xmpp:set_to(Pkt, jid:make(component(Host)))),
     Acc;
 c2s_self_presence(Acc) -> Acc.
 
-replay_session(Link, #{lserver := Host} = State) ->
+replay_session(Link, #{lserver := Host, jid := JID} = State) ->
+    _ = mod_mixpam_tap_lists:tell_blocked(fun(Event) -> send(Link, Event) end, JID),
     case State of
         #{pres_last := Pkt} ->
             _ = online(State),
