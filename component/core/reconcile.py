@@ -343,9 +343,13 @@ class Reconcile:
         user, repairs = round_.user, []
         before = self._context.mirror.membership(user, channel)
         subscription = round_.rostered.get(channel)
-        shares = subscription is None or subscription in {"from", "both"}
+        shares = subscription in {"from", "both"}
         if before is None:
             repairs.append("restore the membership")
+            stored = (round_.stored or {}).get(str(channel))
+            if subscription is None and stored is not None:
+                # Without a word of the user's, nobody has agreed to more than this.
+                shares = stored.shares_presence
             after = Membership(channel, found.id, found.nick, ASSUMED_NODES, found.core, shares)
         else:
             if subscription is None:
@@ -355,8 +359,8 @@ class Reconcile:
             if before.participant_id != found.id:
                 repairs.append("correct the participant id")
             after = before._replace(participant_id=found.id)
-            stored = round_.stored
-            if stored is not None and stored.get(str(channel)) != before.record():
+            known = round_.stored
+            if known is not None and known.get(str(channel)) != before.record():
                 repairs.append("write the membership to Redis")
         if subscription is None:
             repairs.append("put the channel into the roster")

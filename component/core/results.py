@@ -23,7 +23,8 @@ def granted(op: Op, reply: Stanza, *, shared: bool | None) -> MembershipRecord |
     """Read the membership that a channel grants; None if it gives no usable participant id.
 
     Presence is shared where neither client nor channel says no (XEP-0404). Where one joins
-    again and neither has a word of it, it stays as it was: `shared`, None before a join.
+    again and says nothing of it, the user wants what was: `shared`, None before a join; the
+    channel's word may only take away.
     """
     join = find(reply, mix.JOIN_TAGS)
     if join is None:
@@ -35,7 +36,7 @@ def granted(op: Op, reply: Stanza, *, shared: bool | None) -> MembershipRecord |
     if parsed.participant_id is None:
         return None
     word = shares_presence(join)
-    wish = shared if op.wish is None and word is None else op.wish
+    wish = shared if op.wish is None else op.wish
     return MembershipRecord(
         channel=str(op.channel),
         participant_id=parsed.participant_id,

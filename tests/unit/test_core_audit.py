@@ -8,7 +8,6 @@ import pytest
 from driver import ANNA, COVEN, OWN, PHONE, SERVER, Play, Stored
 from scenes import (
     answers_disco,
-    asked_to_join,
     asked_to_leave,
     channel_answers,
     client_join,
@@ -213,35 +212,49 @@ def test_the_next_link_begins_anew() -> None:
     play.silence()
 
 
+def preference(word: str) -> str:
+    """Write what is said of presence; empty for nothing."""
+    return word and (
+        "<user-preference xmlns='urn:xmpp:mix:anon:0'><x xmlns='jabber:x:data'>"
+        f"<field var='Presence'><value>{word}</value></field></x></user-preference>"
+    )
+
+
 @pytest.mark.req("J7", "R6")
-@pytest.mark.parametrize(("first", "second"), [("share", "not share"), ("not share", "share")])
-def test_joining_again_may_change_what_is_shared(first: str, second: str) -> None:
+@pytest.mark.parametrize(
+    "steps",
+    [
+        # What the user wants, what the channel says, what holds then.
+        [("", "share", "from"), ("", "not share", "none")],
+        # The channel's word only takes away: the user's no stays, until the user says yes.
+        [("", "not share", "none"), ("", "share", "none"), ("", "", "none")],
+        [("not share", "", "none"), ("", "share", "none"), ("share", "share", "from")],
+        [("not share", "share", "none"), ("share", "", "from"), ("", "", "from")],
+        [("share", "not share", "none"), ("share", "", "from")],
+    ],
+)
+def test_joining_again_may_change_what_is_shared(steps: list[tuple[str, str, str]]) -> None:
     play = Play()
     in_the_coven(play, PHONE)
-    states = {"share": "from", "not share": "none"}
-    now = "share"
-    for number, wanted in enumerate((first, second)):
+    now = "from"
+    for number, (wish, word, then) in enumerate(steps):
         id_ = f"again{number}"
-        play.says(client_join(id_=id_))
-        asked_to_join(play, id_=id_)
-        form = (
-            "<user-preference xmlns='urn:xmpp:mix:anon:0'><x xmlns='jabber:x:data'>"
-            f"<field var='Presence'><value>{wanted}</value></field></x></user-preference>"
-        )
-        play.says(channel_answers(granted(content=form), id_=id_))
+        play.says(client_join(content=preference(wish), id_=id_))
+        play.hears(f"<iq type='set' from='{ANNA}' to='{COVEN}' id='{id_}'>*</iq>")
+        play.says(channel_answers(granted(content=preference(word)), id_=id_))
         heard = []
         while play.has_written:
             stanza = play.hears_anything()
             heard.append((stanza.tag.partition("}")[2], stanza.get("type")))
             if stanza.get("type") == "set":
                 (item,) = stanza.iter("{jabber:iq:roster}item")
-                assert item.get("subscription") == states[wanted]
+                assert item.get("subscription") == then
                 play.says(f"<iq type='result' from='{ANNA}' to='{OWN}' id='{stanza.get('id')}'/>")
         presence = [type_ for kind, type_ in heard if kind == "presence"]
-        changed = [None] if wanted == "share" else ["unavailable"]
-        assert presence == ([] if wanted == now else changed)
+        changed = [None] if then == "from" else ["unavailable"]
+        assert presence == ([] if then == now else changed)
         assert ("iq", "result") in heard
-        now = wanted
+        now = then
 
 
 # -- an empty memory ---------------------------------------------------------------------

@@ -140,6 +140,35 @@ def test_memory_lacks_it(repair: bool) -> None:
         assert (record.core, record.nick, record.shares_presence) == (0, "n", False)
 
 
+@pytest.mark.req("R6")
+@pytest.mark.parametrize(
+    ("subscription", "known", "shares"),
+    [
+        ("from", None, True),
+        ("both", None, True),
+        ("to", None, False),
+        ("none", None, False),
+        # Without an item, as Redis has it; the roster's word is the user's.
+        ("", False, False),
+        ("", True, True),
+        ("none", True, False),
+        ("from", False, True),
+    ],
+)
+def test_what_is_restored_shares_no_more_than_was_agreed_to(
+    subscription: str, known: bool | None, shares: bool
+) -> None:
+    record = MembershipRecord(channel=COVEN, participant_id="1", shares_presence=known is True)
+    looking = Looking(stored={} if known is None else {COVEN: record})
+    looking.begin()
+    looking.roster(*([item(subscription=subscription)] if subscription else []))
+    looking.is_mix()
+    looking.channel(entry())
+    looking.rostered("from" if shares else "none")
+    looking.finding()
+    assert looking.play.stored.memberships[ANNA, COVEN].shares_presence is shares
+
+
 @pytest.mark.parametrize("repair", [False, True])
 def test_the_participant_id_is_another(repair: bool) -> None:
     looking = Looking(COVEN)
