@@ -4,7 +4,7 @@
 
 -export([start/2, stop/1, hosts/0, component/1, link_of/1, is_mix/2, to_link/2, send/2,
          stanza/3, event/3, attr/2, attr/3, parsed/1, lower/1, bare/1, archives/1, barrier/2,
-         link_lost/1, node_lost/1]).
+         link_lost/1, node_lost/1, runs/1]).
 -export([component_connected/1, component_disconnected/2, component_send_packet/1,
          s2s_out_auth_result/2, s2s_in_auth_result/3, s2s_out_closed/2, replay/2]).
 
@@ -31,6 +31,7 @@ start(Host, Component) ->
     _ = ejabberd_mnesia:create(?MODULE, mixpam_online,
           [{ram_copies, [node()]}, {attributes, [key, pid]}]),
     ok = mod_mixpam_tap_rosters:start(),
+    forget_links(node()), % of the node's life before
     Before = component(Host),
     persistent_term:put({?MODULE, Host}, {Component, hooks(Host)}),
     persistent_term:put(?MODULE, lists:usort([Host | hosts()])),
@@ -41,16 +42,25 @@ start(Host, Component) ->
     [gen_iq_handler:add_iq_handler(ejabberd_sm, Host, NS, mod_mixpam_tap_sessions, process_iq)
      || NS <- ?PAM],
     _ = Before == none orelse Before == Component orelse forget_link(Host),
-    %% The component may be here already, when the module is reloaded.
-    [connect([Host], Pid) || Pid <- lists:sublist(routes(Component), 1)],
+    %% The component may be here already, when the module is reloaded. On another node it has
+    %% been told all, but for sessions that are older than the tap of this node.
+    [connect([Host], Pid) || Pid <- lists:sublist(routes(Component), 1),
+                             node(Pid) == node() orelse has_sessions(Host)],
     ok.
+
+has_sessions(Host) ->
+    lists:any(fun({U, S, R}) ->
+                  Pid = ejabberd_sm:get_session_pid(U, S, R),
+                  is_pid(Pid) andalso node(Pid) == node()
+              end, ejabberd_sm:get_vh_session_list(Host)).
 
 stop(Host) ->
     [gen_iq_handler:remove_iq_handler(ejabberd_sm, Host, NS) || NS <- ?PAM],
     Others = lists:delete(Host, hosts()),
     [ejabberd_hooks:delete(Hook, At, Module, Fun, Prio)
      || {Hook, At, Module, Fun, Prio} <- hooks(Host), At /= global orelse Others == []],
-    forget_link(Host),
+    %% A link to another node goes on there.
+    [forget_link(Host) || {_, _, Pid, _} <- ets:lookup(mixpam_link, Host), node(Pid) == node()],
     mod_mixpam_tap_sup:stop(Host),
     [mnesia:dirty_delete_object(Row)
      || {_, _, Pid} = Row <- ets:match_object(mixpam_online, {'_', {Host, '_'}, '_'}),
@@ -214,7 +224,7 @@ component_connected(Component) ->
 connect(Hosts, Pid) ->
     Claim = fun() ->
         Rows = [{H, mnesia:read(mixpam_link, H, write)} || H <- Hosts],
-        case [P || {_, [{_, _, P, _}]} <- Rows, P /= Pid, alive(P)] of
+        case [P || {_, [{_, _, P, _}]} <- Rows, P /= Pid, runs(P)] of
             [] -> [mnesia:write({mixpam_link, H, Pid, opening})
                    || {H, Row} <- Rows, Row == [] orelse element(3, hd(Row)) /= Pid], ok;
             _ -> conflict
@@ -232,8 +242,12 @@ connect(Hosts, Pid) ->
                           end, Hosts)
     end.
 
-alive(Pid) when node(Pid) == node() -> is_process_alive(Pid);
-alive(Pid) -> lists:member(node(Pid), ejabberd_cluster:get_nodes()).
+%% A node that is back has its name from before, but none of its processes.
+runs(Pid) when node(Pid) == node() ->
+    try is_process_alive(Pid) catch error:badarg -> false end;
+runs(Pid) ->
+    lists:member(node(Pid), nodes())
+        andalso rpc:call(node(Pid), ?MODULE, runs, [Pid], ?BARRIER) /= false.
 
 component_disconnected(_Component, _Reason) -> link_lost(self()).
 
@@ -278,13 +292,12 @@ barrier(Sessions, Ask) ->
 %% ejabberd forgets the sessions of a node that has died, but runs no hook for them. Every
 %% node does this; the one with the link tells the component.
 node_lost(Node) ->
-    case lists:member(Node, nodes()) of
-        true -> ok; % it is back
-        false ->
-            [mnesia:dirty_delete(mixpam_link, Key)
-             || {_, Key, Pid, _} <- ets:tab2list(mixpam_link), node(Pid) == Node],
-            mod_mixpam_tap_sessions:lost(fun(Pid) -> node(Pid) == Node end)
-    end.
+    forget_links(Node),
+    mod_mixpam_tap_sessions:lost(fun(Pid) -> node(Pid) == Node andalso not runs(Pid) end).
+
+forget_links(Node) ->
+    [mnesia:dirty_delete_object(Row)
+     || {_, _, Pid, _} = Row <- ets:tab2list(mixpam_link), node(Pid) == Node, not runs(Pid)].
 
 %%% From the component: runs in the link's process
 

@@ -474,7 +474,12 @@ is_replaced(JID, Pid) ->
     end.
 
 %% Sessions whose process was killed, or whose node has died: nobody has said that they ended.
-sweep() -> lost(fun(Pid) -> node(Pid) == node() andalso not is_process_alive(Pid) end).
+sweep() ->
+    Here = node(),
+    Others = nodes(),
+    lost(fun(Pid) when node(Pid) == Here -> not mod_mixpam_tap_link:runs(Pid);
+            (Pid) -> not lists:member(node(Pid), Others)
+         end).
 
 lost(IsGone) ->
     lists:foreach(fun({_, Key, Value} = Row) ->
