@@ -287,3 +287,45 @@ async def test_a_killed_link_is_a_link_that_is_down(traffic: Traffic) -> None:
         pytest.fail("the row of a dead link stays")
     await house.link.cut()
     await house.up()
+
+
+WORKERS = [f"mod_mixpam_tap_rosters_{number}" for number in (1, 2, 3, 4)]
+
+
+async def test_rosters_that_wait_hold_up_nobody(traffic: Traffic) -> None:
+    """The database may take its time: those of one user come in order, all else goes on."""
+    house, client = traffic.house, traffic.members[0]
+    channel = house.channel()
+    for worker in WORKERS:
+        await server(house).erlang(f"sys:suspend({worker})")
+    try:
+        for number, subscription in enumerate(("from", "none", "remove", "from")):
+            house.link.send(
+                f"<iq type='set' id='w{number}' from='{house.component}' to='{client.bare}'>"
+                f"<query xmlns='{ns.ROSTER}'><item jid='{channel}' "
+                f"subscription='{subscription}'/></query></iq>"
+            )
+        async with traffic.going_on():
+            await asyncio.sleep(0.3)
+        await traffic.check()
+        house.link.none(match("iq", from_=client.bare))
+    finally:
+        for worker in WORKERS:
+            await server(house).erlang(f"sys:resume({worker})")
+    for number in range(4):
+        await house.link.expect(match("iq", id=f"w{number}", type="result"))
+    answer = await client.roster()
+    assert answer.find(f"{{*}}query/{{*}}item[@jid='{channel}'][@subscription='from']") is not None
+
+
+async def test_who_reads_rosters_may_be_killed(traffic: Traffic) -> None:
+    """Or fail: what is asked then has an answer."""
+    house, client = traffic.house, traffic.members[0]
+    async with traffic.going_on():
+        for worker in WORKERS:
+            await server(house).erlang(f"exit(whereis({worker}), kill)")
+        await asyncio.sleep(0.2)
+    await traffic.check()
+    await house.roster_set(client.bare, house.channel(), "from")
+    for worker in WORKERS:
+        assert await server(house).erlang(f"is_pid(whereis({worker}))") == "true"

@@ -195,12 +195,7 @@ async def test_a_hundred_joins_at_once(stack: Stack, withstands: Withstands) -> 
         answers = [await client.expect(match("iq", id=id_), 30) for id_ in ids]
         assert {answer["type"] for answer in answers} == {"result"}
 
-    try:
-        await withstands(attack)
-    except AssertionError as error:
-        if stack.kind.startswith("ejabberd") and str(error).startswith("p99 is"):
-            pytest.xfail("ejabberd writes a hundred roster items in the process of the link")
-        raise
+    await withstands(attack)
 
 
 async def test_joins_that_nobody_answers(stack: Stack, withstands: Withstands) -> None:

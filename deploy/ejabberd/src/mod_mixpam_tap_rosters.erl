@@ -1,7 +1,13 @@
 %%% Rosters and accounts: C3 and its pages, T8, and who is a member of which channel.
+%%%
+%%% C3 waits for the database, and behind the link's process waits everybody. So a few
+%%% processes of this module do it, those of one user always the same one, in order.
 -module(mod_mixpam_tap_rosters).
+-behaviour(gen_server).
 
--export([start/0, from_component/5, in_roster/2, is_member/3, channels/2]).
+-export([start/0, workers/0, start_link/1, from_component/5, in_roster/2, is_member/3,
+         channels/2]).
+-export([init/1, handle_call/3, handle_cast/2]).
 -export([roster_process_item/2, before_subscription/1, before_subscription/2,
          roster_in_subscription/2, roster_out_subscription/1, remove_user/2]).
 
@@ -12,6 +18,8 @@
 -define(TAP, <<"mixpam:tap:1">>).
 -define(PAGE, 500). % items
 -define(PAGE_BYTES, 65536).
+-define(WORKERS, 4).
+-define(WAITING, 10000). % requests that may wait for one of them, of some 2 kB
 
 %% A row of {mixpam_member, {Host, User, Channel}, true} is a membership; one with `known` in
 %% the channel's place says that all of this user's are there.
@@ -22,8 +30,42 @@ start() ->
 
 %%% C3
 
-from_component(Type, U, Host, {xmlel, _, _, Els} = El, IQ) ->
-    Link = self(),
+workers() -> [list_to_atom(atom_to_list(?MODULE) ++ "_" ++ integer_to_list(N))
+              || N <- lists:seq(1, ?WORKERS)].
+
+start_link(Worker) -> gen_server:start_link({local, Worker}, ?MODULE, [], []).
+
+init([]) -> {ok, none}.
+
+handle_call(_, _From, State) -> {reply, ok, State}.
+
+%% A request that fails ends neither those that wait behind it nor, without an answer, in silence.
+handle_cast({Link, Type, U, Host, El, IQ}, State) ->
+    try answer(Link, Type, U, Host, El, IQ)
+    catch Class:Reason:Stack ->
+        logger:error("mod_mixpam_tap: a roster of ~ts@~ts cannot be read or set: ~p:~p ~p",
+                     [U, Host, Class, Reason, Stack]),
+        send(Link, xmpp:make_error(IQ, xmpp:err_internal_server_error()))
+    end,
+    {noreply, State}.
+
+%% Runs in the link's process.
+from_component(Type, U, Host, El, IQ) ->
+    Worker = lists:nth(erlang:phash2({U, Host}, ?WORKERS) + 1, workers()),
+    case waiting(whereis(Worker)) of
+        N when N < ?WAITING -> gen_server:cast(Worker, {self(), Type, U, Host, El, IQ});
+        _ -> send(self(), xmpp:make_error(IQ, xmpp:err_resource_constraint()))
+    end,
+    done.
+
+waiting(undefined) -> none;
+waiting(Pid) ->
+    case process_info(Pid, message_queue_len) of
+        {_, N} -> N;
+        undefined -> none
+    end.
+
+answer(Link, Type, U, Host, {xmlel, _, _, Els} = El, IQ) ->
     case ejabberd_auth:user_exists(U, Host) of
         false ->
             Text = <<"No such account">>,
@@ -42,8 +84,7 @@ from_component(Type, U, Host, {xmlel, _, _, Els} = El, IQ) ->
             %% Every session has passed its push on before the answer leaves.
             Sessions = [{U, Host, R} || R <- ejabberd_sm:get_user_resources(U, Host)],
             spawn(fun() -> mod_mixpam_tap_link:barrier(Sessions, sync), send(Link, Answer) end)
-    end,
-    done.
+    end.
 
 page(Items, After) ->
     Behind = lists:keysort(1, [{Text, Item} || Item <- Items,

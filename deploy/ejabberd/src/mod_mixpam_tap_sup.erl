@@ -7,9 +7,8 @@
 start(Host) ->
     Sup = #{id => ?MODULE, start => {?MODULE, start_link, []}, type => supervisor},
     _ = supervisor:start_child(ejabberd_gen_mod_sup, Sup),
-    Id = {gatherer, Host},
-    _ = supervisor:start_child(?MODULE, #{id => Id,
-                                          start => {mod_mixpam_tap_gatherer, start_link, [Host]}}),
+    %% Below a supervisor that an older version started, they are new.
+    [supervisor:start_child(?MODULE, Child) || Child <- [gatherer(Host) | workers()]],
     ok.
 
 stop(Host) ->
@@ -24,5 +23,11 @@ init([]) ->
     Hosts = mod_mixpam_tap_link:hosts(),
     {ok, {#{strategy => one_for_one, intensity => 50, period => 5},
           [#{id => mod_mixpam_tap_keeper, start => {mod_mixpam_tap_keeper, start_link, []}}
-           | [#{id => {gatherer, Host}, start => {mod_mixpam_tap_gatherer, start_link, [Host]}}
-              || Host <- Hosts]]}}.
+           | workers() ++ [gatherer(Host) || Host <- Hosts]]}}.
+
+gatherer(Host) ->
+    #{id => {gatherer, Host}, start => {mod_mixpam_tap_gatherer, start_link, [Host]}}.
+
+workers() ->
+    [#{id => Worker, start => {mod_mixpam_tap_rosters, start_link, [Worker]}}
+     || Worker <- mod_mixpam_tap_rosters:workers()].
