@@ -76,6 +76,8 @@ class _Service:
     missing: int = 0
     silent: int = 0
     is_wrong: bool = False
+    has_turn: bool = False
+    """Whether it waits to be asked, or is being asked."""
 
     def stop(self) -> None:
         """Ask no more."""
@@ -94,8 +96,9 @@ class RollCall:
         self._context = context
         self._memberships = memberships
         self._link = 0
-        # By domain; those whose turn is next come first.
-        self._services: dict[str, _Service] = {}
+        self._services: dict[str, _Service] = {}  # by domain
+        self._waiting: deque[_Service] = deque()
+        self._asked: list[_Service] = []
         # Channels whose answer may have been what broke a link, by its size.
         self._avoided: set[Jid] = set()
 
@@ -106,7 +109,7 @@ class RollCall:
 
     def ask_about(self, user: Jid, channel: Jid) -> None:
         """Ask a channel about a user: a kick may have been in what could not be read."""
-        service = self._services.setdefault(channel.domain, _Service())
+        service = self._service(channel.domain)
         unasked = service.unasked.setdefault(str(channel).encode(), [])
         key = str(user).encode()
         if key not in unasked:
@@ -123,6 +126,8 @@ class RollCall:
             # Links break for other reasons too; then none of these was it.
             self._avoided.clear()
         self._services.clear()
+        self._waiting.clear()
+        self._asked.clear()
 
     def _begin(self, domain: str) -> None:
         end = f"@{domain}".encode()
@@ -130,28 +135,41 @@ class RollCall:
         def look(row: Row) -> None:
             if row.key.endswith(end):
                 for channel in row.channels:
-                    name = channel.rpartition(b"@")[2].decode()
-                    service = self._services.setdefault(name, _Service())
+                    service = self._service(channel.rpartition(b"@")[2].decode())
                     service.unasked.setdefault(channel, []).append(row.key)
 
         self._context.each_row(look, then=self._ask_more)
 
-    def _ask_more(self) -> None:
-        for name in list(self._services):
-            service = self._services[name]
-            if not service.asking and self._at_once >= SERVICES_AT_ONCE:
-                continue
-            while len(service.asking) < AT_ONCE:
-                question = self._next(service)
-                if question is None:
-                    break
-                if question.members:
-                    service.asking.append(question)
-                    self._ask(service, question)
+    def _service(self, domain: str) -> _Service:
+        """Give a service that is to be asked something, and its turn."""
+        service = self._services.setdefault(domain, _Service())
+        if not service.has_turn:
+            service.has_turn = True
+            self._waiting.append(service)
+        return service
 
-    @property
-    def _at_once(self) -> int:
-        return sum(1 for service in self._services.values() if service.asking)
+    # What an answer costs does not grow with the number of services: anybody may be in
+    # thousands, each with a channel.
+    def _ask_more(self) -> None:
+        for service in [each for each in self._asked if len(each.asking) < AT_ONCE]:
+            self._fill(service)
+        self._asked = [service for service in self._asked if service.has_turn]
+        while self._waiting and len(self._asked) < SERVICES_AT_ONCE:
+            service = self._waiting.popleft()
+            self._fill(service)
+            if service.has_turn:
+                self._asked.append(service)
+
+    def _fill(self, service: _Service) -> None:
+        """Ask as much as may be asked at the same time; without anything, the turn is over."""
+        while len(service.asking) < AT_ONCE:
+            question = self._next(service)
+            if question is None:
+                break
+            if question.members:
+                service.asking.append(question)
+                self._ask(service, question)
+        service.has_turn = bool(service.asking)
 
     def _next(self, service: _Service) -> _Question | None:
         """Give the next question, of those who are still members."""

@@ -4,6 +4,7 @@ What one service says, or does not say, must not keep the others' kicks from bei
 may say that all are gone, say nothing, refuse, or list more than anybody reads.
 """
 
+import sys
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -47,12 +48,12 @@ def begins(play: Play, users: int, wait: float = DELAY) -> None:
     play.waits(wait)
 
 
-def tells(play: Play, id_: str, *ids: str, to: str = ANNA) -> None:
+def tells(play: Play, id_: str, *ids: str, to: str = ANNA, by: str = COVEN) -> None:
     items = "".join(
         f"<item id='{each}'><participant xmlns='urn:xmpp:mix:core:1'/></item>" for each in ids
     )
     play.says(
-        f"<iq type='result' from='{COVEN}' to='{to}' id='{id_}'><pubsub xmlns='{PUBSUB}'>"
+        f"<iq type='result' from='{by}' to='{to}' id='{id_}'><pubsub xmlns='{PUBSUB}'>"
         f"<items node='{NODE}'>{items}</items></pubsub></iq>"
     )
 
@@ -294,3 +295,36 @@ def test_a_list_longer_than_anybody_reads_changes_nothing_and_takes_no_time() ->
     tells(play, id_, *(f"x{number}" for number in range(MOST_LISTED + 1)))
     play.silence()
     assert play.members() == {COVEN: "p0"}
+
+
+def calls_of_an_answer(services: int) -> int:
+    """Count the calls that one answer costs while a user is in channels of many services."""
+    stored = Stored()
+    for number in range(services):
+        channel = f"c@s{number}.example"
+        stored.memberships[ANNA, channel] = MembershipRecord(channel=channel, participant_id="p")
+    play = Play(stored)
+    tap_is_up(play, services=" ".join(sorted(f"s{number}.example" for number in range(services))))
+    play.says(f"<message from='{SERVER}' to='{OWN}'><replayed xmlns='mixpam:tap:1'/></message>")
+    play.hears_all()
+    play.waits(DELAY)
+    asked = questions(play)
+    calls = 0
+
+    def count(_frame: object, event: str, _arg: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        tells(play, asked[0].get("id", ""), "p", by=asked[0].get("to", ""))
+    finally:
+        sys.setprofile(None)
+    assert questions(play)
+    return calls
+
+
+@pytest.mark.abuse(25)
+def test_what_an_answer_costs_does_not_grow_with_the_services() -> None:
+    few, many = calls_of_an_answer(10), calls_of_an_answer(300)
+    assert many < 2 * few
