@@ -26,6 +26,7 @@ from component.core.mirror import Row
 from component.core.operator import equip
 from component.core.outgoing import Outgoing
 from component.core.remembered import Remembered
+from component.core.reserved import without_reserved
 from component.core.sessions import Device, copies_for
 from component.framing import CROWDED, Frame, LeftOut
 from component.http.control import Control
@@ -370,7 +371,7 @@ class Service:
     def _say(self, out: list[bytes]) -> None:
         """Write in one piece what one input gave rise to."""
         if out and self._write is not None:
-            self._write(b"".join(out))
+            self._write(without_reserved(b"".join(out)))
 
     # -- what the store has to tell (store.store.Owner) ------------------------------------
 

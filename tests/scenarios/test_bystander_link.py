@@ -61,8 +61,13 @@ async def answered(client: RawClient, ids: list[str]) -> None:
         await client.expect(match("iq", id=id_), 10)
 
 
-async def everywhere(stack: Stack, make: Callable[[], str], *, requests: bool = True) -> None:
-    """Send an odd child in every kind of stanza that peers can send; requests are answered."""
+async def everywhere(
+    stack: Stack, make: Callable[[], str], *, requests: bool = True, own: bool = True
+) -> None:
+    """Send an odd child in every kind of stanza that peers can send; requests are answered.
+
+    Without `own` the client, which gets its own presence back, sends none.
+    """
     client, channel = await member(stack)
     ids = []
     for _ in range(ROUNDS):
@@ -80,7 +85,8 @@ async def everywhere(stack: Stack, make: Callable[[], str], *, requests: bool = 
         if requests:
             ids.append(fresh("odd"))
             await tell(client, join(client, stack.fake.channel().jid, make(), ids[-1]))
-        await tell(client, f"<presence>{make()}</presence>")
+        if own:
+            await tell(client, f"<presence>{make()}</presence>")
         await client.fence()
     await answered(client, ids)
     assert channel in await memberships(client)
@@ -101,6 +107,27 @@ async def test_names_of_any_length(stack: Stack, withstands: Withstands) -> None
     async def attack() -> None:
         for child in made():
             await everywhere(stack, lambda child=child: child)  # type: ignore[misc]
+
+    await withstands(attack, busy_server=True)
+
+
+async def test_names_of_xml_itself(stack: Stack, withstands: Withstands) -> None:
+    """What the prefix `xml` stands for no other may, and servers write it out all the same."""
+
+    async def attack() -> None:
+        for child in (
+            "<xml:x/>",
+            "<x xmlns='urn:x'><xml:x xml:lang='en'><y xmlns='urn:y'/></xml:x>text</x>",
+            "<x xmlns='urn:x' xml:other='1' xml:lang='en' xml:to='2'/>",
+            "<x xmlns='urn:x' xmlns:a='urn:a' a:to='1' a:xmlns='2' a:from='3'/>",
+        ):
+            await everywhere(stack, lambda child=child: child, own=False)  # type: ignore[misc]
+        client, channel = await member(stack)
+        for core in (ns.CORE0, ns.CORE1):
+            stack.fake.say(channel, client.bare, "body", "<xml:x/>", core=core)
+            await tell(stack.fake, message(channel, client.bare, "", f"xml:{fresh('a')}='1'"))
+        await stack.settle(client)
+        assert client.count(match("message", from_=channel)) == 4
 
     await withstands(attack, busy_server=True)
 
