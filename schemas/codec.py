@@ -136,20 +136,29 @@ def write(element: ET.Element, most: int = sys.maxsize) -> bytes:
     a namespace that a prefix stood for makes a tree far larger than what was read.
     """
     pieces: list[str] = []
-    if _write(element, CLIENT, pieces, most) < 0:
-        raise TooLarge(f"more than {most} bytes")
-    data = "".join(pieces).encode()
+    _write(element, CLIENT, pieces, most)
+    data = _joined(pieces, most).encode()
     if len(data) > most:
         raise TooLarge(f"more than {most} bytes")
     return data
 
 
-def _write(element: ET.Element, inherited: str, out: list[str], room: int) -> int:
-    """Write an element; give the characters that are still allowed, below zero if too many."""
-    before = len(out)
+_PIECES = 500
+"""Pieces after which it is looked at how large they are: most are some tens of characters."""
+
+
+def _joined(pieces: list[str], most: int) -> str:
+    """Join what has been written. Raises TooLarge if it is too much, in characters."""
+    text = "".join(pieces)
+    if len(text) > most:
+        raise TooLarge(f"more than {most} bytes")
+    return text
+
+
+def _write(element: ET.Element, inherited: str, out: list[str], most: int) -> None:
     tag = element.tag
     # What is remembered must not be what a stranger made long.
-    written = _tags if len(tag) + len(inherited) < _LONG_TAG else _tags.__wrapped__
+    written = _tags if len(tag) < _LONG_TAG else _tags.__wrapped__
     namespace, begin, end = written(tag, inherited)
     out.append(begin)
     for index, (key, value) in enumerate(element.items()):
@@ -164,22 +173,17 @@ def _write(element: ET.Element, inherited: str, out: list[str], room: int) -> in
     text = element.text
     if not text and not len(element):
         out.append("/>")
-        return room - sum(map(len, out[before:]))
+        return
     out.append(">")
     if text:
         out.append(escape_text(text))
-    out.append(end)
-    room -= sum(map(len, out[before:]))
-    out.pop()
     for child in element:
-        if room < 0:
-            break
-        room = _write(child, namespace, out, room)
+        if len(out) > _PIECES:
+            out[:] = [_joined(out, most)]
+        _write(child, namespace, out, most)
         if child.tail:
             out.append(escape_text(child.tail))
-            room -= len(out[-1])
     out.append(end)
-    return room
 
 
 _LONG_TAG = 200

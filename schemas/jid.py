@@ -10,7 +10,7 @@ domain, which servers refuse or strip: those are settled here.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Callable
 from typing import NamedTuple
 
 from aioxmpp.structs import JID as PREPARED_JID
@@ -62,13 +62,27 @@ class Jid(NamedTuple):
 _LONG = 100
 """Characters of a JID that is not remembered: strangers make up long ones, to fill memory."""
 
+_MANY = 2_000
+"""JIDs that are remembered, before that begins anew."""
 
-def parse(text: str) -> Jid:
-    """Canonicalise a JID as written by a server, a client or an operator.
 
-    Raises ValueError, with a text fit for the sender, if no server would take it.
-    """
-    return _remembered(text) if len(text) <= _LONG else _parsed(text)
+class _Parsed(dict[str, Jid]):
+    """What was parsed a little while ago; looked up in a dictionary's time."""
+
+    def __missing__(self, text: str) -> Jid:
+        found = _parsed(text)
+        if len(text) <= _LONG:
+            if len(self) >= _MANY:
+                self.clear()
+            self[text] = found
+        return found
+
+
+parse: Callable[[str], Jid] = _Parsed().__getitem__
+"""Canonicalise a JID as written by a server, a client or an operator.
+
+Raises ValueError, with a text fit for the sender, if no server would take it.
+"""
 
 
 def _parsed(text: str) -> Jid:
@@ -83,9 +97,6 @@ def _parsed(text: str) -> Jid:
 def is_plain(text: str) -> bool:
     """Tell at a glance whether nothing would change in a JID: false says only that it might."""
     return _PLAIN.fullmatch(text) is not None and "xn--" not in text
-
-
-_remembered = lru_cache(maxsize=2_000)(_parsed)
 
 
 def _prepare(text: str) -> Jid:

@@ -6,6 +6,7 @@ One class a namespace, because living peers speak `urn:xmpp:mix:core:0` or `:1`.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Collection
 from typing import NamedTuple
 
 from aioxmpp import xso
@@ -127,6 +128,8 @@ def read_join(join: ET.Element) -> Join:
 
 def bounded(join: Join) -> Join:
     """Leave out what is too much to be remembered: the nick, or the last of the nodes."""
+    if is_small(join.nick, join.nodes):
+        return join
     nick = join.nick
     if nick is not None and len(nick.encode()) > MAX_NICK:
         nick = None
@@ -139,12 +142,26 @@ def bounded(join: Join) -> Join:
     return join._replace(nick=nick, nodes=tuple(nodes))
 
 
+def is_small(nick: str | None, nodes: Collection[str]) -> bool:
+    """Tell at a glance whether all of it may be remembered: false says only that it might not.
+
+    A character takes at most four bytes.
+    """
+    return (
+        (nick is None or len(nick) <= MAX_NICK // 4)
+        and len(nodes) <= MAX_NODES
+        and sum(map(len, nodes)) <= MAX_NODES_BYTES // 4
+    )
+
+
 def refuse_too_much(join: Join) -> None:
     """Refuse a join of which `bounded` would leave something out.
 
     Raises codec.MalformedStanza.
     """
     kept = bounded(join)
+    if kept is join:
+        return
     if kept.nick != join.nick:
         raise codec.MalformedStanza(f"nick: more than {MAX_NICK} bytes")
     if kept.nodes != join.nodes:

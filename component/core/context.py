@@ -7,8 +7,7 @@ import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, TypeVarTuple, Unpack
 
 from component.core.effects import Change, Copy, Count, Effect, Fault, Report, Send, Write
 from component.core.largest import Largest
@@ -20,6 +19,7 @@ from schemas.jid import Jid
 from schemas.stanza import Stanza
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 Answer = Callable[[Stanza | None], None]
 """Gets the answer, or None when time is up."""
@@ -211,7 +211,7 @@ class Context:
         """Count a stanza that is not answered."""
         self.count("dropped", reason)
 
-    def attempt(self, action: Callable[[], None]) -> bool:
+    def attempt(self, action: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
         """Do something; False if it failed half-way, by a fault of ours.
 
         Then nothing of it is said. What was to be written is: memory has changed already, and
@@ -219,7 +219,7 @@ class Context:
         """
         before = len(self.effects)
         try:
-            action()
+            action(*args)
         except Exception as error:  # noqa: BLE001 - one stanza, or user, never costs another
             half_done = self.effects[before:]
             self.effects[before:] = [x for x in half_done if not isinstance(x, Send | Copy)]
@@ -235,7 +235,7 @@ class Context:
             self._outcomes[token] = then
         self.effects.append(Write(changes, token))
 
-    def written(self, token: int, *, done: bool) -> None:
+    def written(self, token: int, done: bool) -> None:
         """Take the outcome of a write."""
         outcome = self._outcomes.pop(token, None)
         if outcome is not None:
@@ -284,7 +284,7 @@ class Context:
                 return
             batch = list(itertools.islice(rest, at_once))
             for each in batch:
-                self.attempt(partial(action, each))
+                self.attempt(action, each)
             if len(batch) == at_once:
                 self.after(ROWS_INTERVAL, some)
             else:

@@ -85,12 +85,13 @@ class Ledger:
 
     def is_open(self, user: Jid, channel: Jid) -> bool:
         """Tell whether a question is open."""
-        return any(each.reply is None for each in self._asked.get((user, channel), []))
+        side = self._asked.get((user, channel))
+        return side is not None and any(each.reply is None for each in side)
 
     def is_recovering(self, user: Jid, channel: Jid) -> bool:
         """Tell whether answers to what nobody remembers may still come before an open one."""
-        side = self._asked.get((user, channel), [])
-        return any(each.recovers and each.reply is None for each in side)
+        side = self._asked.get((user, channel))
+        return side is not None and any(each.recovers and each.reply is None for each in side)
 
     def done(self, user: Jid, channel: Jid) -> Asked | None:
         """Give the last that is known to be done and was not used."""
@@ -99,7 +100,9 @@ class Ledger:
 
     def doubt(self, user: Jid, channel: Jid, *, member: bool) -> bool:
         """Tell whether an open question could make something else of a membership."""
-        side = self._asked.get((user, channel), [])
+        side = self._asked.get((user, channel))
+        if side is None:
+            return False
         done = self.done(user, channel)
         believed = member if done is None else done.kind == "join"
         return any(each.reply is None and (each.kind == "join") != believed for each in side)

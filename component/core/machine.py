@@ -168,14 +168,14 @@ class Core:
     def receive(self, frame: Frame, now: float) -> list[Effect]:
         """Deal with a stanza of the control lane; never raises for what a peer sent."""
         self.context.now = now
-        if not self.context.attempt(lambda: self._receive(frame)):
-            self.context.attempt(lambda: self._left_outs.failed(frame))
+        if not self.context.attempt(self._receive, frame):
+            self.context.attempt(self._left_outs.failed, frame)
         return self._take()
 
     def left_out(self, left: LeftOut, now: float) -> list[Effect]:
         """Do what the kind of a stanza demands of which nothing but that is known."""
         self.context.now = now
-        self.context.attempt(lambda: self._left_outs.take(left))
+        self.context.attempt(self._left_outs.take, left)
         return self._take()
 
     def admits(self, row: Row, channel: bytes, frame: Frame, now: float) -> bool:
@@ -188,7 +188,7 @@ class Core:
     def overhear(self, row: Row, channel: bytes, frame: Frame, now: float) -> list[Effect]:
         """Look at a channel's stanza that the hot lane has just passed on."""
         self.context.now = now
-        self.context.attempt(lambda: self._overhear(row, channel, frame))
+        self.context.attempt(self._overhear, row, channel, frame)
         return self._take()
 
     def operate(self, action: Callable[[], None], now: float) -> list[Effect]:
@@ -220,7 +220,7 @@ class Core:
     def written(self, token: int, now: float, *, done: bool) -> list[Effect]:
         """Take the outcome of a `Write`."""
         self.context.now = now
-        self.context.attempt(lambda: self.context.written(token, done=done))
+        self.context.attempt(self.context.written, token, done)
         return self._take()
 
     def link_lost(self, now: float) -> list[Effect]:

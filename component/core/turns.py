@@ -52,8 +52,10 @@ class Turns:
 
     def next(self, user: Jid, may_begin: Callable[[Request], bool]) -> Request | None:
         """Take the first request out that may begin; none before another for its channel."""
+        if user not in self._waiting:
+            return None
         before: set[Jid] = set()
-        for entry in self._waiting.get(user, []):
+        for entry in self._waiting[user]:
             channel = entry.request.channel
             if channel not in before and may_begin(entry.request):
                 self._context.deadlines.off(entry.deadline)
@@ -64,7 +66,8 @@ class Turns:
 
     def count(self, user: Jid, channel: Jid) -> int:
         """Tell how many wait for a channel."""
-        return sum(each.request.channel == channel for each in self._waiting.get(user, []))
+        waiting = self._waiting.get(user)
+        return sum(each.request.channel == channel for each in waiting) if waiting else 0
 
     def drop(self, user: Jid) -> None:
         """Let go of a user's requests: nobody waits for their answers."""
