@@ -117,10 +117,10 @@ class Changes:
     def _note(self, asked: Asked, reply: Stanza | None) -> None:
         """Enter an answer, or that none will come."""
         self._ledger.answer(asked, reply)
-        op = self._under_way(asked.user, asked.channel)
-        is_in = asked.kind == "join" and asked.reply is not None
-        if is_in and op is not None and op.afterwards == "forget":
-            op.afterwards = ""  # after a kick, the channel has taken the user in again
+        if asked.kind == "join" and asked.reply is not None:
+            op = self._under_way(asked.user, asked.channel)
+            if op is not None and op.afterwards == "forget":
+                op.afterwards = ""  # after a kick, the channel has taken the user in again
 
     def _take(self, asked: Asked) -> Stanza | None:
         """Take out of the ledger what is used from now on."""
@@ -169,7 +169,7 @@ class Changes:
         """Make memory, roster and channel agree, once all is answered and nobody is at it."""
         if self._under_way(user, channel) is not None or self._ledger.is_open(user, channel):
             return
-        member = self._context.mirror.membership(user, channel) is not None
+        member = self._is_member(user, channel)
         done = self._ledger.done(user, channel)
         reply = None if done is None else self._take(done)
         if done is None or reply is None or (done.kind == "leave" and not member):
@@ -191,7 +191,7 @@ class Changes:
 
     def _close(self, op: Op) -> None:
         """Close a change's entry, but for an open answer that could unmake what it came to."""
-        member = self._context.mirror.membership(op.user, op.channel) is not None
+        member = self._is_member(op.user, op.channel)
         if self._ledger.doubt(op.user, op.channel, member=member):
             # Should we end before that answer comes, a leave settles it whatever it is.
             leave = Op("leave", op.user, op.channel, op.core, member)
@@ -357,6 +357,10 @@ class Changes:
         row = self._context.mirror.find(op.user)
         if row is not None and row.holding.get(op.key) is op.holding:
             row.let_go(op.key)
+
+    def _is_member(self, user: Jid, channel: Jid) -> bool:
+        row = self._context.mirror.find(user)
+        return row is not None and row.has_joined(str(channel).encode())
 
     def _under_way(self, user: Jid, channel: Jid) -> Op | None:
         row = self._context.mirror.find(user)

@@ -201,7 +201,6 @@ class Memberships(Changes):
             end(op.user, op.channel)
         if self._ledger.knows(op.user, op.channel):
             self._settle(op.user, op.channel)
-        self._context.mirror.tidy(op.user)
         self._next(op.user)
 
     def _next(self, user: Jid) -> None:

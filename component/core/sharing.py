@@ -43,8 +43,11 @@ def agreed(wish: bool | None, word: bool | None) -> bool:
 
 def _forms(element: ET.Element) -> Iterator[ET.Element]:
     """Give the forms with preferences: by what is around them, or by their FORM_TYPE."""
+    forms = list(element.iter(_FORM))
+    if not forms:
+        return
     around = {form for each in element.iter(USER_PREFERENCE) for form in each.iter(_FORM)}
-    for form in element.iter(_FORM):
+    for form in forms:
         if form.get("type") == "cancel":
             continue
         kind = _kind(form)
