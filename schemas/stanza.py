@@ -138,3 +138,10 @@ def error(type_: str, condition: str, text: str | None = None) -> ET.Element:
     if text:
         ET.SubElement(element, f"{{{STANZAS}}}text").text = text
     return element
+
+
+def blocked() -> ET.Element:
+    """Build the error that a request to who is blocked gets (XEP-0191 §3.3)."""
+    element = error("cancel", "not-acceptable", "You have blocked this address")
+    ET.SubElement(element, _BLOCKED)
+    return element

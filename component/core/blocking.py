@@ -2,7 +2,8 @@
 
 The lists are the server's: the tap judges by them what goes to a channel in the user's name,
 and what comes from it. Here is what the user's server owes the channel, and the user, when a
-list changes: at a block the devices that the channel was shown are gone, at an unblock they
+list changes: at a block the devices that the channel was shown are gone, and who waits for the
+channel's answer is told; at an unblock they
 are there again as they are now, and the channel tells anew who is there, and whether the user
 still is a participant.
 """
@@ -10,10 +11,12 @@ still is a participant.
 from __future__ import annotations
 
 from component.core.context import Context
+from component.core.membership import Memberships
 from component.core.mirror import Membership, Row
 from component.core.participants import Participants
 from component.core.presence import Presence
 from component.core.rollcall import RollCall
+from component.core.services import Services
 from schemas import jid
 from schemas.jid import Jid
 
@@ -25,11 +28,15 @@ class Blocking:
         self,
         context: Context,
         *,
+        memberships: Memberships,
+        services: Services,
         presence: Presence,
         participants: Participants,
         roll_call: RollCall,
     ) -> None:
         self._context = context
+        self._memberships = memberships
+        self._services = services
         self._presence = presence
         self._participants = participants
         self._roll_call = roll_call
@@ -40,6 +47,11 @@ class Blocking:
         One participant (`id#channel@…`) is only forgotten: what was shown went to the
         channel, which is not blocked.
         """
+        for channel in self._memberships.asked_of(user):
+            if covers(address, channel):
+                self._memberships.blocked(user, channel)
+        if address.local is None and address.resource is None:
+            self._services.blocked(user, address.domain)
         row = self._context.mirror.find(user)
         if row is None:
             return
@@ -54,6 +66,9 @@ class Blocking:
 
         What another entry of the list still covers the tap keeps back.
         """
+        for channel in self._memberships.asked_of(user):
+            if address is None or covers(address, channel):
+                self._memberships.unblocked(user, channel)
         row = self._context.mirror.find(user)
         if row is None:
             return

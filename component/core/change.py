@@ -8,12 +8,13 @@ made to agree (`_settle`). component.core.membership begins changes.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from component.core import candidates, results
 from component.core.context import Context
 from component.core.effects import PutMembership
 from component.core.errors import Refusal, answer, condition_of, unusable, wait
+from component.core.guarded import Guarded
 from component.core.holding import Holding
 from component.core.journal import Journal
 from component.core.ledger import Asked, Ledger
@@ -31,13 +32,13 @@ from schemas.stanza import Stanza
 _STORE_AWAY = "memberships cannot be changed right now; try again later"
 
 
-class Changes:
+class Changes(Guarded):
     """Carries changes out once they have begun."""
 
     def __init__(
         self, context: Context, rosters: Rosters, presence: Presence, participants: Participants
     ) -> None:
-        self._context = context
+        super().__init__(context)
         self._rosters = rosters
         self._presence = presence
         self._participants = participants
@@ -64,7 +65,7 @@ class Changes:
                 self._close(op)
                 self._refuse(op, wait("internal-server-error", _STORE_AWAY))
 
-        self._context.write(self._journal.entry(op, "ask"), then=then)
+        self._context.write(self._journal.entry(op, "ask"), then=self._guarded(op, then))
 
     def _ask(self, op: Op) -> None:
         """Send the channel what the client wants of it."""
@@ -78,20 +79,19 @@ class Changes:
                 id_ = context.new_id()
         else:
             id_, inner = context.new_id(), codec.from_xso(mix.LEAVE[op.core]())
-        asked = op.asked = Asked(op.kind, op.user, op.channel, op.core, op.wish, op.recovers)
+        asked = Asked(op.kind, op.user, op.channel, op.core, op.wish, op.recovers, id_)
+        op.asked = asked
         self._ledger.ask(asked)
         element = stanzas.make(stanzas.IQ, "set", op.user, op.channel, id_, inner)
         context.ask(
             element,
             context.limits.channel_timeout,
-            lambda reply: self._replied(op, asked, id_, reply),
+            self._guarded(op, lambda reply: self._replied(op, asked, reply)),
         )
 
-    def _replied(self, op: Op, asked: Asked, id_: str, reply: Stanza | None) -> None:
+    def _replied(self, op: Op, asked: Asked, reply: Stanza | None) -> None:
         if reply is None and not op.forced:
-            key = (op.channel, op.user, id_)
-            window = self._context.limits.late_window
-            self._context.expect(key, window, lambda late: self._late(asked, late))
+            self._wait_on(asked)
         else:
             self._note(asked, reply)
         if op.asked is not asked or op.gone:
@@ -113,6 +113,12 @@ class Changes:
         else:
             self._take(asked)
             self._left(op, reply)
+
+    def _wait_on(self, asked: Asked) -> None:
+        """Wait for an answer for which its client does not wait any more."""
+        key = (asked.channel, asked.user, asked.id)
+        late = self._guarded(asked, lambda reply: self._late(asked, reply))
+        self._context.expect(key, self._context.limits.late_window, late)
 
     def _note(self, asked: Asked, reply: Stanza | None) -> None:
         """Enter an answer, or that none will come."""
@@ -180,14 +186,11 @@ class Changes:
         if done.kind == "join" and not member:
             # The user was told that it failed.
             op.kind = "leave"
-            self._start(op)
-            self._ask(op)
-            return
-        self._start(op)
-        if done.kind == "join":
-            self._joined(op, reply)
+            self._begun(op, self._ask)
+        elif done.kind == "join":
+            self._begun(op, lambda op: self._joined(op, reply))
         else:
-            self._left(op, reply)
+            self._begun(op, lambda op: self._left(op, reply))
 
     def _close(self, op: Op) -> None:
         """Close a change's entry, but for an open answer that could unmake what it came to."""
@@ -231,7 +234,7 @@ class Changes:
         self._context.write(
             PutMembership(str(op.user), record),
             self._journal.entry(op, "roster", shares=record.shares_presence),
-            then=then,
+            then=self._guarded(op, then),
         )
 
     def _take_back(self, op: Op) -> None:
@@ -247,7 +250,6 @@ class Changes:
 
     def _left(self, op: Op, reply: Stanza | None) -> None:
         op.reply = reply
-        self._part(op.user, op.channel)
 
         def then(done: bool) -> None:
             if not done:
@@ -256,7 +258,9 @@ class Changes:
             if not op.gone:
                 self._write_roster(op, shares=False)
 
-        self._context.write(op.drop, self._journal.entry(op, "roster"), then=then)
+        entry = self._journal.entry(op, "roster")
+        self._context.write(op.drop, entry, then=self._guarded(op, then))
+        self._part(op.user, op.channel)
 
     def _part(self, user: Jid, channel: Jid) -> None:
         """Take a membership out of the mirror, and what hangs on it."""
@@ -274,9 +278,8 @@ class Changes:
         """Have the roster follow the membership."""
         sharing = "from" if shares else "none"
         subscription = "remove" if op.kind == "leave" else sharing
-        self._rosters.set(
-            op.user, op.channel, subscription, lambda refused: self._rostered(op, refused)
-        )
+        then = self._guarded(op, lambda refused: self._rostered(op, refused))
+        self._rosters.set(op.user, op.channel, subscription, then)
 
     def _rostered(self, op: Op, refused: ET.Element | Refusal | None) -> None:
         if op.gone:
@@ -292,7 +295,8 @@ class Changes:
         self._close(op)
         self._context.report("change-done", **op.facts())
         self._respond(op)
-        self._finish(op)
+        op.request = None
+        self._attempt(op, self._finish)
 
     def _respond(self, op: Op) -> None:
         """Give the client the channel's answer, wrapped (XEP-0405 §5.6)."""
@@ -337,6 +341,12 @@ class Changes:
             op.holding = Holding(self._context, row, op.key)
             row.hold(op.key, op.holding)
 
+    def _begun(self, op: Op, go_on: Callable[[Op], None]) -> None:
+        """Put an operation on the desk, and go on with it."""
+        self._attempt(op, self._start)
+        if not op.gone:
+            self._attempt(op, go_on)
+
     def _finish(self, op: Op) -> None:
         """Take an operation off the desk, and the next wish for its channel up."""
         row = self._context.mirror.row(op.user)
@@ -347,7 +357,7 @@ class Changes:
             if membership is not None:
                 self._participants.began(row, op.key)
                 self._presence.began(row, membership)
-                holding.release(lambda: self._released(op))
+                holding.release(self._guarded(op, lambda: self._released(op)))
             else:
                 holding.discard()
                 self._released(op)

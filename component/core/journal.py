@@ -44,6 +44,10 @@ class Journal:
             if user.domain == domain
         ]
 
+    def find(self, user: Jid, channel: Jid) -> JournalRecord | None:
+        """Look one entry up."""
+        return self._entries.get((user, channel))
+
     def users(self) -> set[Jid]:
         """Give the users who have entries."""
         return {user for user, _ in self._entries}

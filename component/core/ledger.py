@@ -33,7 +33,8 @@ class Asked:
 
     `wish` is what the user wants to share (component.core.sharing), and all that is kept of the
     request: an answer may be ten minutes late, and a request as large as a stanza.
-    `recovers` one that was asked before a cut, of which only the journal knew.
+    `recovers` one that was asked before a cut, of which only the journal knew. `id` is the
+    question's.
     """
 
     kind: Literal["join", "leave"]
@@ -42,6 +43,7 @@ class Asked:
     core: CoreVersion
     wish: bool | None
     recovers: bool = False
+    id: str = ""
     reply: Stanza | None = None
 
 
@@ -92,6 +94,12 @@ class Ledger:
         """Tell whether answers to what nobody remembers may still come before an open one."""
         side = self._asked.get((user, channel))
         return side is not None and any(each.recovers and each.reply is None for each in side)
+
+    def open_join(self, user: Jid, channel: Jid) -> Asked | None:
+        """Give the last join that is open."""
+        side = self._asked.get((user, channel), [])
+        joins = [each for each in side if each.reply is None and each.kind == "join"]
+        return joins[-1] if joins else None
 
     def done(self, user: Jid, channel: Jid) -> Asked | None:
         """Give the last that is known to be done and was not used."""

@@ -94,6 +94,8 @@ class Core:
         self._roll_call = RollCall(self.context, self._memberships)
         self._blocking = Blocking(
             self.context,
+            memberships=self._memberships,
+            services=self._services,
             presence=self._presence,
             participants=self._participants,
             roll_call=self._roll_call,

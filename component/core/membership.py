@@ -15,6 +15,7 @@ from component.core.change import Changes
 from component.core.context import Context
 from component.core.errors import Refusal, answer, wait
 from component.core.journal import Journal
+from component.core.ledger import Asked
 from component.core.operation import Op, check_room, ops_of
 from component.core.participants import Participants
 from component.core.presence import Presence
@@ -22,7 +23,9 @@ from component.core.requests import Request
 from component.core.rosters import Rosters
 from component.core.services import Services
 from component.core.turns import Turns
+from schemas import stanza as stanzas
 from schemas.jid import Jid
+from schemas.records import JournalRecord
 
 
 class Memberships(Changes):
@@ -55,21 +58,69 @@ class Memberships(Changes):
     def recover(self, domain: str) -> None:
         """Finish or undo what is in the journal for a domain's users."""
         for user, channel, record in self._journal.of_domain(domain):
-            if self._under_way(user, channel) is not None:
-                continue
-            op = Op(record.kind, user, channel, record.core, record.member)
-            op.label, op.recovers = self._context.new_id(), True
-            self._context.report("journal-recovered", **op.facts())
-            joined = self._context.mirror.membership(user, channel)
-            if record.step == "roster" and (record.kind == "leave" or joined is not None):
-                self._start(op)
-                self._write_roster(op, shares=record.shares_presence)
-            elif record.kind == "join" and record.member:
-                self._journal.close(op)
-            else:
-                op.kind = "leave"
-                self._start(op)
-                self._ask(op)
+            if self._under_way(user, channel) is None:
+                self._recover(user, channel, record)
+
+    def _recover(self, user: Jid, channel: Jid, record: JournalRecord) -> None:
+        op = Op(record.kind, user, channel, record.core, record.member)
+        op.label, op.recovers = self._context.new_id(), True
+        self._context.report("journal-recovered", **op.facts())
+        joined = self._context.mirror.membership(user, channel)
+        if record.step == "roster" and (record.kind == "leave" or joined is not None):
+            self._begun(op, lambda op: self._to_roster(op, shares=record.shares_presence))
+        elif record.kind == "join" and record.member:
+            self._journal.close(op)
+        else:
+            op.kind = "leave"
+            self._begun(op, self._ask)
+
+    def _to_roster(self, op: Op, *, shares: bool) -> None:
+        if op.kind == "leave":
+            self._part(op.user, op.channel)  # which may be what broke
+        self._write_roster(op, shares=shares)
+
+    def _broke(self, broken: Op | Asked) -> None:
+        """End what a fault of ours has cut off, as after a restart; once.
+
+        What is recovered and breaks again waits for the next link.
+        """
+        context, user, channel = self._context, broken.user, broken.channel
+        if isinstance(broken, Op):
+            self._take_off(broken)
+            asked, is_new = broken.asked, not (broken.recovers or broken.gone)
+            broken.gone = True
+            if broken.request is not None:
+                refusal = wait("internal-server-error", "mixpam failed; this has been reported")
+                facts = broken.facts()
+                context.report("change-refused", condition=refusal.condition, **facts)
+                answer(context, broken.request.stanza, refusal)
+                broken.request = None
+        else:
+            asked, is_new = broken, True
+            begun = self._under_way(user, channel)
+            if begun is not None and begun.request is None:
+                # What it was to ask has gone with what broke.
+                self._take_off(begun)
+                begun.gone = True
+                if begun.asked is not None:
+                    self._ledger.forget(begun.asked)
+        if asked is not None:
+            self._ledger.forget(asked)
+        is_member = context.mirror.membership(user, channel) is not None
+        if is_new and is_member and self._journal.find(user, channel) is None:
+            self._enter_end(broken)
+        entry = self._journal.find(user, channel)
+        if is_new and entry is not None and self._under_way(user, channel) is None:
+            context.attempt(lambda: self._recover(user, channel, entry))
+        if isinstance(broken, Op):
+            if broken.kind == "leave" and not is_member:
+                context.write(broken.drop)
+            context.attempt(lambda: self._over(broken))
+
+    def _enter_end(self, broken: Op | Asked) -> None:
+        """Have the end of a membership not be lost that nobody asked for."""
+        if isinstance(broken, Op) and broken.kind == "leave" and broken.request is None:
+            self._context.write(self._journal.entry(broken, "ask"))
 
     # -- requests ------------------------------------------------------------------------
 
@@ -100,13 +151,14 @@ class Memberships(Changes):
             check_room(row, self._context.limits)
         op = Op(request.kind, user, channel, request.core, member, request)
         op.doubted = self._ledger.doubt(user, channel, member=member)
-        self._start(op)
         if request.kind == "join":
-            self._services.check(channel.domain, user, lambda verdict: self._checked(op, verdict))
+            checked = self._guarded(op, lambda verdict: self._checked(op, verdict))
+            self._begun(op, lambda _: self._services.check(channel.domain, user, checked))
         elif member or self._ledger.knows(user, channel):
-            self._journal_then_ask(op)
+            self._begun(op, self._journal_then_ask)
         else:
-            self._rosters.has(user, channel, lambda found: self._looked_up(op, found))
+            found = self._guarded(op, lambda found: self._looked_up(op, found))
+            self._begun(op, lambda _: self._rosters.has(user, channel, found))
 
     def _checked(self, op: Op, verdict: Refusal | ET.Element | None) -> None:
         if op.gone:
@@ -134,8 +186,7 @@ class Memberships(Changes):
         if self._postponed(user, channel, "forget"):
             return
         op = Op("leave", user, channel, 1, member=True)
-        self._start(op)
-        self._left(op, None)
+        self._begun(op, lambda op: self._left(op, None))
 
     def depart(self, user: Jid, channel: Jid) -> None:
         """Leave a channel for a user whose roster, or account, no longer has it.
@@ -149,7 +200,6 @@ class Memberships(Changes):
 
     def _end(self, op: Op) -> None:
         """Begin a leave after which nothing is left of a membership, here at once."""
-        self._start(op)
 
         def then(done: bool) -> None:
             if op.gone:
@@ -159,8 +209,12 @@ class Memberships(Changes):
                 self._context.write(op.drop, self._journal.entry(op, "ask"))
             self._ask(op)
 
-        self._context.write(op.drop, self._journal.entry(op, "ask"), then=then)
-        self._part(op.user, op.channel)
+        def drop(op: Op) -> None:
+            entry = self._journal.entry(op, "ask")
+            self._context.write(op.drop, entry, then=self._guarded(op, then))
+            self._part(op.user, op.channel)
+
+        self._begun(op, drop)
 
     def account_removed(self, user: Jid) -> None:
         """Leave everything in the name of an account that is no more.
@@ -184,12 +238,52 @@ class Memberships(Changes):
     def _give_up(self, op: Op) -> None:
         """Have a change that is under way come to nothing, whatever it is waiting for."""
         op.gone = True
+        self._take_off(op)
+        self._journal.close(op)
+
+    def _take_off(self, op: Op) -> None:
+        """Take a change off the desk, and let go of what it has held back."""
         row = self._context.mirror.row(op.user)
-        row.activity.busy.pop(op.key, None)
+        if row.busy.get(op.key) is op:
+            row.activity.busy.pop(op.key)
         if op.holding is not None:
             op.holding.discard()
             self._released(op)
-        self._journal.close(op)
+
+    # -- what the user blocks ------------------------------------------------------------
+
+    def blocked(self, user: Jid, channel: Jid) -> None:
+        """End what a client waits for from a channel that the user has just blocked.
+
+        What it answers does not get through any more.
+        """
+        op = self._under_way(user, channel)
+        if op is not None and op.request is not None and op.reply is None:
+            self._attempt(op, self._barred)
+
+    def _barred(self, op: Op) -> None:
+        error = stanzas.blocked()
+        if op.asked is not None:
+            # It may have done it all the same: as if it were late.
+            self._wait_on(op.asked)
+            self._refuse(op, error)
+        else:
+            self._give_up(op)
+            self._refuse(op, error)
+
+    def unblocked(self, user: Jid, channel: Jid) -> None:
+        """Undo a join of which the answer may have been kept back, as its client was told."""
+        asked = self._ledger.open_join(user, channel)
+        is_member = self._context.mirror.membership(user, channel) is not None
+        if asked is not None and not is_member and self._under_way(user, channel) is None:
+            op = Op("leave", user, channel, asked.core, member=False)
+            self._begun(op, self._ask)
+
+    def asked_of(self, user: Jid) -> list[Jid]:
+        """List the channels of which a user waits for something, or whose answer is late."""
+        row = self._context.mirror.find(user)
+        busy = [] if row is None else [op.channel for op in ops_of(row)]
+        return [*busy, *(each for each in self._ledger.of_user(user) if each not in busy)]
 
     # -- turns ---------------------------------------------------------------------------
 

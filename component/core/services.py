@@ -106,6 +106,27 @@ class Services:
             lambda reply: self._answered(domain, user, reply),
         )
 
+    def blocked(self, user: Jid, domain: str) -> None:
+        """Go on without a user who has just blocked a domain that is being asked.
+
+        If it was asked in that user's name, its answer does not get through any more: it is
+        asked in another's.
+        """
+        waiting = self._asked.get(domain, [])
+        others = [each for each in waiting if each[0] != user]
+        if len(others) == len(waiting):
+            return
+        if others:
+            self._asked[domain] = others
+            if waiting[0][0] == user:
+                self._ask(domain, others[0][0])
+        else:
+            del self._asked[domain]
+            self._context.mirror.asked_domains.discard(domain)
+        for asker, verdict in waiting:
+            if asker == user:
+                verdict(stanzas.blocked())
+
     def forget_asked(self) -> None:
         """Let go of what was asked: the link is gone."""
         self._asked.clear()
@@ -114,6 +135,9 @@ class Services:
         self._context.mirror.asked_domains.clear()
 
     def _answered(self, domain: str, asker: Jid, reply: Stanza | None) -> None:
+        waiting = self._asked.get(domain, [])
+        if reply is None and not any(user == asker for user, _ in waiting):
+            return  # another has been asked since
         self._context.mirror.asked_domains.discard(domain)
         result = self._judge(domain, reply)
         if result is None:

@@ -12,6 +12,7 @@ The kind: whatever is said in a user's name is judged as the user's own would be
 | §3.5 all unblocked | the same for all of them | `an_unblock_shows_them_again` |
 | §5 matching: JID, domain, participant | channel, service; a participant alone hides the user from nobody | all; `a_participant_who_is_blocked` |
 | XEP-0016 deny lists (ejabberd) | the same answers, by that list | `a_privacy_list_counts_as_well` |
+| the same, too late | a join or leave that has no answer yet: at once; nothing has changed, and an unblock undoes what the channel did | `what_is_under_way_when_its_channel_is_blocked` |
 | the rest | a channel removed from the roster, a kick, other members | `leaving_what_is_blocked_by_the_roster`, `the_others_notice_nothing` |
 """  # noqa: E501
 
@@ -141,6 +142,37 @@ async def test_what_is_asked_of_who_is_blocked(stack: Stack, how: str) -> None:
     answer = await client.iq(client_leave(client.bare, channel.jid))
     assert answer["type"] == "result", answer.raw
     await stack.join(client, new)
+
+
+@pytest.mark.req("K1", "J4", "L2")
+@pytest.mark.parametrize("how", ["channel", "service"])
+@pytest.mark.parametrize("kind", ["join", "leave"])
+async def test_what_is_under_way_when_its_channel_is_blocked(
+    stack: Stack, how: str, kind: str
+) -> None:
+    client = await mix_client(stack)
+    channel = stack.fake.channel()
+    if kind == "leave":
+        await stack.join(client, channel)
+    setattr(channel, kind, lambda _: None)
+    request = (client_join if kind == "join" else client_leave)(client.bare, channel.jid)
+    waiting = asyncio.create_task(blocked_answer(client, request))
+    await stack.fake.expect(match("iq", to=channel.jid, has=f"{{{ns.CORE1}}}{kind}"))
+    await change(client, "block", of(stack, how, channel))
+    await waiting
+    item = await stack.roster(client.account, channel.jid)
+    assert (item is None) is (kind == "join")
+    setattr(channel, kind, None)
+    stack.fake.inbox.clear()
+    await change(client, "unblock", of(stack, how, channel))
+    if kind == "join":
+        # It may have done it, and must not think so.
+        await stack.fake.expect(match("iq", to=channel.jid, has=f"{{{ns.CORE1}}}leave"))
+        await stack.settle(client)
+        await stack.join(client, channel)
+    answer = await client.iq(client_leave(client.bare, channel.jid))
+    assert answer["type"] == "result", answer.raw
+    assert await stack.roster(client.account, channel.jid) is None
 
 
 @pytest.mark.req("K1", "L6")

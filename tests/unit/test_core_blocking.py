@@ -16,6 +16,7 @@ from scenes import (
     client_join,
     client_leave,
     comes_online,
+    error,
     granted,
     in_the_coven,
     joined,
@@ -447,3 +448,92 @@ def test_one_who_blocks_a_channel_keeps_nobody_from_the_roll_call() -> None:
     play.silence()
     assert play.members() == {COVEN: "123"}
     assert not play.members(BEN)
+
+
+# -- changes that are under way when their channel is blocked ------------------------------------
+
+
+BARRED = refusal("j1").replace(
+    "<blocked", f"<text xmlns='{STANZAS}'>You have blocked this address</text><blocked"
+)
+
+
+def joins_new(play: Play, upto: str) -> None:
+    """Have Anna begin to join, as far as the service or the channel being asked."""
+    tap_is_up(play)
+    play.says(client_join())
+    if upto == "channel":
+        answers_disco(play, MIX, service_question(play), CORE_1, to=ANNA)
+        play.hears(f"<message from='{OWN}' to='{SERVER}'>*</message>")
+        asked_to_join(play)
+
+
+@pytest.mark.req("K1", "J4")
+@pytest.mark.parametrize("address", [COVEN, MIX])
+@pytest.mark.parametrize("upto", ["service", "channel"])
+@pytest.mark.parametrize("did", [True, False])
+@pytest.mark.parametrize("then", ["nothing", "unblock", "process"])
+def test_a_join_under_way_when_its_channel_is_blocked(
+    address: str, upto: str, did: bool, then: str
+) -> None:
+    play = Play()
+    joins_new(play, upto)
+    if upto == "service":
+        id_ = service_question(play)
+    play.says(event("blocked", address))
+    play.hears(BARRED)
+    play.silence()
+    if upto == "service" and address == COVEN:
+        # The service itself is not blocked.
+        answers_disco(play, MIX, id_, CORE_1, to=ANNA)
+        play.hears(f"<message from='{OWN}' to='{SERVER}'>*</message>")
+    play.silence()
+    if then == "unblock":
+        play.says(event("unblocked", address))
+    elif then == "process":
+        play = play.dies()
+        tap_is_up(play)
+    if upto == "channel" and then != "nothing":
+        left = asked_to_leave(play)
+        if did:
+            play.says(channel_answers("", id_=left))
+        else:
+            play.says(channel_answers(error("item-not-found"), id_=left, type_="error"))
+        roster_is_set(play, "remove")
+    play.waits(700)
+    play.silence()
+    assert not play.members()
+    assert not play.stored.journal
+    assert not play.core._memberships._ledger
+    assert play.core.next_deadline is None
+
+
+@pytest.mark.req("K1", "L2")
+def test_a_leave_under_way_when_its_channel_is_blocked() -> None:
+    play = Play()
+    in_the_coven(play, PHONE)
+    play.says(client_leave())
+    play.hears(f"<iq type='set' from='{ANNA}' to='{COVEN}' id='l1'>*</iq>")
+    play.says(event("blocked"))
+    play.hears(BARRED.replace("'j1'", "'l1'"))
+    play.hears(gone())
+    play.silence()
+    play.waits(700)
+    play.silence()
+    assert play.members() == {COVEN: "123"}
+    assert not play.stored.journal
+
+
+@pytest.mark.req("K1", "J4")
+def test_who_waits_for_a_service_that_another_has_blocked_is_not_kept_waiting() -> None:
+    play = Play()
+    joins_new(play, "service")
+    service_question(play)
+    play.says(client_join(device=f"{BEN}/x"))
+    play.says(event("blocked", MIX))
+    play.hears(BARRED)
+    answers_disco(play, MIX, service_question(play, user=BEN), CORE_1, to=BEN)
+    play.hears(f"<message from='{OWN}' to='{SERVER}'>*</message>")
+    asked_to_join(play, user=BEN)
+    play.waits(31)
+    assert not [each for each in play.hears_all() if ANNA.encode() in each]
