@@ -6,7 +6,8 @@ which the loop, and with it the hot lane, has its turn: two hundred people who j
 same time do not keep anybody's message waiting. Nothing overtakes what waits for the same
 user: those users are in `waiting`, and what comes for them has to queue up behind it. Users
 have their turns one after another, a step each: who asks for a thousand things waits for the
-thousandth, nobody else does. And what may wait for one user is bounded in bytes.
+thousandth, nobody else does. And what may wait for one user is bounded in bytes. A strange
+domain is in this as a user is (component.core.payer), and all of them together are bounded, too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from time import perf_counter
 
-from component.framing import Frame, LeftOut
+from component.core.payer import is_strange
+from component.framing import Frame
 
 SLICE = 0.001
 """Seconds that the control lane has at a time; one step is never cut in two."""
@@ -30,6 +32,9 @@ ROOM = 524_288
 
 LITTLE_ROOM = 32_768
 """… and when half of all that may wait is there, so that it takes many users to fill it."""
+
+STRANGE = 1_048_576
+"""Bytes of stanzas that may wait for all strange domains together, so that they cannot fill it."""
 
 SPARE = 262_144
 """Bytes more that what is left out may take: it still has its effect, in its turn."""
@@ -90,17 +95,21 @@ class ControlLane:
         # Each has what is done before what is in the next; the last is the one that grows.
         self._rounds: deque[_Round] = deque([_Round()])
         self._bytes = 0
+        self._strange = 0
         # Of users for whom something waits.
         self._sizes: dict[bytes, int] = {}
         self._is_crowded = False
         self._next: asyncio.Handle | None = None
 
     def has_room(self, user: bytes, size: int) -> bool:
-        """Tell whether so many bytes more may wait for a user."""
+        """Tell whether so many bytes more may wait for a user, or a strange domain."""
         waiting = self._sizes.get(user)
-        if waiting is None:
-            return True
-        return waiting + size <= (LITTLE_ROOM if self._bytes * 2 > MOST else ROOM)
+        half_full = self._bytes * 2 > MOST
+        if is_strange(user):
+            if self._strange + size > STRANGE:
+                return False
+            half_full = half_full or self._strange * 2 > STRANGE
+        return waiting is None or waiting + size <= (LITTLE_ROOM if half_full else ROOM)
 
     def add(
         self, step: Callable[[], None], user: bytes = b"", size: int = 0, *, alone: bool = False
@@ -118,6 +127,7 @@ class ControlLane:
         self._waiting[user] = self._waiting.get(user, 0) + 1
         self._sizes[user] = self._sizes.get(user, 0) + size
         self._bytes += size
+        self._strange += size * is_strange(user)
         if self._next is None:
             self._next = asyncio.get_running_loop().call_soon(self.work)
         if self._bytes > MOST and not self._is_crowded:
@@ -137,6 +147,7 @@ class ControlLane:
                 self._rounds.popleft()
             user, size, step = self._rounds[0].take()
             self._bytes -= size
+            self._strange -= size * is_strange(user)
             left = self._waiting.pop(user) - 1
             if left:
                 self._waiting[user] = left
@@ -160,21 +171,6 @@ class ControlLane:
             yield
 
 
-def user_of(frame: Frame | LeftOut) -> bytes:
-    """Tell for which user (bare JID) a stanza is, or from whom if it is for the component.
-
-    An event of the tap is of the user of whom it tells.
-    """
-    if b"@" in frame.to:
-        return _bare(frame.to)
-    if b"@" not in frame.sender and isinstance(frame, Frame) and frame.name == b"message":
-        told_of = _TOLD_OF.search(frame.data, frame.tag_end)
-        if told_of is not None:
-            return _bare(told_of[1])
-    return _bare(frame.sender)
-
-
-_TOLD_OF = re.compile(rb"\bjid\s*+=\s*+['\"]([^'\"<@]*+@[^'\"<]*+)")
 _STATE = re.compile(rb"<(?:hello|replayed)\b")
 
 
@@ -188,7 +184,3 @@ def is_alone(frame: Frame) -> bool:
         and b"@" not in frame.sender
         and _STATE.match(frame.data, frame.tag_end) is not None
     )
-
-
-def _bare(address: bytes) -> bytes:
-    return address.partition(b"/")[0]

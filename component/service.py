@@ -20,11 +20,12 @@ from component import __version__, collector
 from component.core.context import Limits
 from component.core.effects import Copy, Count, Effect, Fault, Report, Send, Write
 from component.core.express import Express
-from component.core.fanout import is_strangers, needs_ear, route
+from component.core.fanout import needs_ear, route
 from component.core.machine import Core
 from component.core.mirror import Row
 from component.core.operator import equip
 from component.core.outgoing import Outgoing
+from component.core.payer import NOBODY, payer
 from component.core.remembered import Remembered
 from component.core.reserved import without_reserved
 from component.core.sessions import Device, copies_for
@@ -33,7 +34,7 @@ from component.http.control import Control
 from component.http.server import HttpServer
 from component.http.sources import Sources
 from component.http.watch import Watch
-from component.lane import MOST, SPARE, ControlLane, is_alone, user_of
+from component.lane import MOST, SPARE, ControlLane, is_alone
 from component.link.connection import Connection
 from component.notify import Notifier
 from component.store.reading import Loaded
@@ -184,15 +185,14 @@ class Service:
     def _queue(self, frame: Frame) -> None:
         """Have a stanza thought about in its turn; what is too much for its user is left out."""
         size, control = len(frame.data), self._control
-        if is_strangers(self._core.mirror, frame):
-            user = frame.sender.rpartition(b"@")[2].partition(b"/")[0]
-        else:
-            user = user_of(frame)
-        alone = b"@" not in user and frame.sender in self._domains and is_alone(frame)
+        user = payer(self._core.mirror, self._domains, frame)
+        alone = user == NOBODY and is_alone(frame)
         if alone or control.has_room(user, size):
             control.add(partial(self._think_about, frame), user, size, alone=alone)
-        else:
+        elif control.has_room(user, -SPARE):
             self._queue_left_out(LeftOut.of(frame, CROWDED), user)
+        else:
+            self.counts["dropped", CROWDED] += 1
 
     def _queue_left_out(self, left: LeftOut, user: bytes) -> None:
         if self._control.has_room(user, -SPARE):
@@ -223,7 +223,7 @@ class Service:
         if self._connection.stood_by:
             self._wait_for_store(left)
         else:
-            self._queue_left_out(left, user_of(left))
+            self._queue_left_out(left, payer(self._core.mirror, self._domains, left))
 
     def _pass_on(self, frame: Frame) -> bool:
         """Give a stanza to the devices it is for; False if it is none of the hot lane's."""

@@ -11,7 +11,7 @@ from component.core.departures import may_be_kick
 from component.core.mirror import Mirror, Row
 from component.core.sessions import Copies
 from component.core.translation import FORWARDED, in_other_namespace
-from component.framing import ATTRIBUTE, START_TAG, Frame
+from component.framing import ATTRIBUTE, START_TAG, Frame, LeftOut
 from schemas.namespaces import MIX_CORE
 
 CORE = tuple(namespace.encode() for namespace in MIX_CORE)
@@ -34,22 +34,6 @@ def route(mirror: Mirror, frame: Frame) -> tuple[Row, bytes] | None:
     return row, channel
 
 
-def is_strangers(mirror: Mirror, frame: Frame) -> bool:
-    """Tell whether a message or presence comes to a user from a channel that is not the user's.
-
-    Whatever becomes of it, it changes nothing, and need not wait for what does.
-    """
-    if frame.name not in _KINDS or b"@" not in frame.to or b"/" in frame.to:
-        return False
-    row = mirror.rows.get(frame.to)
-    if row is None or not frame.sender:
-        return False
-    sender = frame.sender.partition(b"/")[0]
-    if sender == frame.to or channel_of(row, frame) is not None:
-        return False
-    return sender not in row.busy and sender.partition(b"#")[2] not in row.busy
-
-
 def needs_ear(frame: Frame) -> bool:
     """Tell whether the core must look at a stanza that was passed on."""
     return frame.name == b"presence" or may_be_kick(frame)
@@ -61,7 +45,7 @@ _NOT_COPIED = frozenset(
 )
 
 
-def channel_of(row: Row, frame: Frame) -> bytes | None:
+def channel_of(row: Row, frame: Frame | LeftOut) -> bytes | None:
     """Tell from which of the user's channels a stanza comes, if from any.
 
     Participants' encoded JIDs (`X#channel@…`) are their channel's, except in groupchat

@@ -12,8 +12,7 @@ from functools import partial
 import pytest
 
 from component import lane
-from component.framing import Frame
-from component.lane import LITTLE_ROOM, MOST, ROOM, ControlLane, is_alone, user_of
+from component.lane import LITTLE_ROOM, MOST, ROOM, STRANGE, ControlLane
 
 
 class Case:
@@ -101,20 +100,6 @@ async def test_reading_stops_while_too_much_waits(monkeypatch: pytest.MonkeyPatc
     assert case.crowded == [True, False]
 
 
-@pytest.mark.parametrize(
-    ("to", "sender", "user"),
-    [
-        (b"anna@example.org", b"coven@mix.example", b"anna@example.org"),
-        (b"anna@example.org/a@b/c", b"anna@example.org", b"anna@example.org"),
-        (b"mixpam.example.org", b"anna@example.org/phone", b"anna@example.org"),
-        (b"mixpam.example.org/x", b"example.org", b"example.org"),
-        (b"mixpam.example.org", b"evil.example/x", b"evil.example"),
-    ],
-)
-def test_a_stanza_is_for_the_user_that_it_is_of(to: bytes, sender: bytes, user: bytes) -> None:
-    assert user_of(Frame(b"<iq to='%b' from='%b'/>" % (to, sender))) == user
-
-
 async def test_users_have_their_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(monkeypatch)
     for number in range(1_000):
@@ -145,40 +130,38 @@ async def test_the_room_of_a_user_is_bounded_and_others_have_theirs(
 ) -> None:
     case = Case(monkeypatch)
     waiting = 0
-    while case.lane.has_room(b"anna", 10_000):
-        case.lane.add(case.step(1), b"anna", 10_000)
+    while case.lane.has_room(b"anna@x", 10_000):
+        case.lane.add(case.step(1), b"anna@x", 10_000)
         waiting += 10_000
     assert ROOM * 0.9 < waiting <= ROOM
-    assert case.lane.has_room(b"ben", ROOM)
+    assert case.lane.has_room(b"ben@x", ROOM)
     # Many who fill theirs have less, and reading need not stop.
     for number in range(100):
-        user = b"%d" % number
+        user = b"%d@x" % number
         while case.lane.has_room(user, 10_000):
             case.lane.add(case.step(1), user, 10_000)
-    assert case.lane.has_room(b"ben", ROOM)
-    case.lane.add(case.step(1), b"ben", 1_000)
-    assert case.lane.has_room(b"ben", LITTLE_ROOM - 10_000)
-    assert not case.lane.has_room(b"ben", LITTLE_ROOM)
+    assert case.lane.has_room(b"ben@x", ROOM)
+    case.lane.add(case.step(1), b"ben@x", 1_000)
+    assert case.lane.has_room(b"ben@x", LITTLE_ROOM - 10_000)
+    assert not case.lane.has_room(b"ben@x", LITTLE_ROOM)
     for _ in case.lane.rest():
         pass
-    assert case.lane.has_room(b"anna", ROOM)
+    assert case.lane.has_room(b"anna@x", ROOM)
 
 
-@pytest.mark.parametrize(
-    ("event", "user", "alone"),
-    [
-        ("<hello xmlns='mixpam:tap:1'/>", "example.org", True),
-        ("<replayed xmlns='mixpam:tap:1'/>", "example.org", True),
-        ("<user-removed xmlns='mixpam:tap:1' jid='anna@example.org'/>", "anna@example.org", False),
-        (
-            "<hibernated xmlns='mixpam:tap:1' jid=\"anna@example.org/a@b\"/>",
-            "anna@example.org",
-            False,
-        ),
-        ("<s2s xmlns='mixpam:tap:1' domain='a.example'/>", "example.org", False),
-    ],
-)
-def test_an_event_is_of_the_user_of_whom_it_tells(event: str, user: str, alone: bool) -> None:
-    frame = Frame(f"<message from='example.org' to='mixpam.example.org'>{event}</message>".encode())
-    assert user_of(frame) == user.encode()
-    assert is_alone(frame) is alone
+async def test_strange_domains_cannot_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many they are, reading goes on, and users have their room."""
+    case = Case(monkeypatch)
+    waiting = 0
+    for number in range(1_000):
+        domain = b"%d.example" % number
+        while case.lane.has_room(domain, 10_000):
+            case.lane.add(case.step(1), domain, 10_000)
+            waiting += 10_000
+    assert STRANGE * 0.8 < waiting <= STRANGE
+    assert case.crowded == []
+    assert case.lane.has_room(b"anna@x", ROOM)
+    assert not case.lane.has_room(b"another.example", 10_000)
+    for _ in case.lane.rest():
+        pass
+    assert case.lane.has_room(b"another.example", ROOM)
