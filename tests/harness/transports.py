@@ -19,6 +19,10 @@ FRAMING: Final = "urn:ietf:params:xml:ns:xmpp-framing"
 HTTP_BIND: Final = "http://jabber.org/protocol/httpbind"
 XBOSH: Final = "urn:xmpp:xbosh"
 PORT: Final = 5280
+APART: Final = 0.03
+"""Seconds from one request of BOSH to the next. They go over two connections, and of one that
+overtakes another ejabberd loses sight (ejabberd_bosh, 23.01 to 24.12): it keeps it for after the
+other, and then reads it only if there was something to answer the other with at once."""
 #: What a session can travel on.
 TRANSPORTS: Final = ("tcp", "websocket", "bosh")
 
@@ -150,6 +154,7 @@ class BoshClient(_HttpClient):
         self._attributes = ""  # of the next request
         self._open_requests: deque[asyncio.Task[str]] = deque()
         self._changed = asyncio.Event()
+        self._requested = 0.0
 
     async def _open(self, to: str) -> dict[str, str]:
         """Begin the session, or the stream in it again."""
@@ -172,6 +177,7 @@ class BoshClient(_HttpClient):
 
     def _request(self, attributes: str, inner: str) -> None:
         self._rid += 1
+        self._requested = asyncio.get_running_loop().time()
         sid = f" sid='{self._sid}'" if self._sid else ""
         body = f"<body rid='{self._rid}'{sid} xmlns='{HTTP_BIND}'{attributes}>{inner}</body>"
         self._open_requests.append(asyncio.create_task(self._post(body)))
@@ -194,6 +200,7 @@ class BoshClient(_HttpClient):
             while len(self._open_requests) > 1:
                 self._changed.clear()
                 await self._changed.wait()
+            await asyncio.sleep(self._requested + APART - asyncio.get_running_loop().time())
             while not self._queue.empty():
                 inner += self._queue.get_nowait()
             attributes, self._attributes = self._attributes, ""
