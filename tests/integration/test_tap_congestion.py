@@ -71,3 +71,49 @@ async def test_what_waits_for_the_component_is_bounded(tap: TapHouse) -> None:
     )
     await tap.link.expect(match("message", id=id_), 10)
     assert tap.link.connected
+
+
+@pytest.mark.slow
+async def test_what_users_send_waits_in_its_shortest_form(tap: TapHouse) -> None:
+    """Presence above all: the last one of a session is what counts."""
+    clients = [await tap.client() for _ in range(3)]
+    late = await tap.client()
+    channel = await tap.joined(late.bare)
+    assert tap.link._writer is not None
+    transport = tap.link._writer.transport
+    transport.pause_reading()  # type: ignore[attr-defined]
+    before = len(tap.link.received)
+    text = "y" * SIZE
+    for number in range(40):
+        for client in clients:
+            client.presence(f"<status>{number} {text}</status>")
+            client.inbox.clear()
+            client.received = b""
+            await client.fence()
+    refused = await late.iq(
+        f"<iq type='set' to='{late.bare}'><client-join xmlns='{ns.PAM2}' channel='{channel}'>"
+        f"<join xmlns='{ns.CORE1}'/></client-join></iq>"
+    )
+    assert refused.condition == "resource-constraint"
+    roster = await late.roster(annotate=True)
+    assert roster["type"] == "result"
+    new = await tap.client()
+    await new.close()
+    tap.clients.remove(new)
+    clients[0].send("<presence type='unavailable'/>")
+    await clients[0].fence()
+    transport.resume_reading()  # type: ignore[attr-defined]
+    status = f"{{{ns.CLIENT}}}status"
+    for client in clients[1:]:
+        last = match(
+            "presence", from_=client.jid, test=lambda s: (s.text(status) or "").startswith("39 ")
+        )
+        await tap.link.expect(last, 60)
+    await tap.link.expect(match("presence", from_=clients[0].jid, type="unavailable"), 10)
+    await tap.link.expect(match("presence", from_=new.jid, type="unavailable"), 10)
+    assert len(tap.link.received) - before < 32 * 1024 * 1024
+    assert tap.link.connected
+    # And as it should be.
+    request = f"<iq type='set' id='again' to='{late.bare}'><client-join xmlns='{ns.PAM2}'/></iq>"
+    late.send(request)
+    await tap.link.expect(match("iq", id="again"), 10)

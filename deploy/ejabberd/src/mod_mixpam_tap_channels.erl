@@ -4,8 +4,10 @@
 -export([copy_preference/2]).
 -export([sm_receive_packet/1, store_mam_message/7, store_mam_message/8]).
 
--import(mod_mixpam_tap_link, [attr/2, bare/1, is_mix/2, lower/1, parsed/1, to_link/2]).
+-import(mod_mixpam_tap_link, [attr/2, bare/1, has_room/1, is_mix/2, link_of/1, lower/1, parsed/1,
+                              send/2]).
 
+-define(SHORT, 8192). % bytes
 -define(XML, <<"http://www.w3.org/XML/1998/namespace">>).
 
 %% Whatever goes wrong with a stanza of a channel costs that stanza alone: to let it pass would
@@ -162,11 +164,20 @@ to_be_stored(Acc, _User, _Host, _Peer) -> Acc.
 copy_preference(Host, Pkt) when element(1, Pkt) == iq ->
     Els = [xmpp:encode(El) || El <- xmpp:get_els(Pkt)],
     case lists:any(fun is_preference/1, Els ++ lists:append([Cs || {xmlel, _, _, Cs} <- Els])) of
-        true -> to_link(Host, Pkt);
+        true -> copy(Host, Pkt);
         false -> none
     end,
     Pkt;
 copy_preference(_Host, Pkt) -> Pkt.
+
+%% A preference is short.
+copy(Host, Pkt) ->
+    case link_of(Host) of
+        {Link, _} ->
+            Short = has_room(Link) orelse erlang:external_size(Pkt) =< ?SHORT,
+            Short andalso send(Link, Pkt);
+        none -> none
+    end.
 
 is_preference({xmlel, <<"user-preference">>, Attrs, _}) ->
     attr(<<"xmlns">>, Attrs) == <<"urn:xmpp:mix:anon:0">>;

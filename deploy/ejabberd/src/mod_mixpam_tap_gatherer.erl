@@ -8,7 +8,7 @@
 -export([start_link/1, init/1, gather/3]).
 -export([set/2, forget/1, exchange/1, pass_on/3, wait_for_room/2, add/4, close/2]).
 
--import(mod_mixpam_tap_link, [link_of/1, parsed/1, send/2, to_link/2]).
+-import(mod_mixpam_tap_link, [link_of/1, parsed/1, pass/2, to_link/2]).
 
 -define(CROWD, 50). % stanzas before the link, above which presence and events wait
 -define(FLOOD, 100000). % messages before a link that takes none, above which it is closed
@@ -305,19 +305,19 @@ push({_, Link, Address, Table, Bytes} = Where, From, Batch) ->
             Tos = close(Table, Batch),
             case element(1, Pkt) of
                 message -> send_to(Link, Address, Pkt, Tos);
-                _ -> send(Link, Pkt)
+                _ -> pass(Link, Pkt)
             end;
         [] -> ok % has gone already
     end.
 
 send_to(_Link, _Address, _Common, []) -> ok;
-send_to(Link, _Address, Common, [{To, Id}]) -> send(Link, with_id(xmpp:set_to(Common, To), Id));
+send_to(Link, _Address, Common, [{To, Id}]) -> pass(Link, with_id(xmpp:set_to(Common, To), Id));
 send_to(Link, Address, Common, Tos) ->
     List = [{xmlel, <<"address">>,
              [{<<"type">>, <<"to">>}, {<<"jid">>, jid:encode(To)}
               | [{<<"id">>, Id} || Id /= <<>>]], []} || {To, Id} <- Tos],
     Addresses = {xmlel, <<"addresses">>, [{<<"xmlns">>, ?ADDRESS}], List},
-    send(Link, xmpp:set_els(xmpp:set_to(Common, Address), [Addresses | xmpp:get_els(Common)])).
+    pass(Link, xmpp:set_els(xmpp:set_to(Common, Address), [Addresses | xmpp:get_els(Common)])).
 
 %% What the link does not take in time waits here as it came, many to one stanza, and no
 %% longer than ejabberd would let it wait before the link.

@@ -4,11 +4,12 @@
 -module(mod_mixpam_tap_keeper).
 -behaviour(gen_server).
 
--export([start_link/0, table/1, watch/1, upgrade/0, is_upgraded/0]).
+-export([start_link/0, table/1, watch/1, weight/1, upgrade/0, is_upgraded/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -define(UPGRADE, 120000). % ms that a module may take to be compiled
 -define(SWEEP, 60000). % ms
+-define(WEIGHING, 50). % ms
 -define(SETTLE, 1000). % ms for ejabberd to clear its own tables of a node that has died
 
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
@@ -18,6 +19,10 @@ table(Host) -> gen_server:call(?MODULE, {table, Host}).
 
 %% A link's process may be killed: then ejabberd does not say that it has gone.
 watch(Link) -> gen_server:cast(?MODULE, {watch, Link}).
+
+%% Where the bytes are counted that wait before a link of this node.
+weight(Link) ->
+    try {ok, ets:lookup_element(mixpam_weight, Link, 2)} catch error:badarg -> none end.
 
 %% Until the module starts again, or is not going to.
 upgrade() ->
@@ -31,6 +36,7 @@ is_upgraded() -> persistent_term:get(?MODULE, running) == upgraded.
 init([]) ->
     ok = net_kernel:monitor_nodes(true),
     erlang:send_after(?SWEEP, self(), sweep),
+    mixpam_weight = ets:new(mixpam_weight, [named_table, public, {read_concurrency, true}]),
     {ok, #{}}.
 
 handle_call({table, Host}, _From, Tables) ->
@@ -47,6 +53,12 @@ handle_cast({upgrade, Hosts}, Tables) ->
     {noreply, Tables#{upgrade => erlang:start_timer(?UPGRADE, self(), Hosts)}};
 handle_cast({watch, Link}, Tables) ->
     erlang:monitor(process, Link),
+    case node(Link) == node() andalso counters:new(1, []) of
+        false -> ok;
+        Bytes ->
+            true = ets:insert(mixpam_weight, {Link, Bytes}),
+            apart(fun() -> weigh(Link, Bytes) end)
+    end,
     {noreply, Tables};
 handle_cast(_, Tables) -> {noreply, Tables}.
 
@@ -57,6 +69,7 @@ handle_info({lost, Node}, Tables) ->
     apart(fun() -> mod_mixpam_tap_link:node_lost(Node) end),
     {noreply, Tables};
 handle_info({'DOWN', _, process, Link, _}, Tables) ->
+    true = ets:delete(mixpam_weight, Link),
     apart(fun() -> mod_mixpam_tap_link:link_lost(Link) end),
     {noreply, Tables};
 handle_info(sweep, Tables) ->
@@ -69,6 +82,16 @@ handle_info({timeout, Timer, Hosts}, #{upgrade := Timer} = Tables) ->
                     || Host <- Hosts, not gen_mod:is_loaded(Host, mod_mixpam_tap)] end),
     {noreply, maps:remove(upgrade, Tables)};
 handle_info(_, Tables) -> {noreply, Tables}.
+
+%% To resume what is not suspended does nothing, and is answered in its turn: what was before
+%% the link until then has gone.
+weigh(Link, Bytes) ->
+    timer:sleep(?WEIGHING),
+    Weight = counters:get(Bytes, 1),
+    try Weight == 0 orelse sys:resume(Link, infinity) of
+        _ -> counters:sub(Bytes, 1, Weight), is_process_alive(Link) andalso weigh(Link, Bytes)
+    catch exit:_ -> gone
+    end.
 
 %% Whatever goes wrong there, the tables stay.
 apart(Fun) -> spawn(Fun).

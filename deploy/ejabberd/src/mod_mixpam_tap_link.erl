@@ -2,15 +2,18 @@
 %%% domain, and what goes over it apart from rosters.
 -module(mod_mixpam_tap_link).
 
--export([start/2, stop/1, hosts/0, component/1, link_of/1, is_mix/2, to_link/2, send/2,
-         stanza/3, event/3, attr/2, attr/3, parsed/1, lower/1, bare/1, archives/1, barrier/2,
-         link_lost/1, node_lost/1, runs/1]).
+-export([start/2, stop/1, hosts/0, component/1, link_of/1, is_mix/2, to_link/2, send/2, pass/2,
+         has_room/1, takes/2, refuse/1, stanza/3, event/3, attr/2, attr/3, parsed/1, lower/1,
+         bare/1, archives/1, barrier/2, link_lost/1, node_lost/1, runs/1]).
+-export([s2s_receive_packet/1]).
 -export([component_connected/1, component_disconnected/2, component_send_packet/1,
          s2s_out_auth_result/2, s2s_in_auth_result/3, s2s_out_closed/2, replay/2]).
 
 -define(VERSION, <<"1.2">>).
 -define(READ, 65536). % bytes
 -define(BATCH, 500). % sessions
+-define(ROOM, 16777216). % bytes before a link, above which only what is small or owed comes
+-define(ALL_ROOM, 67108864). % and above which it is closed
 -define(BARRIER, 5000). % ms
 -define(ADDRESS, <<"http://jabber.org/protocol/address">>).
 -define(TAP, <<"mixpam:tap:1">>).
@@ -119,6 +122,7 @@ hooks(Host) ->
      {remove_user, Host, Rosters, 90},
      {s2s_out_auth_result, Host, Link, 90},
      {s2s_in_auth_result, Host, Link, 90},
+     {s2s_receive_packet, Host, Link, 90},
      {s2s_out_closed, Host, Link, 90}]]
     ++ [%% mod_privacy (50) has noted which list the session uses.
         {user_send_packet, Host, Lists, list_used, 60},
@@ -149,7 +153,55 @@ to_link(Host, Pkt) ->
         none -> none
     end.
 
-send(Link, Pkt) -> ejabberd_cluster:send(Link, {route, Pkt}).
+send(Link, Pkt) ->
+    weigh(Link, Pkt),
+    pass(Link, Pkt).
+
+%% Of what is bounded before it comes here.
+pass(Link, Pkt) -> ejabberd_cluster:send(Link, {route, Pkt}).
+
+%% A component that does not read leaves everything before the link.
+weigh(Link, Pkt) ->
+    case mod_mixpam_tap_keeper:weight(Link) of
+        {ok, Bytes} ->
+            counters:add(Bytes, 1, erlang:external_size(Pkt)),
+            counters:get(Bytes, 1) > ?ALL_ROOM andalso close(Link, Bytes);
+        none -> false
+    end.
+
+close(Link, Bytes) ->
+    counters:put(Bytes, 1, 0),
+    logger:warning("mod_mixpam_tap: the component is too slow, its link is closed"),
+    ejabberd_service:close(Link).
+
+has_room(Link) ->
+    case mod_mixpam_tap_keeper:weight(Link) of
+        {ok, Bytes} -> counters:get(Bytes, 1) < ?ROOM;
+        none -> true
+    end.
+
+%% What is for the component itself goes there without us, but not if too much waits.
+takes(Host, Pkt) ->
+    {_, Domain, _} = lower(xmpp:get_to(Pkt)),
+    case Domain == component(Host) andalso link_of(Host) of
+        {Link, _} ->
+            case has_room(Link) of
+                true -> _ = weigh(Link, Pkt), true;
+                false -> false
+            end;
+        _ -> true
+    end.
+
+s2s_receive_packet({Pkt, #{lserver := Host} = State} = Acc) when is_tuple(Pkt) ->
+    case takes(Host, Pkt) of
+        true -> Acc;
+        false -> refuse(Pkt), {stop, {drop, State}}
+    end;
+s2s_receive_packet(Acc) -> Acc.
+
+refuse(Pkt) ->
+    Text = <<"Too much waits for MIX">>,
+    ejabberd_router:route_error(Pkt, xmpp:err_resource_constraint(Text, xmpp:get_lang(Pkt))).
 
 stanza(Name, Attrs, Child) ->
     xmpp:decode({xmlel, Name, Attrs, [Child]}, <<"jabber:client">>, [ignore_els]).

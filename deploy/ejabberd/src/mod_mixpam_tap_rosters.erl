@@ -11,8 +11,8 @@
 -export([roster_process_item/2, before_subscription/1, before_subscription/2,
          roster_in_subscription/2, roster_out_subscription/1, remove_user/2]).
 
--import(mod_mixpam_tap_link, [attr/2, bare/1, component/1, event/3, is_mix/2, lower/1,
-                              send/2, stanza/3, to_link/2]).
+-import(mod_mixpam_tap_link, [attr/2, bare/1, component/1, event/3, has_room/1, is_mix/2,
+                              link_of/1, lower/1, send/2, stanza/3, to_link/2]).
 
 -define(ROSTER, <<"jabber:iq:roster">>).
 -define(TAP, <<"mixpam:tap:1">>).
@@ -251,13 +251,14 @@ subscription(User, Peer) ->
 
 item_changed(Record) ->
     {U, Host} = element(3, Record),
-    Name = [{<<"name">>, element(5, Record)} || element(5, Record) /= <<>>],
+    Short = case link_of(Host) of {Link, _} -> not has_room(Link); none -> true end,
+    Name = [{<<"name">>, element(5, Record)} || not Short, element(5, Record) /= <<>>],
     Ask = [{<<"ask">>, <<"subscribe">>} || lists:member(element(ask(Record), Record),
                                                        [subscribe, out, both])],
     Item = {xmlel, <<"item">>,
             [{<<"jid">>, jid:encode(jid:make(element(4, Record)))},
              {<<"subscription">>, atom_to_binary(element(6, Record), utf8)}] ++ Name ++ Ask,
-            [{xmlel, <<"group">>, [], [{xmlcdata, G}]} || G <- element(ask(Record) + 1, Record)]},
+            [{xmlel, <<"group">>, [], [{xmlcdata, G}]} || not Short, G <- element(ask(Record) + 1, Record)]},
     stanza(<<"iq">>, [{<<"from">>, jid:encode(jid:make(U, Host))}, {<<"to">>, component(Host)},
                       {<<"type">>, <<"set">>}, {<<"id">>, p1_rand:get_string()}],
            {xmlel, <<"query">>, [{<<"xmlns">>, ?ROSTER}], [Item]}).

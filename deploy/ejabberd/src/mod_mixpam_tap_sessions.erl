@@ -7,6 +7,8 @@
 %%%   mixpam_asked      open requests, newest first: {Id, Link, Timer}
 %%%   mixpam_expired    hashes of the ids of those that had no answer in time
 %%%   mixpam_watched    the links that it monitors for those two
+%%%   mixpam_owed       true if the component was not told of the last presence, because too
+%%%                     much waited for it
 %%%   mixpam_late       what came after another process had resumed the session
 -module(mod_mixpam_tap_sessions).
 
@@ -15,8 +17,8 @@
          c2s_self_presence/1, c2s_terminated/2, c2s_session_pending/1, c2s_session_resumed/1,
          disco_sm_features/5]).
 
--import(mod_mixpam_tap_link, [archives/1, attr/2, bare/1, component/1, event/3, is_mix/2,
-                              link_of/1, lower/1, parsed/1, send/2, stanza/3, to_link/2]).
+-import(mod_mixpam_tap_link, [archives/1, attr/2, bare/1, component/1, event/3, has_room/1,
+                              is_mix/2, link_of/1, lower/1, parsed/1, pass/2, send/2, stanza/3, to_link/2]).
 
 -define(SID, <<"urn:xmpp:sid:0">>).
 -define(ROSTER, <<"jabber:iq:roster">>).
@@ -31,6 +33,7 @@
 -define(ASKED_BYTES, 65536). % of their ids
 -define(ASKED_TIMEOUT, 120000). % ms
 -define(LATE, 1000). % stanzas
+-define(OWED, 500). % ms
 
 %%% To sessions: C1, C6
 
@@ -118,8 +121,8 @@ roster_for_session(Type, {xmlel, _, _, Items}, Pkt, #{lserver := Host} = State) 
     end.
 
 roster_in_turn(Type, MIX, Pkt, Rosters, #{lserver := Host} = State) ->
-    case link_of(Host) of
-        {Link, _} when MIX /= [] ->
+    case MIX /= [] andalso roomy_link(Host) of
+        {Link, _} ->
             Ids = [send_part(Link, Type, Part, Pkt) || Part <- parts(MIX)],
             Out = out({Type, Link, Ids, #{}, Pkt, none}),
             {stop, {drop, watch(Link, State#{mixpam_rosters => Rosters ++ [Out]})}};
@@ -227,14 +230,21 @@ user_send_packet({Pkt, #{lserver := Host} = State} = Acc) when element(1, Pkt) =
             from_own_session(Type, xmpp:get_ns(El), El, Pkt, State);
         _ ->
             _ = is_mix(Host, Domain) andalso mod_mixpam_tap_channels:copy_preference(Host, Pkt),
-            Acc
+            to_component(Acc)
     end;
 user_send_packet({Pkt, State} = Acc) when element(1, Pkt) == presence ->
     case mod_mixpam_tap_lists:is_suppressed(Pkt) of
         true -> {stop, {drop, State}};
-        false -> Acc
+        false -> to_component(Acc)
     end;
+user_send_packet({Pkt, _} = Acc) when element(1, Pkt) == message -> to_component(Acc);
 user_send_packet(Acc) -> Acc.
+
+to_component({Pkt, #{lserver := Host} = State} = Acc) ->
+    case mod_mixpam_tap_link:takes(Host, Pkt) of
+        true -> Acc;
+        false -> mod_mixpam_tap_link:refuse(Pkt), {stop, {drop, State}}
+    end.
 
 %% An own `ver` could make the answer empty and hide the annotations; an empty
 %% one never matches, and keeps versions in the answer.
@@ -258,6 +268,12 @@ from_own_session(_, NS, _, Pkt, #{lserver := Host} = State) ->
             refuse(Pkt, xmpp:err_service_unavailable(Text, xmpp:get_lang(Pkt)), State)
     end.
 
+roomy_link(Host) ->
+    case link_of(Host) of
+        {Link, _} = Found -> has_room(Link) andalso Found;
+        none -> none
+    end.
+
 is_annotate({xmlel, <<"annotate">>, Attrs, _}) -> attr(<<"xmlns">>, Attrs) == ?MIX_ROSTER;
 is_annotate(_) -> false.
 
@@ -270,10 +286,11 @@ ask(Link, IQ, State) ->
     Asked = maps:get(mixpam_asked, State, []),
     Id = binary:copy(xmpp:get_id(IQ)),
     Bytes = lists:sum([byte_size(I) || {I, _, _} <- Asked]) + byte_size(Id),
-    case length(Asked) < ?ASKED andalso Bytes =< ?ASKED_BYTES of
+    case length(Asked) < ?ASKED andalso Bytes =< ?ASKED_BYTES andalso has_room(Link) of
         true ->
+            State1 = pay(Link, State),
             send(Link, IQ),
-            {stop, {drop, watch(Link, State#{mixpam_asked => [open(Id, Link) | Asked]})}};
+            {stop, {drop, watch(Link, State1#{mixpam_asked => [open(Id, Link) | Asked]})}};
         false ->
             Text = <<"Too many requests are open">>,
             refuse(IQ, xmpp:err_resource_constraint(Text, xmpp:get_lang(IQ)), State)
@@ -334,6 +351,8 @@ c2s_handle_info(#{mgmt_state := resumed} = State, {mixpam, deliver, Pkt}) ->
     {stop, State#{mixpam_late => lists:sublist([Pkt | Late], ?LATE)}};
 c2s_handle_info(#{mgmt_state := resumed} = State, {timeout, _, mixpam}) -> {stop, State};
 c2s_handle_info(State, {mixpam, deliver, Pkt}) -> {stop, deliver(Pkt, State)};
+c2s_handle_info(#{mgmt_state := resumed} = State, {mixpam, owed}) -> {stop, State};
+c2s_handle_info(State, {mixpam, owed}) -> {stop, owed(State)};
 c2s_handle_info(#{jid := JID} = State, {mixpam, blocking, Change}) ->
     mod_mixpam_tap_lists:changed(Change, JID),
     {stop, State};
@@ -393,7 +412,8 @@ c2s_copy_session(New, Old) ->
     Asked = [open(Id, Link) || {Id, Link, _} <- maps:get(mixpam_asked, Old, [])],
     State1 = State#{mixpam_asked => Asked},
     State2 = case Rosters of [] -> State1; _ -> State1#{mixpam_rosters => Rosters} end,
-    lists:foldl(fun watch/2, State2, maps:get(mixpam_watched, Old, [])).
+    State3 = case Old of #{mixpam_owed := true} -> owe(State2); _ -> State2 end,
+    lists:foldl(fun watch/2, State3, maps:get(mixpam_watched, Old, [])).
 
 %%% Who is online: T6, T7
 
@@ -412,18 +432,52 @@ row(#{jid := JID}) ->
 
 c2s_self_presence({Pkt, #{lserver := Host, jid := JID} = State} = Acc) when is_tuple(Pkt) ->
     _ = online(State),
-    _ = is_map_key(pres_last, State) orelse
-        mod_mixpam_tap_lists:tell_blocked(fun(Event) -> to_link(Host, Event) end, JID),
-    to_link(Host, xmpp:set_to(Pkt, jid:make(component(Host)))),
-    Acc;
+    case link_of(Host) of
+        none -> Acc;
+        {Link, _} ->
+            case has_room(Link) of
+                true ->
+                    Known = is_map_key(pres_last, State) andalso not is_map_key(mixpam_owed, State),
+                    _ = Known orelse
+                        mod_mixpam_tap_lists:tell_blocked(fun(Event) -> send(Link, Event) end, JID),
+                    send(Link, xmpp:set_to(Pkt, jid:make(component(Host)))),
+                    {Pkt, maps:remove(mixpam_owed, State)};
+                false -> {Pkt, owe(State)}
+            end
+    end;
 c2s_self_presence(Acc) -> Acc.
 
+%% Where too much waits, the last presence of a session comes when there is room.
+owe(#{mixpam_owed := true} = State) -> State;
+owe(State) ->
+    erlang:send_after(?OWED, self(), {mixpam, owed}),
+    State#{mixpam_owed => true}.
+
+owed(#{mixpam_owed := true, lserver := Host} = State) ->
+    case link_of(Host) of
+        none -> maps:remove(mixpam_owed, State); % told of by the replay
+        {Link, _} ->
+            case has_room(Link) of
+                true -> pay(Link, State);
+                false -> owe(maps:remove(mixpam_owed, State))
+            end
+    end;
+owed(State) -> State.
+
+pay(Link, #{mixpam_owed := true, jid := JID} = State) ->
+    case State of
+        #{pres_last := _} -> replay_session(Link, State);
+        _ -> gone(JID)
+    end,
+    maps:remove(mixpam_owed, State);
+pay(_, State) -> State.
+
 replay_session(Link, #{lserver := Host, jid := JID} = State) ->
-    _ = mod_mixpam_tap_lists:tell_blocked(fun(Event) -> send(Link, Event) end, JID),
+    _ = mod_mixpam_tap_lists:tell_blocked(fun(Event) -> pass(Link, Event) end, JID),
     case State of
         #{pres_last := Pkt} ->
             _ = online(State),
-            send(Link, xmpp:set_to(Pkt, jid:make(component(Host))));
+            pass(Link, xmpp:set_to(Pkt, jid:make(component(Host))));
         _ -> none
     end,
     case State of
