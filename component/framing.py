@@ -302,7 +302,7 @@ class _Begun:
         most = head_bytes(self._kept, content - self._kept_from)
         if self._left is None and not self._kept_from:
             # The whole tag is there, and tells more than the search has remembered.
-            self._left = LeftOut.of(Frame(bytes(self._kept[: content + most])), OVERSIZED)
+            self._left = LeftOut.of(Frame(bytes(self._kept[:content])), OVERSIZED)
         gone = content - self._kept_from
         if gone > 0:
             del self._kept[:gone]
