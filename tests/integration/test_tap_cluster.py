@@ -5,6 +5,7 @@ connection is makes no difference to anybody; and of a node that ends, killed or
 once or to come back at once, all is found gone within seconds that was on it, and nothing else.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,8 +15,13 @@ from harness import ns
 from harness.client import RawClient
 from harness.cluster import Cluster, Node, at, session
 from harness.component import Link
+from harness.container import CONTAINER
+from harness.fake import FakeService
 from harness.house import TapHouse, event
 from harness.loopback import Block
+from harness.machines import Machine, host_suite
+from harness.mixpam import Mixpam
+from harness.redis import Redis
 from harness.stack import client_join
 from harness.stanza import match
 
@@ -50,8 +56,21 @@ class House(TapHouse):
         """Bring the component's link to `node`, and the domain to the state *up*."""
         await self.link.cut()
         self.server = node
-        await self.connected()
+        await self.linked()
         await self.services(self.fake.jid, complete=True, multicast=self.multicast)
+
+    async def linked(self) -> None:
+        """Connect the link as soon as its node takes it: the other has to see the last one end."""
+        replayed = match("message", has=event("replayed"))
+        for _ in range(SECONDS * 10):
+            self.link = self.server.link()
+            await self.link.connect()
+            answer = await self.link.expect(lambda s: s.name == "error" or replayed(s), SECONDS)
+            if answer.name != "error":
+                return
+            await self.link.cut()
+            await asyncio.sleep(0.1)
+        raise AssertionError("the link is refused for good")
 
     async def on(self, node: Node, like: RawClient | None = None, **how: Any) -> RawClient:
         """Log in on `node`, on a fresh account or on that of another session."""
@@ -227,3 +246,38 @@ async def test_the_links_node_is_killed(house: House) -> None:
     await house.served(there)
     await first.start()
     await house.served(await house.on(first))
+
+
+async def test_mixpam_finds_the_other_node_by_a_name_with_both_addresses(
+    house: House, block: Block, logs: Any
+) -> None:
+    if CONTAINER:
+        pytest.skip("the container has names of its own")
+    first, second = house.cluster.nodes
+    await house.link.cut()
+    await house.fake.cut()
+    redis, fake = Redis(block), FakeService(second.link(second.fake))
+    mixpam = Mixpam(first, redis.url, MIXPAM_SERVER_HOST="both.test")
+    names = mixpam.folder / "hosts"
+    names.write_text("".join(f"{node.place.ip} both.test\n" for node in house.cluster.nodes))
+    mixpam.process.argv = Machine(host_suite()).command(*mixpam.process.argv, hosts=names)
+    try:
+        with logs.kept_on_error(mixpam.folder):
+            await redis.start()
+            await fake.connect()
+            await mixpam.start()
+            client, channel = await house.on(second), fake.channel()
+            answer = await client.iq(client_join(client.bare, channel.jid), 15)
+            assert answer["type"] == "result", answer.raw
+            mark = mixpam.mark()
+            await first.stop(kill=True)
+            await mixpam.ready(since=mark)
+            client.components = [house.component]
+            await client.fence()
+            answer = await client.iq(client_join(client.bare, fake.channel().jid), 15)
+            assert answer["type"] == "result", answer.raw
+    finally:
+        await fake.cut()
+        await mixpam.stop()
+        await redis.stop()
+        redis.remove()
