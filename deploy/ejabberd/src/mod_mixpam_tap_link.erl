@@ -65,9 +65,7 @@ stop(Host) ->
     %% A link to another node goes on there.
     [forget_link(Host) || {_, _, Pid, _} <- ets:lookup(mixpam_link, Host), node(Pid) == node()],
     mod_mixpam_tap_sup:stop(Host),
-    [mnesia:dirty_delete_object(Row)
-     || {_, _, Pid} = Row <- ets:match_object(mixpam_online, {'_', {Host, '_'}, '_'}),
-        node(Pid) == node()],
+    mod_mixpam_tap_sessions:leave(Host),
     persistent_term:put(?MODULE, Others),
     _ = persistent_term:erase({?MODULE, Host}),
     ok.

@@ -12,7 +12,7 @@
 %%%   mixpam_late       what came after another process had resumed the session
 -module(mod_mixpam_tap_sessions).
 
--export([deliver_to_all/2, deliver_to/4, sweep/0, lost/1, process_iq/1, decode_iq_subel/1]).
+-export([deliver_to_all/2, deliver_to/4, sweep/0, lost/1, leave/1, process_iq/1, decode_iq_subel/1]).
 -export([user_send_packet/1, user_receive_packet/1, c2s_handle_info/2, c2s_copy_session/2,
          c2s_self_presence/1, c2s_terminated/2, c2s_session_pending/1, c2s_session_resumed/1,
          disco_sm_features/5]).
@@ -535,7 +535,14 @@ sweep() ->
             (Pid) -> not lists:member(node(Pid), Others)
          end).
 
-lost(IsGone) ->
+lost(IsGone) -> lost(IsGone, ets:tab2list(mixpam_online)).
+
+%% This node's, when it has no tap any more: it may stop before its sessions do.
+leave(Host) ->
+    lost(fun(Pid) -> node(Pid) == node() end,
+         ets:match_object(mixpam_online, {'_', {Host, '_'}, '_'})).
+
+lost(IsGone, Rows) ->
     lists:foreach(fun({_, Key, Value} = Row) ->
         Pid = case Value of {_, P} -> P; P -> P end,
         case {IsGone(Pid), Key} of
@@ -546,7 +553,7 @@ lost(IsGone) ->
                 {JID, _} = parsed(Address),
                 is_replaced(JID, Pid) orelse gone(JID)
         end
-    end, ets:tab2list(mixpam_online)).
+    end, Rows).
 
 %% C1: mod_stream_mgmt would bounce what is left, or store it offline.
 without_copies(#{mgmt_queue := Queue} = State) ->
