@@ -4,7 +4,8 @@
 -module(mod_mixpam_tap_keeper).
 -behaviour(gen_server).
 
--export([start_link/0, table/1, watch/1, weight/1, upgrade/0, is_upgraded/0]).
+-export([start_link/0, table/1, watch/1, weight/1, upgrade/0, is_upgraded/0,
+         weigh/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -define(UPGRADE, 120000). % ms that a module may take to be compiled
@@ -57,7 +58,7 @@ handle_cast({watch, Link}, Tables) ->
         false -> ok;
         Bytes ->
             true = ets:insert(mixpam_weight, {Link, Bytes}),
-            apart(fun() -> weigh(Link, Bytes) end)
+            spawn(?MODULE, weigh, [Link, Bytes])
     end,
     {noreply, Tables};
 handle_cast(_, Tables) -> {noreply, Tables}.
@@ -84,12 +85,14 @@ handle_info({timeout, Timer, Hosts}, #{upgrade := Timer} = Tables) ->
 handle_info(_, Tables) -> {noreply, Tables}.
 
 %% To resume what is not suspended does nothing, and is answered in its turn: what was before
-%% the link until then has gone.
+%% the link until then has gone. Each round is in the code of the version that runs.
 weigh(Link, Bytes) ->
     timer:sleep(?WEIGHING),
     Weight = counters:get(Bytes, 1),
     try Weight == 0 orelse sys:resume(Link, infinity) of
-        _ -> counters:sub(Bytes, 1, Weight), is_process_alive(Link) andalso weigh(Link, Bytes)
+        _ ->
+            counters:sub(Bytes, 1, Weight),
+            is_process_alive(Link) andalso ?MODULE:weigh(Link, Bytes)
     catch exit:_ -> gone
     end.
 
