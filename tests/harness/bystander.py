@@ -21,7 +21,7 @@ import os
 import re
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -72,6 +72,8 @@ class Report:
     unready: int
     """How often `/readyz` said no."""
     retried: bool = False
+    busy_server: bool = False
+    """Whether the server's own slowness may excuse it, as in `later`."""
 
     def later(self, *, busy_server: bool = False) -> float:
         """Return by how many seconds the 99th percentile was above the quiet one.
@@ -261,7 +263,7 @@ class Bystander:
         self._going = True
         await self._neighbour.go(self.pace)
 
-    async def finish(self, *, keep: bool = True) -> Report:
+    async def finish(self, *, keep: bool = True, busy_server: bool = False) -> Report:
         """End the run, the attack being over, return what came of it, and keep it."""
         run = await self._neighbour.stop(self.messages, TAIL)
         self._going = False
@@ -283,6 +285,7 @@ class Bystander:
             ),
             restarted=not process.running or process.pid != self._pid,
             unready=run["unready"],
+            busy_server=busy_server,
         )
         if keep:
             report.keep()
@@ -307,12 +310,13 @@ async def withstood(
     """
     async with Bystander(stack, messages=messages, pace=pace, neighbour=neighbour) as bystander:
         await attack()
-        report = await bystander.finish()
+        report = await bystander.finish(busy_server=busy_server)
         if report.later(busy_server=busy_server) >= MARGIN and not report.hurt:
             print("p99 is too far above the quiet one; measured once more")
             await bystander.calm()
             await bystander.go()
             await attack()
-            report = Report(**{**asdict(await bystander.finish()), "retried": True})
+            again = await bystander.finish(busy_server=busy_server)
+            report = replace(again, retried=True)
             report.keep()
     return report.check(ready=ready, busy_server=busy_server)

@@ -35,9 +35,13 @@ def cell(report: dict[str, Any] | None) -> str:
     words = [f"{min(report['live'])} of {report['sent']}"]
     if report["links_lost"] or report["restarted"]:
         words.append("**link lost**")
+    later = report["p99"] - report["quiet_p99"]
     p99 = f"{report['quiet_p99'] * 1000:.0f} → {report['p99'] * 1000:.0f} ms"
-    if report["p99"] - report["quiet_p99"] > MARGIN:
-        p99 += f" (the server itself {report['straight_p99'] * 1000:.0f} ms)"
+    if later >= MARGIN:
+        straight = report["straight_p99"]
+        excused = report.get("busy_server", True) and report["p99"] - 2 * straight < MARGIN
+        rule = "excused by the server" if excused else "**missed**"
+        p99 += f" (+{later * 1000:.0f}; straight {straight * 1000:.0f} ms; {rule})"
     words.append(p99 + (" (2nd)" if report["retried"] else ""))
     return ", ".join(words)
 

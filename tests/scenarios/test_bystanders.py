@@ -28,27 +28,3 @@ async def test_a_neighbour_that_is_hurt_says_so(breakable: Stack, neighbour: Nei
     assert min(report.live) < report.sent
     with pytest.raises(AssertionError, match="not live"):
         report.check()
-
-
-@pytest.mark.abuse(11)
-async def test_what_the_server_says_again_at_a_start(
-    breakable: Stack, neighbour: Neighbour
-) -> None:
-    """A hostile presence comes with every replay, for as long as its user is online."""
-    hostile = (
-        "<presence id='" + '"' * 200_000 + "'/>",
-        f"<presence><x xmlns='urn:x' {'a' * 20_000}='1'/></presence>",
-        f"<presence><x xmlns='urn:x'>{'<d>' * 500}{'</d>' * 500}</x></presence>",
-        f"<presence><status>{chr(10) * 200_000}</status></presence>",
-    )
-    for presence in hostile:
-        client = await breakable.raw(await breakable.user())
-        await client.mix_online()
-        await breakable.joined(client)
-        client.send(presence)
-        await client.fence()
-    await breakable.mixpam.stop()
-    await breakable.mixpam.start()
-    async with Bystander(breakable, neighbour=neighbour) as bystander:
-        report = await bystander.finish()
-    report.check(busy_server=True)
