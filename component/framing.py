@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from component.ending import BOUNDS, LONGEST_NAME, Ending
-from component.sound import is_sound, is_suspect
 from component.tags import ATTRIBUTE, EMPTY, SPACE, START_TAG, FramingError, not_a_tag
 
 __all__ = ["ATTRIBUTE", "START_TAG", "Frame", "Framer", "FramingError", "LeftOut", "only_frame"]
@@ -140,7 +139,7 @@ OVERSIZED = "oversized"
 """Why a stanza is left out that is larger than MIXPAM_MAX_STANZA_BYTES."""
 
 MALFORMED = "malformed"
-"""Why one is left out that cannot be read, or that the server itself would not take."""
+"""Why one is left out that cannot be read."""
 
 CROWDED = "crowded"
 """Why a stanza is left out for whose user too much waits."""
@@ -189,7 +188,6 @@ class Framer:
             return
         data = self._unread + chunk if self._unread else chunk
         position, length = 0, len(data)
-        suspect = is_suspect(data)
         try:
             if self._begun is not None and data:
                 position, frame = self._go_on(self._begun, data, 0)
@@ -198,8 +196,7 @@ class Framer:
             while position < length:
                 if data[position] in SPACE:
                     position = _behind_space(data, position)
-                if not suspect:
-                    position = carry(data, position)
+                position = carry(data, position)
                 if position == length or data[position] in SPACE:
                     continue
                 match = START_TAG.match(data, position)
@@ -215,8 +212,6 @@ class Framer:
                     most = head_bytes(data, match.end())
                     head = data[start : min(end, match.end() + most)]
                     self._leave_out(LeftOut.of(Frame(head), OVERSIZED))
-                elif suspect and not is_sound(data[start:end]):
-                    self._leave_out(LeftOut.of(Frame(data[start:end]), MALFORMED))
                 else:
                     yield Frame(data[start:end], match)
         except FramingError as error:
@@ -239,10 +234,7 @@ class Framer:
             return len(data), None
         left = begun.left_out()
         if left is None:
-            frame = Frame(begun.kept())
-            if is_sound(frame.data):
-                return end, frame
-            left = LeftOut.of(frame, MALFORMED)
+            return end, Frame(begun.kept())
         self._leave_out(left)
         return end, None
 

@@ -21,7 +21,7 @@ from component.core.presence import Presence
 from component.core.rereading import Rereading
 from component.core.rollcall import RollCall
 from component.core.traffic import Traffic
-from component.framing import CROWDED, MALFORMED, OVERSIZED, Frame, LeftOut
+from component.framing import CROWDED, OVERSIZED, Frame, LeftOut
 from schemas import codec, roster
 from schemas import stanza as stanzas
 from schemas.stanza import Stanza
@@ -57,8 +57,6 @@ class LeftOuts:
 
         `why` is what is wrong with one that came whole, in words, and `frame` that stanza.
         """
-        if left.reason == MALFORMED:
-            why = why or "not well-formed: it has a reserved namespace"
         self._context.drop(left.reason)
         self._tell(left, why)
         self._settle(left, why, frame)

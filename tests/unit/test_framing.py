@@ -15,7 +15,6 @@ from xmlgen import Slicer, attributes, chunked, stanzas, whitespace
 from component.framing import (
     ADDRESSES_BYTES,
     HEAD_BYTES,
-    MALFORMED,
     OVERSIZED,
     Frame,
     Framer,
@@ -348,39 +347,3 @@ def test_a_stanza_of_any_size_is_passed_over() -> None:
 def test_space_may_stand_behind_what_was_carried() -> None:
     got = Framer(LIMIT).feed(b"<c/> \n<m/>", lambda data, at: at + 4 * data.startswith(b"<c/>", at))
     assert [frame.data for frame in got] == [b"<m/>"]
-
-
-XML = b"http://www.w3.org/XML/1998/namespace"
-
-
-@pytest.mark.parametrize("size", [1, 7, 30, 100_000])
-@pytest.mark.parametrize(
-    ("inner", "taken"),
-    [
-        (b"<x xmlns='%b'/>" % XML, False),
-        (b"<x xmlns='urn:x'><y xmlns = \"%b\"/></x>" % XML, False),
-        (b"<x xmlns:p='%b'/>" % XML, False),
-        (b"<x xmlns:xml='%b' xml:a='1'/>" % XML, True),
-        (b"<body>xmlns='%b'</body><stream:x/>" % XML, True),
-        (b"<x a='%b' xmlns='urn:}x'/>" % XML, True),
-    ],
-)
-def test_what_no_server_takes_is_left_out(inner: bytes, taken: bool, size: int) -> None:
-    """A server writes so what it has read as `<xml:x/>`; passed on, it would end the link."""
-    hostile = b"<presence to='a'>%b</presence>" % inner
-    stream = b"<message/>" + hostile + b"<iq/>"
-    left: list[LeftOut] = []
-    carried: list[bytes] = []
-
-    def carry(data: bytes, position: int) -> int:
-        carried.append(data[position:])
-        return position
-
-    framer = Framer(LIMIT, left.append)
-    chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
-    found = [frame.data for chunk in chunks for frame in framer.feed(chunk, carry)]
-    assert found == [b"<message/>", *([hostile] if taken else []), b"<iq/>"]
-    assert [(each.name, each.to, each.reason) for each in left] == (
-        [] if taken else [(b"presence", b"a", MALFORMED)]
-    )
-    assert not any(hostile in data for data in carried)
