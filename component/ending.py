@@ -203,6 +203,8 @@ class Ending:
                     self._attribute = self._value = None
 
     def _found(self, name: bytes, value: bytes) -> None:
+        # The last of the same name counts, as for `Frame`; no parser takes two.
+        self.values.pop(name, None)
         if len(value) <= BOUNDS.get(name, -1):
             self.values[name] = value
 
