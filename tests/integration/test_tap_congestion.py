@@ -15,10 +15,12 @@ from harness.stream import fresh
 
 SENT = 250
 SIZE = 200_000
-"""Messages, and bytes of each: three times what may wait."""
+"""Messages, and bytes of each: three times what may wait. It takes half a minute where nothing
+else runs, so each test has more than the usual one."""
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 async def test_what_waits_for_the_component_is_bounded(tap: TapHouse) -> None:
     if not tap.prosody:
         pytest.skip("ejabberd closes a link that lags (max_fsm_queue)")
@@ -74,6 +76,7 @@ async def test_what_waits_for_the_component_is_bounded(tap: TapHouse) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 async def test_what_users_send_waits_in_its_shortest_form(tap: TapHouse) -> None:
     """Presence above all: the last one of a session is what counts."""
     clients = [await tap.client() for _ in range(3)]
