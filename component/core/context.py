@@ -221,11 +221,18 @@ class Context:
         try:
             action(*args)
         except Exception as error:  # noqa: BLE001 - one stanza, or user, never costs another
-            half_done = self.effects[before:]
-            self.effects[before:] = [x for x in half_done if not isinstance(x, Send | Copy)]
-            self.effects.append(Fault(error))
+            self.failed(before, error)
             return False
         return True
+
+    def failed(self, before: int, error: Exception) -> None:
+        """Report a fault of ours, and say nothing of what came of it but writes.
+
+        `before` is how many effects there were when it began.
+        """
+        half_done = self.effects[before:]
+        self.effects[before:] = [x for x in half_done if not isinstance(x, Send | Copy)]
+        self.effects.append(Fault(error))
 
     def write(self, *changes: Change, then: Outcome | None = None) -> None:
         """Make changes durable, and go on with `then` when that is done or has failed."""

@@ -7,7 +7,6 @@ take the change off the desk. So each continuation of a change is given with wha
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import ParamSpec
 
 from component.core.context import Context
@@ -31,28 +30,28 @@ class Guarded:
 
     def _guarded(self, op: Op | Asked, action: Callable[P, None]) -> Callable[P, None]:
         """Give a continuation that ends what it belongs to if it fails."""
+        context = self._context
 
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-            malformed: list[codec.MalformedStanza] = []
+            before = len(context.effects)
             request = op.request if isinstance(op, Op) else None
-
-            def act() -> None:
-                try:
-                    action(*args, **kwargs)
-                except codec.MalformedStanza as error:
-                    if all(not isinstance(each, Stanza) or each.unread for each in args):
-                        raise
-                    malformed.append(error)
-
-            if not self._context.attempt(act):
+            try:
+                action(*args, **kwargs)
+            except Exception as error:
+                if isinstance(error, codec.MalformedStanza) and any(map(_is_read, args)):
+                    raise  # the peer's fault: the answer is given again, unread
+                context.failed(before, error)
                 if isinstance(op, Op):
                     op.request = request  # what it was answered in there is not said
                 self._broke(op)
-            elif malformed:
-                raise malformed[0]  # the peer's fault: the answer is given again, unread
 
         return guarded
 
     def _attempt(self, op: Op, action: Callable[[Op], None]) -> None:
         """Take a step of a change now; a fault ends it."""
-        self._guarded(op, partial(action, op))()
+        self._guarded(op, action)(op)
+
+
+def _is_read(given: object) -> bool:
+    """Tell whether this is a stanza whose content somebody may stumble over."""
+    return isinstance(given, Stanza) and not given.unread
