@@ -19,7 +19,7 @@ from harness.steps import memberships
 from component.store.keys import Keys
 from schemas.records import MembershipRecord
 
-pytestmark = [pytest.mark.abuse(8, 14), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.abuse(8, 14), pytest.mark.timeout(120)]
 
 CHANNELS = 600
 

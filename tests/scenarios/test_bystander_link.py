@@ -21,7 +21,7 @@ from harness.stanza import match
 from harness.steps import memberships, session
 from harness.stream import Stream, fresh
 
-pytestmark = [pytest.mark.abuse(11), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.abuse(11), pytest.mark.timeout(120)]
 
 ROUNDS = 10 if LONG else 1
 QUOTES = "&quot;"

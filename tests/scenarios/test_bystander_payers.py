@@ -18,7 +18,7 @@ from harness.stanza import match
 from harness.steps import memberships, session
 from harness.stream import fresh
 
-pytestmark = [pytest.mark.abuse(8, 14), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.abuse(8, 14), pytest.mark.timeout(120)]
 
 MANY = 5 if LONG else 1
 HTTP_PORT = 5405

@@ -16,7 +16,7 @@ from harness.stack import Stack, client_join, client_leave
 from harness.stanza import Stanza, match
 from harness.steps import memberships, session
 
-pytestmark = [pytest.mark.abuse(6, 29), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.abuse(6, 29), pytest.mark.timeout(120)]
 
 ROUNDS = 8 if LONG else 2
 

@@ -18,7 +18,7 @@ from harness.participants import refuses, tells
 from harness.stack import Stack
 from harness.steps import memberships, session
 
-pytestmark = [pytest.mark.abuse(11, 14), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.abuse(11, 14), pytest.mark.timeout(120)]
 
 CONNECTIONS = 1_200
 HTTP_PORT = 5405

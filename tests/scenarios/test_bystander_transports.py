@@ -15,7 +15,7 @@ from harness.stack import Stack, client_join
 from harness.stanza import match
 from harness.stream import fresh
 
-pytestmark = [pytest.mark.abuse(8, 11, 14), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.abuse(8, 11, 14), pytest.mark.timeout(120)]
 
 ROUNDS = 8 if LONG else 2
 SESSIONS = 3

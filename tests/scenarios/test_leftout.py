@@ -22,7 +22,7 @@ from harness.stanza import Stanza, match
 from harness.steps import leaves, memberships
 from harness.stream import fresh
 
-pytestmark = [pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 ITEM = f"{{{ns.ROSTER}}}query/{{{ns.ROSTER}}}item"
 NET = 5.0

@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from component.store.keys import Keys
 from schemas.records import MembershipRecord
 
-pytestmark = pytest.mark.abuse(11)
+pytestmark = [pytest.mark.slow, pytest.mark.abuse(11)]
 
 CAPABLE = 110_000
 """Line feeds in a stanza; with five bytes for each, it would be more than servers take."""

@@ -34,6 +34,8 @@ from test_roster import (  # noqa: F401
     test_the_flag_is_each_sessions_own,
 )
 
+pytestmark = pytest.mark.slow
+
 WAYS = [
     pytest.param(("tcp", True), id="tcp-resumable"),
     pytest.param(("websocket", False), id="websocket"),
