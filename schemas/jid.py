@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from aioxmpp.structs import JID as PREPARED_JID
 
@@ -33,12 +33,44 @@ _FORBIDDEN_IN_DOMAIN = re.compile(r"[\s@\"&'<>/:\\]|\.\.|^\.|\.$|^$")
 _DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
 
 
-class Jid(NamedTuple):
-    """A canonical JID; `str()` gives its one spelling."""
-
+class _Parts(NamedTuple):
     local: str | None
     domain: str
     resource: str | None
+
+
+T = TypeVar("T")
+
+
+class _Once(Generic[T]):
+    """Makes an attribute of a JID when it is first asked for, and never again.
+
+    functools.cached_property does that too, under a lock, which takes longer than making it.
+    """
+
+    def __init__(self, make: Callable[[Jid], T]) -> None:
+        self._make = make
+        self._name = make.__name__
+        self.__doc__ = make.__doc__
+
+    def __get__(self, jid: Jid, _: type[Jid]) -> T:
+        made = jid.__dict__[self._name] = self._make(jid)
+        return made
+
+
+class Jid(_Parts):
+    """A canonical JID; `str()` gives its one spelling."""
+
+    @_Once
+    def text(self) -> str:
+        """Give the one spelling."""
+        text = self.domain if self.local is None else f"{self.local}@{self.domain}"
+        return text if self.resource is None else f"{text}/{self.resource}"
+
+    @_Once
+    def key(self) -> bytes:
+        """Give the one spelling in bytes, by which rows and channels are found."""
+        return self.text.encode()
 
     @property
     def bare(self) -> Jid:
@@ -55,8 +87,7 @@ class Jid(NamedTuple):
         return Jid(self.local, self.domain, resource)
 
     def __str__(self) -> str:
-        text = self.domain if self.local is None else f"{self.local}@{self.domain}"
-        return text if self.resource is None else f"{text}/{self.resource}"
+        return self.text
 
 
 _LONG = 100

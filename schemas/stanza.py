@@ -124,7 +124,7 @@ def make(
 ) -> ET.Element:
     """Build a stanza around children; attributes that are None are left out."""
     element = ET.Element(kind)
-    for key, value in (("type", type_), ("from", str(sender)), ("to", str(to)), ("id", id_)):
+    for key, value in (("type", type_), ("from", sender.text), ("to", to.text), ("id", id_)):
         if value is not None:
             element.set(key, value)
     element.extend(children)

@@ -115,7 +115,7 @@ def annotated_tree(mirror: Mirror, stanza: Stanza, frame: Frame, limit: int) -> 
         channel = _canonical(item.get("jid", ""))
         if marks is None or channel is None or item.get("subscription") == "remove":
             continue
-        id_ = marks.id_in(str(channel).encode())
+        id_ = marks.id_in(channel.key)
         if id_ is not None:
             ET.SubElement(item, roster.CHANNEL_TAG, {"participant-id": id_})
     try:

@@ -59,7 +59,7 @@ class Blocking:
             if covers(address, membership.channel):
                 self._presence.blocked(row, membership)
             if covers(address, membership.channel) or _is_in(address, membership.channel):
-                self._participants.doubt(row, str(membership.channel).encode())
+                self._participants.doubt(row, membership.channel.key)
 
     def unblocked(self, user: Jid, address: Jid | None) -> None:
         """Show the devices again, and have the channels tell again; None is all of them.
@@ -82,7 +82,7 @@ class Blocking:
 
     def _tell_again(self, row: Row, membership: Membership) -> None:
         """Doubt all that is known: a kick, too, may have been kept back."""
-        self._participants.doubt(row, str(membership.channel).encode())
+        self._participants.doubt(row, membership.channel.key)
         self._roll_call.ask_about(row.jid, membership.channel)
 
 

@@ -232,7 +232,7 @@ class Changes(Guarded):
                 self._refuse(op, refusal, undo=not op.sure)
 
         self._context.write(
-            PutMembership(str(op.user), record),
+            PutMembership(op.user.text, record),
             self._journal.entry(op, "roster", shares=record.shares_presence),
             then=self._guarded(op, then),
         )
@@ -243,7 +243,7 @@ class Changes(Guarded):
         if before is None:
             self._context.write(op.drop)
         else:
-            self._context.write(PutMembership(str(op.user), before.record()))
+            self._context.write(PutMembership(op.user.text, before.record()))
             self._close(op)
 
     # -- leave ---------------------------------------------------------------------------
@@ -266,7 +266,7 @@ class Changes(Guarded):
         """Take a membership out of the mirror, and what hangs on it."""
         row = self._context.mirror.find(user)
         if row is not None:
-            self._participants.forget(row, str(channel).encode())
+            self._participants.forget(row, channel.key)
         self._context.mirror.part(user, channel)
         row = self._context.mirror.find(user)
         if row is not None:
@@ -370,9 +370,9 @@ class Changes(Guarded):
 
     def _is_member(self, user: Jid, channel: Jid) -> bool:
         row = self._context.mirror.find(user)
-        return row is not None and row.has_joined(str(channel).encode())
+        return row is not None and row.has_joined(channel.key)
 
     def _under_way(self, user: Jid, channel: Jid) -> Op | None:
         row = self._context.mirror.find(user)
-        found = None if row is None else row.busy.get(str(channel).encode())
+        found = None if row is None else row.busy.get(channel.key)
         return found if isinstance(found, Op) else None

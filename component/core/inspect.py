@@ -176,7 +176,7 @@ def describe_channel(core: Core, channel: Jid) -> ChannelMembers:
 
     Walks all rows: for people's questions, not for each stanza.
     """
-    key = str(channel.bare).encode()
+    key = channel.bare.key
     members: list[MemberView] = []
     under_way: list[str] = []
     for row in core.mirror.rows.values():

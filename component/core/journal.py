@@ -65,16 +65,16 @@ class Journal:
             op, step = replace(op, kind="leave"), "ask"
         record = JournalRecord(
             kind=op.kind,
-            channel=str(op.channel),
+            channel=op.channel.text,
             step=step,
             core=op.core,
             member=op.sure,
             shares_presence=shares,
         )
         self._entries[op.user, op.channel] = record
-        return PutJournal(str(op.user), record)
+        return PutJournal(op.user.text, record)
 
     def close(self, op: Op) -> None:
         """Close the entry of a change that is finished or undone."""
         if self._entries.pop((op.user, op.channel), None) is not None:
-            self._context.write(DropJournal(str(op.user), str(op.channel)))
+            self._context.write(DropJournal(op.user.text, op.channel.text))

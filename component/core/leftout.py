@@ -94,7 +94,7 @@ class LeftOuts:
             stanza = stanzas.head(left.name, left.type, left.id, left.sender, left.to, why=why)
         except codec.MalformedStanza:
             return  # there is nobody to tell
-        if str(stanza.to).encode() == self._multicast.gathering:
+        if stanza.to.key == self._multicast.gathering:
             # Each of them, as if it had come alone; else that address would get about.
             for user in several(left):
                 self._settle(left._replace(to=user), why, None)

@@ -202,7 +202,7 @@ class Core:
     def leave(self, user: Jid, channel: Jid) -> bool:
         """Take a user out of a channel, at the operator's wish; False if it is busy."""
         row = self.mirror.find(user)
-        if row is None or str(channel).encode() in row.busy:
+        if row is None or channel.key in row.busy:
             return False
         self._memberships.depart(user, channel)
         return True
@@ -314,7 +314,7 @@ class Core:
             self._preferences.asked(stanza)
         elif stanza.kind == stanzas.IQ and context.is_local(stanza.to):
             self._preferences.answered(stanza)
-        elif str(stanza.to).encode() == self.multicast.gathering:
+        elif stanza.to.key == self.multicast.gathering:
             # Written otherwise than by the tap. An answer would tell a stranger of that address.
             self._left_outs.take(LeftOut.of(frame, MALFORMED), "its addresses cannot be read")
         elif stanza.to.domain == context.own.domain:

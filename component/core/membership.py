@@ -140,13 +140,13 @@ class Memberships(Changes):
 
     def _may_begin(self, request: Request) -> bool:
         row = self._context.mirror.row(request.user)
-        is_free = not isinstance(row.busy.get(str(request.channel).encode()), Op)
+        is_free = not isinstance(row.busy.get(request.channel.key), Op)
         return is_free and len(ops_of(row)) < self._context.limits.max_pending
 
     def _begin(self, request: Request) -> None:
         user, channel = request.user, request.channel
         row = self._context.mirror.row(user)
-        member = row.has_joined(str(channel).encode())
+        member = row.has_joined(channel.key)
         if request.kind == "join" and not member:
             check_room(row, self._context.limits)
         op = Op(request.kind, user, channel, request.core, member, request)

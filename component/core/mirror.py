@@ -37,7 +37,7 @@ class Membership(NamedTuple):
     def record(self) -> MembershipRecord:
         """Give what the store is to hold."""
         return MembershipRecord(
-            channel=str(self.channel),
+            channel=self.channel.text,
             participant_id=self.participant_id,
             nick=self.nick,
             nodes=list(self.nodes),
@@ -53,7 +53,7 @@ class Membership(NamedTuple):
     def packed(self) -> packed.Member:
         """Give what a row is to hold."""
         return packed.Member(
-            str(self.channel).encode(),
+            self.channel.key,
             self.participant_id,
             self.nick,
             self.nodes,
@@ -299,7 +299,7 @@ class Mirror:
 
     def find(self, user: Jid) -> Row | None:
         """Look a user up by bare JID."""
-        return self.rows.get(str(user).encode())
+        return self.rows.get(user.key)
 
     def line(self, user: bytes) -> bytes | None:
         """Give a user's line, made if need be; None of one for whom there can be none."""
@@ -308,7 +308,7 @@ class Mirror:
 
     def row(self, user: Jid) -> Row:
         """Look a user up by bare JID, making the row if need be."""
-        key = str(user).encode()
+        key = user.key
         row = self.rows.get(key)
         if row is None:
             row = Row(user, self.lines)
@@ -331,7 +331,7 @@ class Mirror:
     def membership(self, user: Jid, channel: Jid) -> Membership | None:
         """Look up one membership."""
         row = self.find(user)
-        return None if row is None else row.membership(str(channel).encode())
+        return None if row is None else row.membership(channel.key)
 
     def join(self, user: Jid, membership: Membership) -> None:
         """Enter a membership, in place of an older one."""
@@ -350,7 +350,7 @@ class Mirror:
         """Remove a membership, if there is one."""
         row = self.find(user)
         if row is not None:
-            row.leave(str(channel).encode())
+            row.leave(channel.key)
             self.tidy(user)
 
     def link_lost(self, row: Row) -> None:

@@ -52,7 +52,7 @@ class Op:
     key: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        self.key = str(self.channel).encode()
+        self.key = self.channel.key
         if self.request is not None:
             self.wish = shares_presence(self.request.inner)
 
@@ -65,15 +65,15 @@ class Op:
         """Give what every log entry about this change says."""
         return {
             "kind": self.kind,
-            "user": str(self.user),
-            "channel": str(self.channel),
+            "user": self.user.text,
+            "channel": self.channel.text,
             "request": self.label,
         }
 
     @property
     def drop(self) -> DropMembership:
         """The end of the membership, for the store."""
-        return DropMembership(str(self.user), str(self.channel))
+        return DropMembership(self.user.text, self.channel.text)
 
 
 def ops_of(row: Row) -> list[Op]:

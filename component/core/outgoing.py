@@ -70,11 +70,11 @@ class Outgoing:
 
 
 def _is_joined(row: Row, channel: Jid) -> bool:
-    return row.has_joined(str(channel).encode())
+    return row.has_joined(channel.key)
 
 
 def _knows(row: Row, channel: Jid) -> bool:
-    key = str(channel).encode()
+    key = channel.key
     return row.has_joined(key) or key in row.busy
 
 

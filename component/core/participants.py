@@ -182,7 +182,7 @@ class Participants:
         must_ask = False
         known: list[bytes] = []
         for membership in row.channels.all():
-            key = str(membership.channel).encode()
+            key = membership.channel.key
             memory = row.participants.get(key)
             if _is_unasked(row, membership):
                 must_ask = True
@@ -246,21 +246,21 @@ class Participants:
         """Ask a user's channels who is there; gives how many were asked."""
         unasked = [each for each in row.channels.all() if _is_unasked(row, each)]
         for membership in unasked[:at_most]:
-            key = str(membership.channel).encode()
+            key = membership.channel.key
             if key in row.participants:
                 _own(row, key).complete = True
             to = membership.channel
             self._context.send(stanzas.make(stanzas.PRESENCE, None, row.jid, to, None))
         for membership in unasked[at_most:]:
             # Not asked yet, though the user's turn has come.
-            _memory(row, str(membership.channel).encode())
+            _memory(row, membership.channel.key)
         row.greeting = Greeting.DONE
         return len(unasked[:at_most])
 
 
 def _is_unasked(row: Row, membership: Membership) -> bool:
     """Tell whether a channel has to be asked who is there."""
-    key = str(membership.channel).encode()
+    key = membership.channel.key
     if key in row.holding:
         return False  # its join ends before long, and then it tells by itself
     memory = row.participants.get(key)

@@ -200,7 +200,7 @@ class Reconcile:
         while round_.to_ask and len(round_.asking) < AT_ONCE:
             channel = round_.to_ask.popleft()
             row = self._context.mirror.row(round_.user)
-            key = str(channel).encode()
+            key = channel.key
             if key in row.busy:
                 found = self._finding(round_, channel, "busy", None)
                 why = "a change is under way and will settle it"
@@ -313,7 +313,7 @@ class Reconcile:
     def _is_quiet(self, round_: _Round, channel: Jid) -> bool:
         """Tell whether nobody has begun to change this while the channel was asked."""
         row = self._context.mirror.find(round_.user)
-        key = str(channel).encode()
+        key = channel.key
         under_way = None if row is None else row.busy.get(key)
         if row is None or under_way is None:
             return row is not None and key in row.channels
@@ -394,7 +394,7 @@ class Reconcile:
 
     def _end(self, round_: _Round, channel: Jid, finding: Finding) -> None:
         row = self._context.mirror.find(round_.user)
-        key = str(channel).encode()
+        key = channel.key
         if row is not None and isinstance(row.busy.get(key), _Looking):
             del row.activity.busy[key]
         round_.asking.discard(channel)

@@ -52,7 +52,7 @@ class Rereading:
 
         def take(query: ET.Element) -> bool:
             for channel, subscription in channel_like(query):
-                key = str(channel).encode()
+                key = channel.key
                 if key in unseen:
                     unseen.remove(key)
                     found[channel] = subscription

@@ -38,7 +38,7 @@ def granted(op: Op, reply: Stanza, *, shared: bool | None) -> MembershipRecord |
     word = shares_presence(join)
     wish = shared if op.wish is None else op.wish
     return MembershipRecord(
-        channel=str(op.channel),
+        channel=op.channel.text,
         participant_id=parsed.participant_id,
         nick=parsed.nick,
         nodes=list(parsed.nodes),

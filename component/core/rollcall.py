@@ -110,8 +110,8 @@ class RollCall:
     def ask_about(self, user: Jid, channel: Jid) -> None:
         """Ask a channel about a user: a kick may have been in what could not be read."""
         service = self._service(channel.domain)
-        unasked = service.unasked.setdefault(str(channel).encode(), [])
-        key = str(user).encode()
+        unasked = service.unasked.setdefault(channel.key, [])
+        key = user.key
         if key not in unasked:
             unasked.append(key)
             # What is under way, and may be of that very user, is done first.
@@ -202,7 +202,7 @@ class RollCall:
     def _member(self, user: Jid, channel: Jid, id_: str) -> Membership | None:
         """Give a membership that is as it was, and not about to change."""
         row = self._context.mirror.find(user)
-        key = str(channel).encode()
+        key = channel.key
         found = None if row is None or key in row.busy else row.channels.get(key)
         return found if found is not None and found.participant_id == id_ else None
 

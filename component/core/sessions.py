@@ -213,7 +213,7 @@ class Sessions:
     __slots__ = ("_lines", "_packed", "key")
 
     def __init__(self, user: Jid, lines: Lines) -> None:
-        self.key = str(user).encode()
+        self.key = user.key
         self._packed = EMPTY
         self._lines = lines
 

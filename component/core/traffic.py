@@ -50,7 +50,7 @@ class Traffic:
             return None
         row = self._context.mirror.find(stanza.to)
         for channel in () if row is None else self._channels(stanza):
-            key = str(channel).encode()
+            key = channel.key
             if row is not None and (key in row.holding or row.has_joined(key)):
                 return row, key
         if stanza.kind == stanzas.MESSAGE:
