@@ -159,9 +159,9 @@ def refuse_too_much(join: Join) -> None:
 
     Raises codec.MalformedStanza.
     """
-    kept = bounded(join)
-    if kept is join:
+    if is_small(join.nick, join.nodes):
         return
+    kept = bounded(join)
     if kept.nick != join.nick:
         raise codec.MalformedStanza(f"nick: more than {MAX_NICK} bytes")
     if kept.nodes != join.nodes:

@@ -343,9 +343,12 @@ class Changes(Guarded):
 
     def _begun(self, op: Op, go_on: Callable[[Op], None]) -> None:
         """Put an operation on the desk, and go on with it."""
-        self._attempt(op, self._start)
-        if not op.gone:
-            self._attempt(op, go_on)
+
+        def begin(op: Op) -> None:
+            self._start(op)
+            go_on(op)
+
+        self._attempt(op, begin)
 
     def _finish(self, op: Op) -> None:
         """Take an operation off the desk, and the next wish for its channel up."""

@@ -132,11 +132,8 @@ class Row(Sessions):
     def has_joined(self, channel: bytes) -> bool:
         """Tell whether the user is in a channel; the same work however many there are."""
         code = CHANNELS.codes.get(channel)
-        return code is not None and self._has(code)
-
-    def _has(self, code: bytes) -> bool:
         # Of bytes, `find` is twice as fast as `in`. Behind the codes may be anything.
-        return 0 <= self._packed.find(code) < self._packed.find(OFF)
+        return code is not None and 0 <= self._packed.find(code) < self._packed.find(OFF)
 
     @property
     def line(self) -> bytes | None:
@@ -318,7 +315,7 @@ class Mirror:
 
     def tidy(self, user: Jid) -> None:
         """Let go of a row in which nothing is left."""
-        row = self.find(user)
+        row = self.rows.get(user.key)
         if row is not None:
             self._tidy(row)
 
@@ -330,7 +327,7 @@ class Mirror:
 
     def membership(self, user: Jid, channel: Jid) -> Membership | None:
         """Look up one membership."""
-        row = self.find(user)
+        row = self.rows.get(user.key)
         return None if row is None else row.membership(channel.key)
 
     def join(self, user: Jid, membership: Membership) -> None:

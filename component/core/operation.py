@@ -92,7 +92,8 @@ FEW = 150
 def check_room(row: Row, limits: Limits) -> None:
     """See that a user may join one more channel. Raises Refusal if not."""
     coming = sum(op.kind == "join" and not op.member for op in ops_of(row))
-    if len(row.channels) + coming >= limits.max_channels:
+    joined = len(row.channels)
+    if joined + coming >= limits.max_channels:
         raise wait("policy-violation", f"at most {limits.max_channels} channels")
-    if len(row.channels) > FEW and row.membership_bytes > MOST_BYTES:
+    if joined > FEW and row.membership_bytes > MOST_BYTES:
         raise wait("resource-constraint", "nicks and nodes of all your channels are too long")
