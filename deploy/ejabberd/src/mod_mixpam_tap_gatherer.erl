@@ -116,8 +116,9 @@ open_row({Host, Table, Bytes}, From, Pkt, JIDs, Word) ->
         _ -> close(Table, Batch), gone
     end.
 
+%% Whether another process is alive may only be known when that runs: both wait for each other.
 tell(Gatherer, {_, From, Batch} = What, Table) ->
-    case is_process_alive(Gatherer) orelse whereis(mod_mixpam_tap_sup) /= undefined of
+    case whereis(mod_mixpam_tap_sup) /= undefined orelse is_process_alive(Gatherer) of
         true -> Gatherer ! What, Batch;
         false -> close(Table, Batch), erase({?MODULE, From}), gone
     end.
