@@ -209,7 +209,8 @@ event(Host, Name, Attrs) ->
            {xmlel, Name, [{<<"xmlns">>, ?TAP} | Attrs], []}).
 
 attr(Name, Attrs) -> attr(Name, Attrs, <<>>).
-attr(Name, Attrs, Default) -> proplists:get_value(Name, Attrs, Default).
+attr(Name, Attrs, Default) ->
+    case lists:keyfind(Name, 1, Attrs) of {_, Value} -> Value; false -> Default end.
 
 parsed(Text) ->
     try JID = jid:decode(Text), {JID, jid:tolower(JID)} catch _:_ -> error end.
