@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from component.core import candidates, results
 from component.core.context import Context
 from component.core.effects import PutMembership
+from component.core.ends import Ends
 from component.core.errors import Refusal, answer, condition_of, unusable, wait
 from component.core.guarded import Guarded
 from component.core.holding import Holding
@@ -44,6 +45,7 @@ class Changes(Guarded):
         self._participants = participants
         self._journal = Journal(context)
         self._ledger = Ledger()
+        self._ends = Ends(context)
 
     def _over(self, op: Op) -> None:
         """Do what a change's end makes room for; given by component.core.membership."""
@@ -175,6 +177,8 @@ class Changes(Guarded):
         """Make memory, roster and channel agree, once all is answered and nobody is at it."""
         if self._under_way(user, channel) is not None or self._ledger.is_open(user, channel):
             return
+        if self._ends.waits(user, channel):
+            return  # which is settled when that is over
         member = self._is_member(user, channel)
         done = self._ledger.done(user, channel)
         reply = None if done is None else self._take(done)
@@ -262,12 +266,13 @@ class Changes(Guarded):
         self._context.write(op.drop, entry, then=self._guarded(op, then))
         self._part(op.user, op.channel)
 
-    def _part(self, user: Jid, channel: Jid) -> None:
-        """Take a membership out of the mirror, and what hangs on it."""
+    def _part(self, user: Jid, *channels: Jid) -> None:
+        """Take memberships out of the mirror, and what hangs on them."""
         row = self._context.mirror.find(user)
         if row is not None:
-            self._participants.forget(row, channel.key)
-        self._context.mirror.part(user, channel)
+            for channel in channels:
+                self._participants.forget(row, channel.key)
+        self._context.mirror.part(user, *channels)
         row = self._context.mirror.find(user)
         if row is not None:
             self._presence.tidy(row)

@@ -7,6 +7,8 @@ by the user, which is a leave because the roster is the record of membership (XE
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from component.core.context import Context
 from component.core.membership import Memberships
 from component.core.preferences import Preferences
@@ -83,6 +85,10 @@ class Departures:
         else:
             # The roster is truthful: the user, or we, have changed what is shared.
             self._preferences.share(user, channel, shares=subscription in {"from", "both"})
+
+    def items_removed(self, user: Jid, channels: Iterable[Jid]) -> None:
+        """Follow a roster that has no items of these channels any more."""
+        self._memberships.depart_all(user, channels)
 
     def account_removed(self, user: Jid) -> None:
         """Leave every channel of an account that is no more; nothing may be inherited."""

@@ -9,6 +9,8 @@ result, channel traffic.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Literal
 
 from component.core.change import Changes
@@ -25,7 +27,10 @@ from component.core.services import Services
 from component.core.turns import Turns
 from schemas import stanza as stanzas
 from schemas.jid import Jid
-from schemas.records import JournalRecord
+from schemas.records import CoreVersion, JournalRecord
+
+TOGETHER = 100
+"""Memberships whose end is written in one go."""
 
 
 class Memberships(Changes):
@@ -54,12 +59,27 @@ class Memberships(Changes):
         """Forget what was asked, and who waits: the tap answers them, the journal knows more."""
         self._ledger.clear()
         self._turns.clear()
+        self._ends.clear()
 
     def recover(self, domain: str) -> None:
-        """Finish or undo what is in the journal for a domain's users."""
+        """Finish or undo what is in the journal for a domain's users.
+
+        Leaves, of which there may be many, a few at a time.
+        """
         for user, channel, record in self._journal.of_domain(domain):
-            if self._under_way(user, channel) is None:
+            if self._under_way(user, channel) is not None or self._ends.waits(user, channel):
+                continue
+            if record.kind == "join" and self._is_member(user, channel):
                 self._recover(user, channel, record)
+            else:
+                begin = partial(self._recover_later, user, channel, record)
+                self._ends.keep(user, channel, begin)
+                self._ends.ready(user, channel, begin)
+
+    def _recover_later(self, user: Jid, channel: Jid, record: JournalRecord) -> None:
+        """Take up an entry whose turn has come, if nothing else has taken its place."""
+        if self._journal.find(user, channel) is record and self._under_way(user, channel) is None:
+            self._recover(user, channel, record)
 
     def _recover(self, user: Jid, channel: Jid, record: JournalRecord) -> None:
         op = Op(record.kind, user, channel, record.core, record.member)
@@ -129,6 +149,7 @@ class Memberships(Changes):
 
         Raises Refusal if it asks for too much.
         """
+        self._ends.hurry(request.user, request.channel)
         if self._may_begin(request) and not self.waiting(request.user, request.channel):
             self._begin(request)
         else:
@@ -141,7 +162,11 @@ class Memberships(Changes):
     def _may_begin(self, request: Request) -> bool:
         row = self._context.mirror.row(request.user)
         is_free = not isinstance(row.busy.get(request.channel.key), Op)
-        return is_free and len(ops_of(row)) < self._context.limits.max_pending
+        if not is_free or self._ends.waits(request.user, request.channel):
+            return False
+        # Ends that the user has not asked for, perhaps of an account before, hold up nobody.
+        pending = sum(not op.forced for op in ops_of(row))
+        return pending < self._context.limits.max_pending
 
     def _begin(self, request: Request) -> None:
         user, channel = request.user, request.channel
@@ -193,10 +218,51 @@ class Memberships(Changes):
 
         The membership ends here and now, whatever the channel will say.
         """
-        membership = self._context.mirror.membership(user, channel)
-        if membership is None or self._postponed(user, channel, "depart"):
+        self.depart_all(user, [channel])
+
+    def depart_all(self, user: Jid, channels: Iterable[Jid]) -> None:
+        """Leave channels as `depart` does, with one look at the user's memberships."""
+        row = self._context.mirror.find(user)
+        keys = {channel.key for channel in channels}
+        ended = {
+            each.channel: each.core
+            for each in ([] if row is None else row.among(keys))
+            if not self._postponed(user, each.channel, "depart")
+        }
+        self._end_all(user, ended, member=True)
+
+    def is_ending(self, user: Jid, channel: Jid) -> bool:
+        """Tell whether the channel is still to be told that a membership has ended."""
+        return self._ends.waits(user, channel)
+
+    def _end_all(self, user: Jid, channels: Mapping[Jid, CoreVersion], *, member: bool) -> None:
+        """End memberships here at once; the channels are told a few at a time."""
+        ops = [
+            Op("leave", user, channel, core, member=member, forced=True)
+            for channel, core in channels.items()
+        ]
+        if len(ops) == 1 and self._ends.has_room:
+            self._ends.taken(user, ops[0].channel)
+            self._end(ops[0])
             return
-        self._end(Op("leave", user, channel, membership.core, member=True, forced=True))
+        for start in range(0, len(ops), TOGETHER):
+            self._enter_ends(ops[start : start + TOGETHER])
+        self._part(user, *channels)
+
+    def _enter_ends(self, ops: list[Op]) -> None:
+        context, ends = self._context, self._ends
+        changes = [each for op in ops for each in (op.drop, self._journal.entry(op, "ask"))]
+
+        def then(done: bool) -> None:
+            if not done:
+                # They have ended all the same; our memory follows when the store is back.
+                context.write(*changes)
+            for op in ops:
+                ends.ready(op.user, op.channel, partial(self._begun, op, self._ask))
+
+        for op in ops:
+            ends.keep(op.user, op.channel, partial(self._end, op))
+        context.write(*changes, then=then)
 
     def _end(self, op: Op) -> None:
         """Begin a leave after which nothing is left of a membership, here at once."""
@@ -231,8 +297,7 @@ class Memberships(Changes):
                 left[op.channel] = op.core  # which may have taken the user in
         # What has no answer yet may come to something as well.
         channels = [*left, *(each for each in self._ledger.of_user(user) if each not in left)]
-        for channel in channels:
-            self._end(Op("leave", user, channel, left.get(channel, 1), member=False, forced=True))
+        self._end_all(user, {each: left.get(each, 1) for each in channels}, member=False)
         self._context.mirror.tidy(user)
 
     def _give_up(self, op: Op) -> None:
@@ -275,7 +340,8 @@ class Memberships(Changes):
         """Undo a join of which the answer may have been kept back, as its client was told."""
         asked = self._ledger.open_join(user, channel)
         is_member = self._context.mirror.membership(user, channel) is not None
-        if asked is not None and not is_member and self._under_way(user, channel) is None:
+        is_free = self._under_way(user, channel) is None and not self.is_ending(user, channel)
+        if asked is not None and not is_member and is_free:
             op = Op("leave", user, channel, asked.core, member=False)
             self._begun(op, self._ask)
 
@@ -289,6 +355,7 @@ class Memberships(Changes):
 
     def _over(self, op: Op) -> None:
         """Take up what has waited for a change's end."""
+        self._ends.over(op.user, op.channel)
         row = self._context.mirror.row(op.user)
         if op.afterwards and row.has_joined(op.key):
             end = self.forget if op.afterwards == "forget" else self.depart

@@ -8,7 +8,7 @@ what it hands out is a view or made for the occasion.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -176,10 +176,15 @@ class Row(Sessions):
         stay = [each for each in self._members() if each.channel not in news]
         self._pack([*stay, *news.values()])
 
-    def leave(self, channel: bytes) -> None:
-        """Remove the membership in a channel, if there is one."""
-        if self.has_joined(channel):
-            self._pack([each for each in self._members() if each.channel != channel])
+    def among(self, channels: Collection[bytes]) -> list[Membership]:
+        """Give the memberships in some channels, in one walk."""
+        return [Membership.unpacked(x) for x in self._members() if x.channel in channels]
+
+    def leave(self, *channels: bytes) -> None:
+        """Remove the memberships in channels, where there are some; packed once."""
+        left = {channel for channel in channels if self.has_joined(channel)}
+        if left:
+            self._pack([each for each in self._members() if each.channel not in left])
 
     def _members(self) -> Iterator[packed.Member]:
         codes, details, _ = Parts.of(self._packed)
@@ -343,11 +348,11 @@ class Mirror:
         self.row(user).enter(members)
         self.services.update([each.domain for each in members])
 
-    def part(self, user: Jid, channel: Jid) -> None:
-        """Remove a membership, if there is one."""
+    def part(self, user: Jid, *channels: Jid) -> None:
+        """Remove a user's memberships in channels, where there are some."""
         row = self.find(user)
         if row is not None:
-            row.leave(channel.key)
+            row.leave(*(channel.key for channel in channels))
             self.tidy(user)
 
     def link_lost(self, row: Row) -> None:

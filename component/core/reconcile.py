@@ -142,12 +142,14 @@ class Reconcile:
     def _account_gone(self, round_: _Round) -> None:
         """Leave the channels of an account that was deleted while nobody looked."""
         row = self._context.mirror.find(round_.user)
-        for membership in [] if row is None else row.channels.all():
-            found = self._finding(round_, membership.channel, "differ", None)
-            repairs = ("leave the channel and forget the membership: the account is gone",)
-            round_.findings.append(replace(found, repairs=repairs))
-            if round_.repair:
-                self._memberships.depart(round_.user, membership.channel)
+        left = [] if row is None else row.channels.all()
+        repairs = ("leave the channel and forget the membership: the account is gone",)
+        for each in left:
+            name, id_ = str(each.channel), each.participant_id
+            rostered = round_.rostered.get(each.channel)
+            round_.findings.append(Finding(name, "differ", id_, rostered, None, repairs=repairs))
+        if round_.repair:
+            self._memberships.depart_all(round_.user, [each.channel for each in left])
         self._ask_more(round_)
 
     def _find_channels(self, round_: _Round) -> None:
@@ -201,7 +203,7 @@ class Reconcile:
             channel = round_.to_ask.popleft()
             row = self._context.mirror.row(round_.user)
             key = channel.key
-            if key in row.busy:
+            if key in row.busy or self._memberships.is_ending(round_.user, channel):
                 found = self._finding(round_, channel, "busy", None)
                 why = "a change is under way and will settle it"
                 round_.findings.append(replace(found, why=why))

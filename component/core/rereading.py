@@ -63,8 +63,8 @@ class Rereading:
             if outcome == "no-account":
                 self._departures.account_removed(user)
             elif outcome == "read":
-                for key in unseen:
-                    self._departures.item_changed(user, jid.parse(key.decode()), "remove")
+                gone = [jid.parse(key.decode()) for key in unseen]
+                self._departures.items_removed(user, gone)
                 for channel, subscription in found.items():
                     self._departures.item_changed(user, channel, subscription)
             self._read_more()
