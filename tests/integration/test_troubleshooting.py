@@ -109,16 +109,30 @@ async def test_limits_of_a_user(fresh_stack: FreshStack) -> None:
     mute, other = stack.fake.channel(join=lambda _: None), stack.fake.channel()
     client.send(client_join(client.bare, mute.jid).replace("<iq", "<iq id='first'", 1))
     await stack.fake.expect(is_join(mute.jid))
-    answer = await client.iq(client_join(client.bare, other.jid))
-    assert answer.condition == "resource-constraint"
-    await client.expect(lambda stanza: stanza["id"] == "first")
+    # It waits for its turn, which comes when the first has ended.
     await stack.join(client, other)
-    third = stack.fake.channel()
-    answer = await client.iq(client_join(client.bare, third.jid))
-    assert answer.condition == "policy-violation"
+    await client.expect(lambda stanza: stanza["id"] == "first")
+    for _ in range(2):
+        answer = await client.iq(client_join(client.bare, stack.fake.channel().jid))
+        assert answer.condition == "policy-violation"
     # That was the fourth of those that were allowed in a row; leaving counts, too.
     answer = await client.iq(client_leave(client.bare, other.jid))
     assert answer.condition == "policy-violation"
     assert "too many joins and leaves" in answer.raw
     another = await session(stack)
     await stack.joined(another)
+
+
+async def test_joins_that_wait_are_limited(fresh_stack: FreshStack) -> None:
+    stack = await fresh_stack(
+        MIXPAM_MAX_PENDING="1", MIXPAM_JOIN_RATE="1000", MIXPAM_JOIN_BURST="1"
+    )
+    client = await session(stack)
+    mute = [stack.fake.channel(join=lambda _: None) for _ in range(3)]
+    for number, channel in enumerate(mute[:2]):
+        request = client_join(client.bare, channel.jid)
+        client.send(request.replace("<iq", f"<iq id='join{number}'", 1))
+        await client.fence()
+    await stack.fake.expect(is_join(mute[0].jid))
+    answer = await client.iq(client_join(client.bare, mute[2].jid))
+    assert answer.condition == "resource-constraint"
