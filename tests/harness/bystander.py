@@ -45,6 +45,11 @@ LONG: Final = bool(os.environ.get("MIXPAM_BYSTANDER_LONG"))
 Attack = Callable[[], Awaitable[object]]
 
 
+def busy_machine() -> bool:
+    """Tell whether more waits for a processor than there are: latency says nothing then."""
+    return os.getloadavg()[0] > (os.cpu_count() or 1)
+
+
 def percentile(values: list[float], share: float) -> float:
     """Return the smallest value that `share` of them do not exceed, 0 of none."""
     return sorted(values)[math.ceil(share * len(values)) - 1] if values else 0.0
@@ -101,11 +106,16 @@ class Report:
     def check(self, *, ready: bool = True, busy_server: bool = False) -> "Report":
         """Fail unless all came live, in order, once, in time, and nothing fell.
 
+        Time is judged where nothing else keeps the machine busy, and else printed.
         Without `ready`, `/readyz` may have said what it likes; `busy_server` as in `later`.
         """
         hurt = [what for what in self.hurt if ready or not what.startswith("not ready")]
         if (later := self.later(busy_server=busy_server)) >= MARGIN:
-            hurt.append(f"p99 is {later * 1000:.0f} ms above the quiet one")
+            late = f"p99 is {later * 1000:.0f} ms above the quiet one"
+            if busy_machine():
+                print(f"not judged, the machine is busy: {late}")
+            else:
+                hurt.append(late)
         assert not hurt, f"{'; '.join(hurt)}: {self}"
         return self
 
