@@ -40,10 +40,12 @@ class Crowd:
             with contextlib.suppress(OSError):
                 reader, writer = await asyncio.open_connection(host, PORT)
                 self.opened += 1
-                writer.write(first)
-                while await reader.read(1000):
-                    pass
-                writer.close()
+                try:
+                    writer.write(first)
+                    while await reader.read(1000):
+                        pass
+                finally:
+                    writer.transport.abort()
             await asyncio.sleep(0.2)
 
     async def goes(self) -> None:
@@ -51,6 +53,7 @@ class Crowd:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0.1)  # sockets are closed in the loop's next turns
 
 
 def descriptors(pid: int) -> int:
