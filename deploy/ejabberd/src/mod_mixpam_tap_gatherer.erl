@@ -6,7 +6,8 @@
 -module(mod_mixpam_tap_gatherer).
 
 -export([start_link/1, init/1, gather/3]).
--export([set/2, forget/1, exchange/1, pass_on/3, wait_for_room/2, add/4, close/2]).
+-export([set/2, forget/1, exchange/1, pass_on/3, wait_for_room/2, add/4, close/2,
+         with_id/2]).
 
 -import(mod_mixpam_tap_link, [link_of/1, parsed/1, pass/2, to_link/2]).
 
@@ -63,6 +64,7 @@ pass_on(Host, Pkt, Id) ->
         {Pid, _, _} -> ejabberd_cluster:send(Pid, {gather, self(), Pkt, Id})
     end.
 
+%% The user's archive gave the message this id.
 with_id(Pkt, <<>>) -> Pkt;
 with_id(Pkt, Id) ->
     By = jid:encode(jid:remove_resource(xmpp:get_to(Pkt))),

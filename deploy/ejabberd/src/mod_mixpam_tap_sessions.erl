@@ -20,7 +20,6 @@
 -import(mod_mixpam_tap_link, [archives/1, attr/2, bare/1, component/1, event/3, has_room/1,
                               is_mix/2, link_of/1, lower/1, parsed/1, pass/2, send/2, stanza/3, to_link/2]).
 
--define(SID, <<"urn:xmpp:sid:0">>).
 -define(ROSTER, <<"jabber:iq:roster">>).
 -define(MIX_ROSTER, <<"urn:xmpp:mix:roster:0">>).
 -define(ANNOTATE, {xmlel, <<"annotate">>, [{<<"xmlns">>, ?MIX_ROSTER}], []}).
@@ -68,16 +67,9 @@ deliver_to(U, Host, R, Pkt) ->
     end,
     done.
 
-with_id(Pkt, <<>>) -> Pkt;
-with_id(Pkt, Id) ->
-    By = jid:encode(jid:remove_resource(xmpp:get_to(Pkt))),
-    xmpp:set_els(Pkt, xmpp:get_els(Pkt) ++
-                 [{xmlel, <<"stanza-id">>,
-                   [{<<"xmlns">>, ?SID}, {<<"by">>, By}, {<<"id">>, Id}], []}]).
-
 %% The way back of T4 and T5 is by C1, too. What nobody waits for is late.
 deliver({Copy, Id}, #{jid := JID} = State) ->
-    deliver(with_id(xmpp:set_to(Copy, JID), Id), State);
+    deliver(mod_mixpam_tap_gatherer:with_id(xmpp:set_to(Copy, JID), Id), State);
 deliver(Pkt, #{lserver := Host} = State) ->
     case settle(Pkt, State) of
         {taken, State1} -> State1;
