@@ -221,3 +221,12 @@ def roll_is_called(play: Play, *ids: str, by: str = ANNA) -> str:
         f"<items node='urn:xmpp:mix:nodes:participants'>{items}</items></pubsub></iq>"
     )
     return request.get("id", "")
+
+
+def finds_nobody(play: Play, id_: str) -> None:
+    """Have the coven answer that it has none of the participants."""
+    play.says(
+        f"<iq type='result' from='{COVEN}' to='{ANNA}' id='{id_}'>"
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub'>"
+        "<items node='urn:xmpp:mix:nodes:participants'/></pubsub></iq>"
+    )

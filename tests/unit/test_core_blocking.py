@@ -17,6 +17,7 @@ from scenes import (
     client_leave,
     comes_online,
     error,
+    finds_nobody,
     granted,
     in_the_coven,
     joined,
@@ -204,12 +205,7 @@ def test_a_kick_that_was_kept_back_is_found_at_the_unblock() -> None:
     play.says(event("blocked"))
     play.says(event("unblocked"))
     play.waits(2)
-    id_ = roll_is_called(play, "123")
-    play.says(
-        f"<iq type='result' from='{COVEN}' to='{ANNA}' id='{id_}'>"
-        "<pubsub xmlns='http://jabber.org/protocol/pubsub'>"
-        "<items node='urn:xmpp:mix:nodes:participants'/></pubsub></iq>"
-    )
+    finds_nobody(play, roll_is_called(play, "123"))
     roster_is_set(play, "remove")
     assert not play.members()
 

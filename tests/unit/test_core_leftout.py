@@ -22,6 +22,7 @@ from scenes import (
     client_leave,
     comes_online,
     error,
+    finds_nobody,
     granted,
     in_the_coven,
     roll_is_called,
@@ -337,12 +338,7 @@ def test_what_may_have_been_a_kick_is_asked_after(play: Play) -> None:
         play.leaves_out(f"<message from='{COVEN}' to='{ANNA}' id='m'/>")
     play.silence()
     play.waits(2)
-    id_ = roll_is_called(play, "123")
-    play.says(
-        f"<iq type='result' from='{COVEN}' to='{ANNA}' id='{id_}'>"
-        "<pubsub xmlns='http://jabber.org/protocol/pubsub'>"
-        "<items node='urn:xmpp:mix:nodes:participants'/></pubsub></iq>"
-    )
+    finds_nobody(play, roll_is_called(play, "123"))
     roster_is_set(play, "remove")
     assert not play.members()
     play.silence()
