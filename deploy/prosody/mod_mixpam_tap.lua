@@ -526,7 +526,7 @@ end
 
 -- T4: rosters for sessions that asked for annotation
 -- Sends the items in MIX domains of `entry` in parts.
-local function send_parts(session, state, entry)
+local function send_parts(state, entry)
 	local part, items, bytes;
 	local function close()
 		if part then send(part); end
@@ -534,13 +534,14 @@ local function send_parts(session, state, entry)
 	end
 	for _, item in ipairs(entry.stanza.tags[1].tags) do
 		if is_item(item) and in_mix_domain(item.attr.jid) then
-			local address, id = item.attr.jid, nil;
+			local address = item.attr.jid;
 			local mine = st.stanza("item", { xmlns = ROSTER, jid = address, subscription = item.attr.subscription });
 			local size = #tostring(mine);
 			if part and (items == PART_ITEMS or bytes + size > MOST_BYTES) then close(); end
 			if not part then
 				parts_made = parts_made + 1;
-				id, items, bytes = parts_prefix..parts_made, 0, 0;
+				local id = parts_prefix..parts_made;
+				items, bytes = 0, 0;
 				part = st.iq({ type = entry.stanza.attr.type, id = id, from = state.bare, to = state.jid });
 				part:query(ROSTER):tag("annotate", { xmlns = ANNOTATE }):up();
 				entry.missing, entry.parts[id], state.parts[id] = entry.missing + 1, {}, entry;
@@ -590,7 +591,7 @@ local function divert_roster(stanza, session)
 	entry.missing, entry.parts, entry.found = 0, {}, {}; -- `parts`: id: set of JIDs; `found`: JID: <channel/>
 	weigh(state, entry, 1);
 	table.insert(state.rosters, entry);
-	send_parts(session, state, entry);
+	send_parts(state, entry);
 end
 -- 1000: before mod_smacks (-999), to be counted once, on return. Not a global filter: others pay nothing.
 local function flag(session, annotate)

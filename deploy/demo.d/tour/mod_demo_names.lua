@@ -9,7 +9,7 @@ local found, adns = pcall(require, "prosody.net.adns");
 if not found then adns = require "net.adns"; end
 
 local resolver = {};
-function resolver:lookup(callback, name, kind)
+function resolver.lookup(_, callback, name, kind)
 	name = name:gsub("%.$", "");
 	local ours = name == domain or name:sub(-#domain - 1) == "." .. domain;
 	if ours and kind == "SRV" and name:find("^_xmpp%-server%.") then

@@ -13,7 +13,7 @@ if not found then adns = require "net.adns"; end
 
 local resolver = {};
 
-function resolver:lookup(callback, name, kind)
+function resolver.lookup(_, callback, name, kind)
 	local address = kind == "A" and addresses[(tostring(name):gsub("%.$", ""))];
 	if address then
 		callback({ { a = address } });
