@@ -17,10 +17,10 @@ from functools import partial
 import structlog
 
 from component import __version__, collector
-from component.core.context import Limits
 from component.core.effects import Copy, Count, Effect, Fault, Report, Send, Write
 from component.core.express import Express
 from component.core.fanout import needs_ear, route
+from component.core.limits import Limits
 from component.core.machine import Core
 from component.core.mirror import Row
 from component.core.operator import equip

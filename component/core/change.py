@@ -14,7 +14,7 @@ from component.core import candidates, results
 from component.core.context import Context
 from component.core.effects import PutMembership
 from component.core.ends import Ends
-from component.core.errors import Refusal, answer, condition_of, unusable, wait
+from component.core.errors import Refusal, condition_of, unusable, wait
 from component.core.guarded import Guarded
 from component.core.holding import Holding
 from component.core.journal import Journal
@@ -28,7 +28,7 @@ from schemas import codec, mix
 from schemas import stanza as stanzas
 from schemas.jid import Jid
 from schemas.records import MembershipRecord
-from schemas.stanza import Stanza
+from schemas.stanza import Stanza, has_condition
 
 _STORE_AWAY = "memberships cannot be changed right now; try again later"
 
@@ -142,7 +142,7 @@ class Changes(Guarded):
 
     def _refused(self, op: Op, reply: Stanza) -> None:
         """Follow a channel's error; what has already happened is refused a second time."""
-        if results.has_condition(reply, "conflict") and self._used(op):
+        if has_condition(reply, "conflict") and self._used(op):
             return
         error = Refusal("cancel", "undefined-condition") if reply.error is None else reply.error
         # Nobody waits for a leave of our own: one that did not get there is tried again on
@@ -320,7 +320,7 @@ class Changes(Guarded):
         self._context.report("change-refused", condition=condition_of(why), **op.facts())
         if op.request is not None:
             if isinstance(why, Refusal):
-                answer(self._context, op.request.stanza, why)
+                self._context.refuse(op.request.stanza, why)
             else:
                 request = op.request
                 self._context.send(

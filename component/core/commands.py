@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from component.core.context import Context
-from component.core.errors import Refusal, answer
+from component.core.errors import Refusal
 from schemas import adhoc, jid
 from schemas import stanza as stanzas
 from schemas.adhoc import Field
@@ -163,7 +163,7 @@ class Commands:
 
         def tell(outcome: Outcome | Refusal) -> None:
             if isinstance(outcome, Refusal):
-                answer(self._context, stanza, outcome)
+                self._context.refuse(stanza, outcome)
             else:
                 note, title, shown = outcome.note, outcome.title, outcome.fields
                 self._reply(stanza, adhoc.done(command.node, session, note, title, shown))

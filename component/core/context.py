@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar, TypeVarTuple, Unpack
 
+from component.core.deadlines import Deadlines
 from component.core.effects import Change, Copy, Count, Effect, Fault, Report, Send, Write
+from component.core.errors import Refusal, error_for
 from component.core.largest import Largest
+from component.core.limits import Limits
 from component.core.mirror import Mirror, Row
 from schemas import codec
 from schemas import jid as jids
@@ -27,103 +29,11 @@ Answer = Callable[[Stanza | None], None]
 Outcome = Callable[[bool], None]
 """Gets whether a write was done."""
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Every bound of the core. Those that are settings have their reason there.
-
-    Names and defaults of settings are the settings' own; a test compares.
-    """
-
-    channel_timeout: float = 30
-    disco_timeout: float = 30
-    server_timeout: float = 30
-    max_stanza_bytes: int = 262_144
-    server_stanza_bytes: int = 524_288
-    max_channels: int = 1000
-    max_pending: int = 10
-    join_rate: float = 1
-    join_burst: int = 100
-    caps_cache: int = 10_000
-    presence_memory: int = 1000
-    presence_bytes: int = 67_108_864
-    presence_rate: float = 1000
-    presence_user_rate: float = 5000
-    late_presences: int = 50_000
-    held_stanzas: int = 256
-    held_bytes: int = 1_048_576
-    # How long after a time-out an answer is still waited for, to undo what it did: longer
-    # than servers keep trying to reach each other.
-    late_window: float = 600
-    # How long what was given back to the server for archiving may take to return: as long
-    # as the tap waits for a roster, the other thing that goes there and back.
-    archive_timeout: float = 5
-    # Bytes of one user's joins and leaves that wait for their turn, a hundred of a few
-    # kilobytes.
-    waiting_bytes: int = 262_144
-    # Seconds that one may wait, before the channel has its own: a client's patience.
-    waiting_time: float = 60
-    # What users ask channels about their preferences, and what has no answer yet.
-    wishes: int = 10_000
-    # Forms of ad-hoc commands that are out at the same time: admins are few.
-    command_sessions: int = 100
-    # Devices asked for one capabilities hash at the same time: one that is silent must
-    # not keep the others from what MIX clients get.
-    hash_devices: int = 3
-    # Devices of one user that are asked what they can do, at once and a second: each costs a
-    # question and an answer as large as a stanza may be, and new hashes are made up quickly.
-    disco_burst: float = 100
-    # How fast that goes on: as fast as joins.
-    disco_rate: float = 1
-    # A link that still is there after this has carried what was written to it before: one
-    # that is dead is given up after twice MIXPAM_KEEPALIVE.
-    link_timeout: float = 60
-
-
-_FEW_CALLED_OFF = 1_000
-
 ROWS_AT_ONCE = 200
 """Rows that are looked at in one go, when all are …"""
 
 ROWS_INTERVAL = 0.001
 """… and seconds until the next go: others have their turn in between."""
-
-
-class Deadlines:
-    """Actions that are due at a moment, unless called off."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int]] = []
-        self._actions: dict[int, Callable[[], None]] = {}
-        self._numbers = itertools.count()
-
-    def at(self, moment: float, action: Callable[[], None]) -> int:
-        """Plan an action; gives a number to call it off by."""
-        number = next(self._numbers)
-        heapq.heappush(self._heap, (moment, number))
-        self._actions[number] = action
-        return number
-
-    def off(self, number: int) -> None:
-        """Call an action off that is still planned, and let go of it."""
-        self._actions.pop(number, None)
-        # Its moment leaves as the heap drains; when most are off, clear them out, so that
-        # memory follows what is planned.
-        if len(self._heap) > 2 * len(self._actions) + _FEW_CALLED_OFF:
-            self._heap = [entry for entry in self._heap if entry[1] in self._actions]
-            heapq.heapify(self._heap)
-
-    @property
-    def next(self) -> float | None:
-        """The earliest planned moment."""
-        while self._heap and self._heap[0][1] not in self._actions:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def due(self, now: float) -> Iterator[Callable[[], None]]:
-        """Take out what is due, one by one."""
-        while (moment := self.next) is not None and moment <= now:
-            yield self._actions.pop(heapq.heappop(self._heap)[1])
 
 
 class Tap(NamedTuple):
@@ -233,6 +143,15 @@ class Context:
         half_done = self.effects[before:]
         self.effects[before:] = [x for x in half_done if not isinstance(x, Send | Copy)]
         self.effects.append(Fault(error))
+
+    def refuse(self, stanza: Stanza, refusal: Refusal) -> None:
+        """Answer a stanza with an error, unless it is one itself, a result or a presence."""
+        error = error_for(stanza, refusal)
+        if error is None:
+            self.drop(refusal.condition)
+            return
+        self.count("refused", refusal.condition)
+        self.send(error)
 
     def write(self, *changes: Change, then: Outcome | None = None) -> None:
         """Make changes durable, and go on with `then` when that is done or has failed."""

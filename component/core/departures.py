@@ -22,20 +22,6 @@ from schemas.stanza import Stanza
 _ITEMS = f"{{{PUBSUB_EVENT}}}event/{{{PUBSUB_EVENT}}}items"
 _RETRACT = f"{{{PUBSUB_EVENT}}}retract"
 _PARTICIPANTS = f"{MIX_NODES}participants"
-_RETRACT_BYTES = b"retract"
-_PARTICIPANTS_BYTES = _PARTICIPANTS.encode()
-
-
-def may_be_kick(frame: Frame) -> bool:
-    """Tell at a glance whether a message might retract a participant.
-
-    Groupchat is what people write; events of nodes are of other types (XEP-0369 §7.1.5).
-    """
-    return (
-        frame.type != b"groupchat"
-        and _RETRACT_BYTES in frame.data
-        and _PARTICIPANTS_BYTES in frame.data
-    )
 
 
 class Departures:

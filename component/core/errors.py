@@ -1,14 +1,13 @@
 """The one seam where stanza errors are made.
 
-A handler raises `Refusal`; `answer` turns it into the error stanza. An error is never
-answered with an error (RFC 6120 §8.3.1), and what must not be answered is dropped here.
+A handler raises `Refusal`; `Context.refuse` answers with the error stanza made here. An error
+is never answered with an error (RFC 6120 §8.3.1): what must not be answered is dropped.
 """
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from component.core.context import Context
 from schemas import codec
 from schemas import stanza as stanzas
 from schemas.namespaces import STANZAS
@@ -66,17 +65,15 @@ def condition_of(why: Refusal | ET.Element) -> str:
     return next(found, "undefined-condition")
 
 
-def answer(context: Context, stanza: Stanza, refusal: Refusal) -> None:
-    """Answer a stanza with an error, unless it is one itself, a result or a presence."""
+def error_for(stanza: Stanza, refusal: Refusal) -> ET.Element | None:
+    """Make the error that answers a stanza; None for an error, a result or a presence."""
     answerable = (stanza.kind == stanzas.IQ and stanza.type in {"get", "set"}) or (
         stanza.kind == stanzas.MESSAGE and stanza.type not in {"error", "headline"}
     )
     if not answerable:
-        context.drop(refusal.condition)
-        return
-    context.count("refused", refusal.condition)
+        return None
     error = stanzas.error(refusal.type, refusal.condition, _fit(refusal.text))
-    context.send(stanzas.make(stanza.kind, "error", stanza.to, stanza.sender, stanza.id, error))
+    return stanzas.make(stanza.kind, "error", stanza.to, stanza.sender, stanza.id, error)
 
 
 MAX_TEXT = 500

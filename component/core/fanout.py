@@ -7,15 +7,16 @@ the mirror says a user has joined can come out of here.
 
 from __future__ import annotations
 
-from component.core.departures import may_be_kick
 from component.core.mirror import Mirror, Row
 from component.core.sessions import Copies
 from component.core.translation import FORWARDED, in_other_namespace
 from component.framing import ATTRIBUTE, START_TAG, Frame, LeftOut
-from schemas.namespaces import MIX_CORE
+from schemas.namespaces import MIX_CORE, MIX_NODES
 
 CORE = tuple(namespace.encode() for namespace in MIX_CORE)
 _CDATA = b"<![CDATA["
+_RETRACT = b"retract"
+_PARTICIPANTS = f"{MIX_NODES}participants".encode()
 
 
 def route(mirror: Mirror, frame: Frame) -> tuple[Row, bytes] | None:
@@ -37,6 +38,14 @@ def route(mirror: Mirror, frame: Frame) -> tuple[Row, bytes] | None:
 def needs_ear(frame: Frame) -> bool:
     """Tell whether the core must look at a stanza that was passed on."""
     return frame.name == b"presence" or may_be_kick(frame)
+
+
+def may_be_kick(frame: Frame) -> bool:
+    """Tell at a glance whether a message might retract a participant.
+
+    Groupchat is what people write; events of nodes are of other types (XEP-0369 §7.1.5).
+    """
+    return frame.type != b"groupchat" and _RETRACT in frame.data and _PARTICIPANTS in frame.data
 
 
 _KINDS = frozenset({b"message", b"presence"})

@@ -15,7 +15,7 @@ from component.core.annotation import on_its_way, original
 from component.core.context import Context
 from component.core.devices import Devices
 from component.core.effects import Send
-from component.core.errors import Refusal, answer, bad_request, wait
+from component.core.errors import Refusal, bad_request, wait
 from component.core.multicast import Multicast, several
 from component.core.presence import Presence
 from component.core.rereading import Rereading
@@ -102,7 +102,7 @@ class LeftOuts:
         try:
             self._by_address(stanza, left, frame, refusal)
         except Refusal as other:
-            answer(self._context, stanza, other)
+            self._context.refuse(stanza, other)
         self._context.mirror.tidy(stanza.to.bare)
         self._context.mirror.tidy(stanza.sender.bare)
 

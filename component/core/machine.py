@@ -15,8 +15,8 @@ from component.core.audit import Audit
 from component.core.blocking import Blocking
 from component.core.capability import Capability
 from component.core.commands import Commands
-from component.core.context import ROWS_AT_ONCE, Context, Limits
-from component.core.departures import Departures, may_be_kick
+from component.core.context import ROWS_AT_ONCE, Context
+from component.core.departures import Departures
 from component.core.devices import Devices
 from component.core.effects import (
     Drop,
@@ -27,10 +27,12 @@ from component.core.effects import (
     Effect,
     Send,
 )
-from component.core.errors import Refusal, answer
+from component.core.errors import Refusal
+from component.core.fanout import may_be_kick
 from component.core.identity import Identity
 from component.core.joinrate import JoinRate
 from component.core.leftout import LeftOuts
+from component.core.limits import Limits
 from component.core.membership import Memberships
 from component.core.mirror import Mirror, Row
 from component.core.multicast import Multicast
@@ -100,7 +102,7 @@ class Core:
             participants=self._participants,
             roll_call=self._roll_call,
         )
-        self._traffic = Traffic(self.context, self._participants)
+        self._traffic = Traffic(self.context, self._participants.admit)
         self._rereading = Rereading(self.context, self._rosters, self._departures)
         self._left_outs = LeftOuts(
             self.context,
@@ -294,7 +296,7 @@ class Core:
         try:
             self._sort(stanza, frame)
         except Refusal as refusal:
-            answer(context, stanza, refusal)
+            context.refuse(stanza, refusal)
         except codec.MalformedStanza as error:
             self._left_outs.take(LeftOut.of(frame, MALFORMED), str(error), frame)
         to, sender = stanza.to.bare, stanza.sender.bare

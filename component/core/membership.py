@@ -15,7 +15,7 @@ from typing import Literal
 
 from component.core.change import Changes
 from component.core.context import Context
-from component.core.errors import Refusal, answer, wait
+from component.core.errors import Refusal, wait
 from component.core.journal import Journal
 from component.core.ledger import Asked
 from component.core.operation import Op, check_room, ops_of
@@ -113,7 +113,7 @@ class Memberships(Changes):
                 refusal = wait("internal-server-error", "mixpam failed; this has been reported")
                 facts = broken.facts()
                 context.report("change-refused", condition=refusal.condition, **facts)
-                answer(context, broken.request.stanza, refusal)
+                context.refuse(broken.request.stanza, refusal)
                 broken.request = None
         else:
             asked, is_new = broken, True
@@ -370,7 +370,7 @@ class Memberships(Changes):
             try:
                 self._begin(request)
             except Refusal as refusal:
-                answer(self._context, request.stanza, refusal)
+                self._context.refuse(request.stanza, refusal)
         self._context.mirror.tidy(user)
 
     def _postponed(self, user: Jid, channel: Jid, what: Literal["forget", "depart"]) -> bool:

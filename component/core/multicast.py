@@ -15,9 +15,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from component.core.departures import may_be_kick
 from component.core.fanout import (
     copies,
+    may_be_kick,
     names,
     others_of,
     translated,

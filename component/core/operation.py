@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from component.core.context import Limits
 from component.core.effects import DropMembership
 from component.core.errors import wait
 from component.core.holding import Holding
 from component.core.ledger import Asked
+from component.core.limits import Limits
 from component.core.mirror import Row
 from component.core.requests import Request
 from component.core.sharing import shares_presence

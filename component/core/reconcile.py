@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from component.core import results
 from component.core.candidates import channel_like, is_silent
 from component.core.context import Context
 from component.core.effects import DropMembership, PutMembership
@@ -32,7 +31,7 @@ from schemas.jid import Jid
 from schemas.namespaces import MIX_NODES
 from schemas.participants import Participant, ParticipantList
 from schemas.records import MembershipRecord
-from schemas.stanza import Stanza
+from schemas.stanza import Stanza, has_condition
 
 AT_ONCE = 8
 """Channels of one user that are asked at the same time."""
@@ -243,10 +242,10 @@ class Reconcile:
         told = None if reply is None else participants.read(reply.element)
         if reply is None:
             self._unknown(round_, channel, f"{channel.domain} did not answer")
-        elif results.has_condition(reply, "item-not-found"):
+        elif has_condition(reply, "item-not-found"):
             # The node, or the channel? Only a channel that says so twice is gone.
             self._ask(round_, channel, ET.Element(disco.QUERY_TAG), self._told_of_itself)
-        elif results.has_condition(reply, "forbidden"):
+        elif has_condition(reply, "forbidden"):
             self._unknown(
                 round_,
                 channel,
@@ -258,7 +257,7 @@ class Reconcile:
             self._judge(round_, channel, told)
 
     def _told_of_itself(self, round_: _Round, channel: Jid, info: Stanza | None) -> None:
-        if info is not None and results.has_condition(info, "item-not-found"):
+        if info is not None and has_condition(info, "item-not-found"):
             self._settle(round_, channel, None)
         else:
             self._unknown(round_, channel, "the channel has no participants node")

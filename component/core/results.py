@@ -14,9 +14,7 @@ from schemas import codec, mix
 from schemas import stanza as stanzas
 from schemas.namespaces import MIX_CORE
 from schemas.records import MembershipRecord
-from schemas.stanza import Stanza, has_condition
-
-__all__ = ["find", "granted", "has_condition", "joined", "left"]
+from schemas.stanza import Stanza
 
 
 def granted(op: Op, reply: Stanza, *, shared: bool | None) -> MembershipRecord | None:

@@ -19,14 +19,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from component.core import results
 from component.core.audit import FEW, LARGE_SHARE
 from component.core.context import Context
 from component.core.membership import Memberships
 from component.core.mirror import Membership, Row
 from schemas import jid, mam, participants
 from schemas.jid import Jid
-from schemas.stanza import Stanza, is_blocked
+from schemas.stanza import Stanza, has_condition, is_blocked
 
 DELAY = 1.0
 """Seconds after the replay: rosters, and what was cut off, come first."""
@@ -233,7 +232,7 @@ class RollCall:
             if question.members:
                 service.to_ask.append(_Question(question.channel, question.members))
             self._end(service, question, 0, [])
-        elif not results.has_condition(reply, "forbidden"):
+        elif not has_condition(reply, "forbidden"):
             self._end(service, question, 0, [])
         else:
             question.refused += 1
@@ -254,7 +253,7 @@ class RollCall:
         if reply is None:
             self._unanswered(service, question)
             return
-        if not results.has_condition(reply, "forbidden"):
+        if not has_condition(reply, "forbidden"):
             # It hides its participants from this one, and all.
             self._end(service, question, 0, [])
             return

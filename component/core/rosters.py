@@ -12,12 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from component.core import results
 from component.core.context import Context
 from component.core.errors import Refusal, wait
 from schemas import jid, roster
 from schemas.jid import Jid
-from schemas.stanza import Stanza
+from schemas.stanza import Stanza, has_condition
 
 Refused = Callable[[ET.Element | Refusal | None], None]
 """Gets None when done, else why not."""
@@ -105,7 +104,7 @@ class Rosters:
 
     def _told(self, reading: _Reading, reply: Stanza | None) -> None:
         query = None if reply is None else reply.element.find(roster.QUERY_TAG)
-        if reply is not None and results.has_condition(reply, "item-not-found"):
+        if reply is not None and has_condition(reply, "item-not-found"):
             reading.then("no-account")
         elif reply is None or reply.type != "result" or query is None:
             reading.then("unreadable")

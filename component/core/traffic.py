@@ -6,11 +6,12 @@ account without that sender's blessing, everything else is dropped.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from component.core.context import Context
 from component.core.effects import Copy
 from component.core.errors import Refusal
 from component.core.mirror import Row
-from component.core.participants import Participants
 from component.framing import Frame
 from schemas import jid
 from schemas import stanza as stanzas
@@ -18,11 +19,14 @@ from schemas.stanza import Stanza
 
 
 class Traffic:
-    """Settles messages and presence that come from MIX domains to a user."""
+    """Settles messages and presence that come from MIX domains to a user.
 
-    def __init__(self, context: Context, participants: Participants) -> None:
+    `admit` tells whether a presence may be passed on now.
+    """
+
+    def __init__(self, context: Context, admit: Callable[[Row, bytes, Frame], bool]) -> None:
         self._context = context
-        self._participants = participants
+        self._admit = admit
 
     def receive(self, stanza: Stanza, frame: Frame) -> None:
         """Copy, keep back or refuse.
@@ -36,7 +40,7 @@ class Traffic:
         row, key = found
         if key in row.holding:
             row.holding[key].take(frame)
-        elif stanza.kind != stanzas.PRESENCE or self._participants.admit(row, key, frame):
+        elif stanza.kind != stanzas.PRESENCE or self._admit(row, key, frame):
             # Only the spelling of its address kept it off the hot lane.
             self._context.effects.append(Copy(frame, row, key))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from component.core.context import Context
-from component.core.errors import answer, wait
+from component.core.errors import wait
 from component.core.requests import Request
 from schemas import codec
 from schemas.jid import Jid
@@ -87,4 +87,4 @@ class Turns:
 
     def _late(self, entry: _Waiting) -> None:
         self._remove(entry)
-        answer(self._context, entry.request.stanza, wait("resource-constraint", _TOO_MANY))
+        self._context.refuse(entry.request.stanza, wait("resource-constraint", _TOO_MANY))

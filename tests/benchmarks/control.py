@@ -19,9 +19,9 @@ from benchmarks.engines import aiojoin
 from benchmarks.engines.mixpam import populate
 from benchmarks.report import Report, median, table
 from component import collector
-from component.core.context import Limits
 from component.core.effects import Effect, Send, Write
 from component.core.fanout import copies, route, translate
+from component.core.limits import Limits
 from component.core.machine import Core
 from component.core.outgoing import Outgoing
 from component.core.rosters import Refused, Rosters

@@ -11,7 +11,6 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from itertools import count
 
-from component.core.context import Limits
 from component.core.effects import (
     Copy,
     Count,
@@ -31,6 +30,7 @@ from component.core.effects import (
 )
 from component.core.express import Express
 from component.core.fanout import needs_ear, route
+from component.core.limits import Limits
 from component.core.machine import Core
 from component.core.outgoing import Outgoing
 from component.core.sessions import copies_for

@@ -6,8 +6,8 @@ import pytest
 from driver import ANNA, COVEN, DISCO, OWN, PHONE, Play
 from scenes import asked_to_leave, client_leave, in_the_coven
 
-from component.core.context import Limits
 from component.core.findings import Finding
+from component.core.limits import Limits
 from component.core.operator import equip, sentence
 
 COMMANDS = "http://jabber.org/protocol/commands"

@@ -13,7 +13,7 @@ from driver import ANNA, BEN, CORE_0, CORE_1, COVEN, DISCO, LAPTOP, OWN, PHONE, 
 from scenes import comes_online, in_the_coven, tap_is_up
 
 from component.core.capability import PATIENCE
-from component.core.context import Limits
+from component.core.limits import Limits
 from schemas.disco import MOST_PARTS
 from schemas.jid import parse
 

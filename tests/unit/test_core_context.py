@@ -5,8 +5,10 @@ import xml.etree.ElementTree as ET
 import pytest
 from driver import OWN, Play
 
-from component.core.context import Context, Deadlines, Limits
+from component.core.context import Context
+from component.core.deadlines import Deadlines
 from component.core.effects import Report, Send
+from component.core.limits import Limits
 from schemas import jid
 
 

@@ -4,8 +4,8 @@ import ast
 from dataclasses import fields
 from pathlib import Path
 
-from component.core import context
-from component.core.context import Limits
+from component.core import limits as core_limits
+from component.core.limits import Limits
 from component.service import limits
 from schemas.settings import Settings
 
@@ -24,7 +24,7 @@ def test_a_setting_reaches_the_core() -> None:
 
 
 def test_a_limit_is_a_setting_or_has_its_reason_beside_it() -> None:
-    text = Path(context.__file__).read_text(encoding="utf-8")
+    text = Path(core_limits.__file__).read_text(encoding="utf-8")
     (body,) = (
         node.body
         for node in ast.parse(text).body
