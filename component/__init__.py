@@ -1,8 +1,8 @@
 """The mixpam component: MIX-PAM (XEP-0405) beside an XMPP server, over XEP-0114.
 
-Data flows one way: ``link`` frames what the server sends and sorts it into two
-lanes, ``core`` decides without any I/O and answers with effects, ``link`` and
-``store`` carry them out. ``service`` is the thin shell that joins them.
+Data flows one way: ``wire`` cuts what ``link`` reads into stanzas, ``core`` decides without any
+I/O and answers with effects, ``link`` and ``store`` carry them out. ``service`` is the shell that
+joins them. CONTRIBUTING.md has the map.
 """
 
 __version__ = "0.1.0"

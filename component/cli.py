@@ -16,13 +16,14 @@ import typer
 import uvloop
 from rich.console import Console
 
-from component import __version__, collector
+from component import __version__
 from component.console import repair, show
 from component.console.remote import NotRunning, Refused, Remote
 from component.doctor import screen
 from component.doctor.examination import Options, examine
 from component.doctor.result import Result, exit_code
-from component.log import configure
+from component.process import garbage
+from component.process.log import configure
 from component.service import Service
 from schemas import settings as settings_module
 from schemas.settings import Settings, SettingsError
@@ -115,7 +116,7 @@ def run() -> None:
     settings = _load()
     configure(settings)
     _allow_descriptors()
-    collector.begin()
+    garbage.begin()
     try:
         uvloop.run(_serve(settings))
     except SettingsError as error:

@@ -16,30 +16,31 @@ from functools import partial
 
 import structlog
 
-from component import __version__, collector
+from component import __version__
+from component.control_queue import MOST, SPARE, ControlLane, is_alone
+from component.core.delivery.fanout import needs_ear, route
+from component.core.delivery.payer import NOBODY, payer
+from component.core.delivery.shortcut import Express
 from component.core.effects import Copy, Count, Effect, Fault, Report, Send, Write
-from component.core.express import Express
-from component.core.fanout import needs_ear, route
 from component.core.limits import Limits
 from component.core.machine import Core
-from component.core.mirror import Row
-from component.core.operator import equip
 from component.core.outgoing import Outgoing
-from component.core.payer import NOBODY, payer
-from component.core.remembered import Remembered
-from component.core.reserved import without_reserved
-from component.core.sessions import Device, copies_for
-from component.framing import CROWDED, Frame, LeftOut
+from component.core.snapshot import Remembered
+from component.core.users.mirror import Row
+from component.core.users.sessions import Device, copies_for
 from component.http.control import Control
 from component.http.server import HttpServer
 from component.http.sources import Sources
 from component.http.watch import Watch
-from component.lane import MOST, SPARE, ControlLane, is_alone
 from component.link.connection import Connection
-from component.notify import Notifier
+from component.operator.admin_commands import admin_commands
+from component.process import garbage
+from component.process.counters import Tally
+from component.process.systemd import Notifier
 from component.store.reading import Loaded
 from component.store.store import Store
-from component.tally import Tally
+from component.wire.framing import CROWDED, Frame, LeftOut
+from component.wire.reserved import without_reserved
 from schemas import jid
 from schemas.odds import at_odds
 from schemas.settings import Settings
@@ -69,8 +70,9 @@ class Service:
             lambda: secrets.token_hex(8),
             settings.contact,
             multicast=settings.multicast,
+            admins=settings.admins,
+            commands=admin_commands,
         )
-        equip(self._core, settings.admins)
         self._express = Express(
             self._core.mirror, self._core.multicast, settings.max_stanza_bytes, self._core.largest
         )
@@ -327,7 +329,7 @@ class Service:
             case Report(event, level, facts):
                 self._report(event, level, **facts)
                 if event == "ready":
-                    collector.settle()
+                    garbage.settle()
             case Fault(error):
                 self._watch.saw("fault", "error", {})
                 self._log.exception("fault", exc_info=error)
@@ -392,7 +394,7 @@ class Service:
             capabilities=loaded.capabilities,
             set_aside=loaded.set_aside,
         )
-        collector.settle()
+        garbage.settle()
 
     def superseded(self) -> None:
         """Begin anew: what is known here is out of date."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from schemas.settings import PREFIX, Settings
 
 PASSED_ON = 152_576
-"""Bytes by which a stanza may grow when it is passed on (component/core/largest.py)."""
+"""Bytes by which a stanza may grow when it is passed on (component/core/stanza_size.py)."""
 
 
 def at_odds(settings: Settings) -> Iterator[str]:

@@ -1,5 +1,33 @@
 """The core: every rule of XEP-0405, and no socket, clock or Redis.
 
-Stanzas, events and stored state go in; effects come out (`effects`). The shell gives
-the time and carries the effects out. One module for each thing the XEP speaks of.
+Stanzas, events and stored state go in; effects come out (`effects`). The shell gives the time
+and carries the effects out. From the top down, and each imports only what stands below it:
+
+`machine`       the core as the shell sees it; sorts what comes by address
+`blocking`      what a channel and a user are owed when the user blocks it (XEP-0191)
+`left_out`      what a stanza is owed that could not be read, by its kind
+`snapshot`      all that the store is to hold, for one that has lost it
+`checks/`       do memory, roster and channel still agree? `roster_audit` after each link,
+                `participant_audit` asks channels, `reread` after a roster change that could not
+                be read, `reconcile` when an operator wants it; `findings` of that
+`membership/`   joining and leaving: `requests` are read, `memberships` begins changes (how often:
+                `join_rate`, in whose turn: `turns`, many at once: `background_leaves`), `change`
+                is one under way and `steps` what it does, `answers` come from the channel,
+                `ledger` and `journal` keep what was asked, `endings` have no request
+`presence/`     `devices` come and go, `capability` tells which speak MIX, `announce` shows them
+                to channels (`preferences`: whether, `hidden`: who has blocked); `participants`
+                are shown to devices, from `presence_memory`; many at once in `portions`
+`delivery/`     from a channel to devices: `fanout` to one user's, `multicast` to many users',
+                `shortcut` for plain messages; `join_buffer` during a join, `strangers` are
+                refused; `translation` between MIX core 0 and 1, `payer`: in whose turn
+`roster/`       `access` to rosters, `annotate` with participant ids, `candidates` for channels
+`services`      which domains are MIX services; tells the taps
+`taps`          what the taps say; `about`: disco, version, ping; `commands`: XEP-0050
+`context`       what all of these share: time, effects, open questions, the mirror
+`effects`       what the shell is to do; `outgoing`: in whose name it may speak
+`users/`        `mirror`: a row for each user; `sessions` of it, `packed` small, `routes` for the
+                hot lane; `trimmed_presence`
+`errors`        stanza errors; `limits`, `deadlines`, `rates`, `stanza_size`
+
+New: annotations (XEP-0310), catch-up and routing get a room each beside `delivery/`.
 """

@@ -10,13 +10,13 @@ still is a participant.
 
 from __future__ import annotations
 
+from component.core.checks.participant_audit import RollCall
 from component.core.context import Context
-from component.core.membership import Memberships
-from component.core.mirror import Membership, Row
-from component.core.participants import Participants
-from component.core.presence import Presence
-from component.core.rollcall import RollCall
+from component.core.membership.memberships import Memberships
+from component.core.presence.announce import Presence
+from component.core.presence.participants import Participants
 from component.core.services import Services
+from component.core.users.mirror import Membership, Row
 from schemas import jid
 from schemas.jid import Jid
 

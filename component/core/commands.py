@@ -64,7 +64,7 @@ class Commands:
     def takes(self, stanza: Stanza) -> bool:
         """Tell whether a request to the component is about commands."""
         payload = stanza.payload
-        if payload is None:
+        if payload is None or not self._commands:
             return False
         if payload.tag == adhoc.COMMAND_TAG:
             return True

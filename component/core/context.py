@@ -11,9 +11,9 @@ from typing import NamedTuple, TypeVar, TypeVarTuple, Unpack
 from component.core.deadlines import Deadlines
 from component.core.effects import Change, Copy, Count, Effect, Fault, Report, Send, Write
 from component.core.errors import Refusal, error_for
-from component.core.largest import Largest
 from component.core.limits import Limits
-from component.core.mirror import Mirror, Row
+from component.core.stanza_size import Largest
+from component.core.users.mirror import Mirror, Row
 from schemas import codec
 from schemas import jid as jids
 from schemas import stanza as stanzas
@@ -97,7 +97,7 @@ class Context:
         """Send a stanza; False if there is nothing that could be sent.
 
         One that holds what XML cannot carry, or more than the server takes, is reported, and
-        what its kind demands is sent in place of it (component.core.largest).
+        what its kind demands is sent in place of it (component.core.stanza_size).
         """
         try:
             data: bytes | None = codec.write(element, self.largest.stanza)

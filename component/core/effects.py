@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from component.core.mirror import Row
-from component.core.sessions import Device
-from component.framing import Frame
+from component.core.users.mirror import Row
+from component.core.users.sessions import Device
+from component.wire.framing import Frame
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
 

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from component import __version__
-from component.core.annotation import annotated, annotated_tree, on_its_way
-from component.core.audit import Audit
+from component.core.about import Identity
 from component.core.blocking import Blocking
-from component.core.capability import Capability
-from component.core.commands import Commands
+from component.core.checks.participant_audit import RollCall
+from component.core.checks.reconcile import Reconcile
+from component.core.checks.reread import Rereading
+from component.core.checks.roster_audit import Audit
+from component.core.commands import Command, Commands
 from component.core.context import ROWS_AT_ONCE, Context
-from component.core.departures import Departures
-from component.core.devices import Devices
+from component.core.delivery.fanout import may_be_kick
+from component.core.delivery.multicast import Multicast
+from component.core.delivery.strangers import Traffic
 from component.core.effects import (
     Drop,
     DropCapability,
@@ -28,28 +31,25 @@ from component.core.effects import (
     Send,
 )
 from component.core.errors import Refusal
-from component.core.fanout import may_be_kick
-from component.core.identity import Identity
-from component.core.joinrate import JoinRate
-from component.core.leftout import LeftOuts
+from component.core.left_out import LeftOuts
 from component.core.limits import Limits
-from component.core.membership import Memberships
-from component.core.mirror import Mirror, Row
-from component.core.multicast import Multicast
-from component.core.participants import Participants
-from component.core.preferences import Preferences
-from component.core.presence import Presence
-from component.core.reconcile import Reconcile
-from component.core.remembered import Remembered
-from component.core.requests import read
-from component.core.rereading import Rereading
-from component.core.rollcall import RollCall
-from component.core.rosters import Rosters
+from component.core.membership.endings import Departures
+from component.core.membership.join_rate import JoinRate
+from component.core.membership.memberships import Memberships
+from component.core.membership.requests import read
+from component.core.presence.announce import Presence
+from component.core.presence.capability import Capability
+from component.core.presence.devices import Devices
+from component.core.presence.participants import Participants
+from component.core.presence.preferences import Preferences
+from component.core.roster.access import Rosters
+from component.core.roster.annotate import annotated, annotated_tree, on_its_way
 from component.core.services import Services
-from component.core.sessions import Device
+from component.core.snapshot import Remembered
 from component.core.taps import Taps, address, own_user
-from component.core.traffic import Traffic
-from component.framing import MALFORMED, Frame, LeftOut
+from component.core.users.mirror import Mirror, Row
+from component.core.users.sessions import Device
+from component.wire.framing import MALFORMED, Frame, LeftOut
 from schemas import codec, jid, roster, tap
 from schemas import stanza as stanzas
 from schemas.jid import Jid
@@ -59,7 +59,10 @@ from schemas.stanza import Stanza
 
 
 class Core:
-    """All of mixpam's rules. Give the time with each input, take the effects after it."""
+    """All of mixpam's rules. Give the time with each input, take the effects after it.
+
+    `admins` (bare JIDs) may run the ad-hoc `commands`, which are made for this core.
+    """
 
     def __init__(
         self,
@@ -70,6 +73,8 @@ class Core:
         contacts: tuple[str, ...] = (),
         *,
         multicast: bool = True,
+        admins: tuple[str, ...] = (),
+        commands: Callable[[Core], tuple[Command, ...]] = lambda _: (),
     ) -> None:
         self.context = Context(own, frozenset(domains), limits, new_id)
         self.largest = self.context.largest
@@ -114,12 +119,6 @@ class Core:
             roll_call=self._roll_call,
         )
         self._taps = Taps(self.context, self._heard)
-        self._identity = Identity(
-            self.context,
-            __version__,
-            contacts,
-            lambda asker: self.commands is not None and self.commands.is_admin(asker),
-        )
         self.reconcile = Reconcile(
             self.context,
             memberships=self._memberships,
@@ -129,8 +128,11 @@ class Core:
             preferences=self._preferences,
         )
         self.remembered = Remembered(self.mirror, self._memberships.journal, self._capability)
-        # Given by component.core.operator, which may look at all of this.
-        self.commands: Commands | None = None
+        # Last, for the commands may look at all of this.
+        self._commands = Commands(
+            self.context, frozenset(jid.parse(admin) for admin in admins), commands(self)
+        )
+        self._identity = Identity(self.context, __version__, contacts, self._commands.is_admin)
 
     # -- stored state --------------------------------------------------------------------
 
@@ -333,8 +335,8 @@ class Core:
             self._answered(stanza)
         elif _is_roster_push(self.context, stanza):
             self._departures.roster_changed(stanza)
-        elif self.commands is not None and self.commands.takes(stanza):
-            self.commands.request(stanza)
+        elif self._commands.takes(stanza):
+            self._commands.request(stanza)
         else:
             self._identity.request(stanza)
 

@@ -8,8 +8,8 @@ that would be written. Copies of channel stanzas have their own form of the same
 
 from __future__ import annotations
 
-from component.core.mirror import Mirror, Row
-from component.framing import Frame, only_frame
+from component.core.users.mirror import Mirror, Row
+from component.wire.framing import Frame, only_frame
 from schemas import jid
 from schemas.jid import Jid
 

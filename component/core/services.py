@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from component.core.context import Context
 from component.core.errors import Refusal, wait
-from component.core.packed import CHANNELS
+from component.core.users.packed import CHANNELS
 from schemas import codec, disco, tap
 from schemas import stanza as stanzas
 from schemas.jid import Jid

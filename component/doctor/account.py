@@ -14,7 +14,7 @@ from ipaddress import ip_address
 
 from component.doctor import advice
 from component.doctor.result import Result, in_words, ok
-from component.framing import START_TAG, Framer, FramingError
+from component.wire.framing import START_TAG, Framer, FramingError
 from schemas import codec, disco
 from schemas.jid import Jid
 from schemas.namespaces import CLIENT, DISCO_INFO, MIX_PAM, STREAMS

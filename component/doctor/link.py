@@ -15,14 +15,14 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
 
-from component.core.largest import Largest
+from component.core.stanza_size import Largest
 from component.core.taps import PROTOCOL_VERSION
 from component.doctor import advice
 from component.doctor.redis import clock
 from component.doctor.result import Level, Result, in_words, ok, skipped
-from component.framing import Frame, LeftOut
 from component.link.connection import connect
 from component.link.stream import Stream
+from component.wire.framing import Frame, LeftOut
 from schemas import codec, tap
 from schemas import stanza as stanzas
 from schemas.namespaces import PING

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from component.core.findings import UserFindings
+from component.core.checks.findings import UserFindings
 from component.core.machine import Core
 from schemas import jid
 from schemas.jid import Jid

@@ -17,9 +17,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from component.events import EVENTS
 from component.http.sources import Sources
-from component.tally import FINE, Timings
+from component.process.counters import FINE, Timings
+from component.process.events import EVENTS
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from component.core.inspect import ChannelView, DeviceView, OperationView, UserView, describe_user
 from component.core.machine import Core
 from component.http.words import NOTHING, plural, text
+from component.operator.views import ChannelView, DeviceView, OperationView, UserView, describe_user
 from schemas import jid
 from schemas.namespaces import MIX_NODES
 

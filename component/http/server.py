@@ -17,19 +17,19 @@ from typing import Any
 
 from aiohttp import web
 
-from component.core.inspect import (
+from component.http import page
+from component.http.gate import Gate
+from component.http.guard import Guard
+from component.http.metrics import CONTENT_TYPE, Metrics
+from component.http.sources import Sources
+from component.operator.views import (
     ChannelMembers,
     UserView,
     describe_channel,
     describe_domains,
     describe_user,
 )
-from component.http import page
-from component.http.gate import Gate
-from component.http.guard import Guard
-from component.http.metrics import CONTENT_TYPE, Metrics
-from component.http.sources import Sources
-from component.log import frames
+from component.process.log import frames
 from schemas import jid
 
 RETRY = 5.0

@@ -14,10 +14,10 @@ from time import perf_counter, process_time
 from typing import Protocol
 
 from component import __version__
-from component.core.inspect import Totals, count, totals
 from component.core.machine import Core
 from component.http.watch import Watch
-from component.tally import Tally, Timings
+from component.operator.views import Totals, count, totals
+from component.process.counters import Tally, Timings
 from schemas.settings import Settings
 
 INTERVAL = 2.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from component.events import EVENTS
+from component.process.events import EVENTS
 
 KEPT_OF_A_KIND = 5
 """Problems of one kind that are kept: a stranger can cause many of some kinds, which must not

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol, cast
 
-from component.framing import OVERSIZED, Frame, Framer, LeftOut
 from component.link.padding import padding
-from component.tags import START_TAG, FramingError
+from component.wire.framing import OVERSIZED, Frame, Framer, LeftOut
+from component.wire.tags import START_TAG, FramingError
 from schemas import codec
 from schemas.namespaces import COMPONENT, STREAMS
 

@@ -19,7 +19,8 @@ from typing import Protocol
 from redis.exceptions import ReadOnlyError
 
 from component.core.effects import Write
-from component.log import frames
+from component.process.counters import Timings
+from component.process.log import frames
 from component.store.client import connect, diagnose
 from component.store.following import Follower
 from component.store.mark import Mark, Marks
@@ -27,7 +28,6 @@ from component.store.ownership import Ownership, make_keys
 from component.store.reading import Learner, Loaded, Reader
 from component.store.trouble import FAILURES, Foreign, Trouble, check_version
 from component.store.writing import BATCH, Memory, add, leave_mark, write_anew
-from component.tally import Timings
 from schemas.records import MembershipRecord
 from schemas.settings import Settings
 

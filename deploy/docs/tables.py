@@ -18,14 +18,14 @@ HERE = Path(__file__).resolve().parent
 DEPLOY = HERE.parent
 sys.path.insert(0, str(DEPLOY.parent))
 
-from component import events  # noqa: E402 - needs the path
 from component.cli import app  # noqa: E402
 from component.core.context import Limits  # noqa: E402
 from component.core.machine import Core  # noqa: E402
 from component.http.metrics import Metrics  # noqa: E402
 from component.http.sources import Sources  # noqa: E402
 from component.http.watch import Watch  # noqa: E402
-from component.tally import Tally, Timings  # noqa: E402
+from component.process import events  # noqa: E402 - needs the path
+from component.process.counters import Tally, Timings  # noqa: E402
 from schemas import jid  # noqa: E402
 from schemas.settings import Settings  # noqa: E402
 

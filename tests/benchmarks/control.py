@@ -18,14 +18,14 @@ from benchmarks import traffic
 from benchmarks.engines import aiojoin
 from benchmarks.engines.mixpam import populate
 from benchmarks.report import Report, median, table
-from component import collector
+from component.core.delivery.fanout import copies, route, translate
 from component.core.effects import Effect, Send, Write
-from component.core.fanout import copies, route, translate
 from component.core.limits import Limits
 from component.core.machine import Core
 from component.core.outgoing import Outgoing
-from component.core.rosters import Refused, Rosters
-from component.framing import Frame, Framer
+from component.core.roster.access import Refused, Rosters
+from component.process import garbage
+from component.wire.framing import Frame, Framer
 from schemas import codec, jid
 from schemas import stanza as stanzas
 from schemas.jid import Jid
@@ -232,8 +232,8 @@ def run(options: argparse.Namespace, report: Report) -> None:
     bare.spare_rosters()
     cases = _cases(desk, joining, bare)
     # As the service does when all users are there.
-    collector.begin()
-    collector.settle()
+    garbage.begin()
+    garbage.settle()
     times: dict[str, list[float]] = {name: [] for name in cases}
     number = 0
     for _ in range(options.rounds):

@@ -15,7 +15,7 @@ from benchmarks.engines.mixpam import populate
 from benchmarks.hotlane import HotLane
 from benchmarks.picture import draw
 from benchmarks.report import Report, median, table
-from component.core.mirror import Membership
+from component.core.users.mirror import Membership
 from schemas import jid
 
 _READ = 262_144

@@ -14,10 +14,10 @@ from harness.redis import Redis
 from redis.asyncio import Redis as Client
 
 from benchmarks import traffic
-from component.core.presence import digest_of
-from component.core.sessions import said
-from component.framing import Frame
+from component.core.presence.announce import digest_of
+from component.core.users.sessions import said
 from component.store.keys import CAPABILITY, Keys
+from component.wire.framing import Frame
 from schemas import codec, disco
 from schemas.records import CapabilityRecord, MembershipRecord
 

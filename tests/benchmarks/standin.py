@@ -23,7 +23,7 @@ from harness.redis import Redis
 
 from benchmarks import traffic
 from benchmarks.processes import cpu_seconds, resident_bytes
-from component.framing import Frame, Framer
+from component.wire.framing import Frame, Framer
 
 _MAX_BYTES = 1 << 20
 _PATIENCE = 600.0
@@ -160,7 +160,7 @@ class StandIn:
         self.component = Process(
             "mixpam",
             [sys.executable, "-m", "component", "run"],
-            self._folder / "component.log",
+            self._folder / "component.process.log",
             env={
                 "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
                 "PYTHONPATH": str(REPOSITORY),

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from harness.machines import REPOSITORY
 
-from component.events import EVENTS
+from component.process.events import EVENTS
 from schemas.settings import PREFIX, SECRETS, Settings
 
 DEPLOY = REPOSITORY / "deploy"

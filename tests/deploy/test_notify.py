@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from component.notify import Notifier
+from component.process.systemd import Notifier
 
 
 @pytest.fixture

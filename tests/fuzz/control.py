@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator
 
 from driver import Play
 
-from component.core import packed
-from component.core import sessions as core_sessions
-from component.core.annotation import annotated, annotated_tree
-from component.core.fanout import translate
-from component.core.mirror import Mirror
-from component.framing import Frame, Framer, FramingError
+from component.core.delivery.fanout import translate
+from component.core.roster.annotate import annotated, annotated_tree
+from component.core.users import packed
+from component.core.users import sessions as core_sessions
+from component.core.users.mirror import Mirror
+from component.wire.framing import Frame, Framer, FramingError
 from fuzz import reference, sessions
 from schemas import codec, roster
 from schemas import stanza as stanzas

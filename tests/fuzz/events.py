@@ -3,7 +3,7 @@
 from driver import LAPTOP, OWN, PHONE, SERVER
 from scenes import in_the_coven
 
-from component.framing import Frame
+from component.wire.framing import Frame
 from fuzz import control, sessions
 
 

@@ -19,9 +19,9 @@ from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from component.framing import Frame
 from component.store.keys import CAPABILITY, Keys
 from component.store.store import Store
+from component.wire.framing import Frame
 from fuzz import control, sessions
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 from schemas.settings import Settings

@@ -21,7 +21,7 @@ from scenes import (
     tap_is_up,
 )
 
-from component.framing import Frame
+from component.wire.framing import Frame
 
 
 class Recorder(driver.Play):

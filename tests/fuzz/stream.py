@@ -5,10 +5,10 @@ from typing import cast
 
 from xmlgen import Slicer
 
-from component.ending import BOUNDS, LONGEST_NAME
-from component.framing import ADDRESSES_BYTES, OVERSIZED, Frame, Framer, FramingError, LeftOut
 from component.link.stream import Stream
-from component.plain import CLOSE, OPEN, plain_messages
+from component.wire.ending import BOUNDS, LONGEST_NAME
+from component.wire.framing import ADDRESSES_BYTES, OVERSIZED, Frame, Framer, FramingError, LeftOut
+from component.wire.simple_messages import CLOSE, OPEN, plain_messages
 from fuzz import reference, sessions
 
 LIMIT = 100_000

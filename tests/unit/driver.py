@@ -11,6 +11,8 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from itertools import count
 
+from component.core.delivery.fanout import needs_ear, route
+from component.core.delivery.shortcut import Express
 from component.core.effects import (
     Copy,
     Count,
@@ -28,13 +30,12 @@ from component.core.effects import (
     Send,
     Write,
 )
-from component.core.express import Express
-from component.core.fanout import needs_ear, route
 from component.core.limits import Limits
 from component.core.machine import Core
 from component.core.outgoing import Outgoing
-from component.core.sessions import copies_for
-from component.framing import OVERSIZED, Frame, LeftOut
+from component.core.users.sessions import copies_for
+from component.operator.admin_commands import admin_commands
+from component.wire.framing import OVERSIZED, Frame, LeftOut
 from schemas import codec, jid
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
@@ -89,7 +90,9 @@ class Stored:
 class Play:
     """One process of the component, and everybody it talks to."""
 
-    def __init__(self, stored: Stored | None = None, **limits: float) -> None:
+    def __init__(
+        self, stored: Stored | None = None, *, admins: tuple[str, ...] = (), **limits: float
+    ) -> None:
         self.stored = stored or Stored()
         self.now = 1_000.0
         self.reports: list[Report] = []
@@ -109,6 +112,8 @@ class Play:
             Limits(**limits),  # type: ignore[arg-type]
             lambda: f"own-{next(numbers)}",
             ("mailto:admin@example.org",),
+            admins=admins,
+            commands=admin_commands if admins else lambda _: (),
         )
         self._outgoing = Outgoing(self.core.mirror, own, frozenset(domains))
         for (user, _), membership in self.stored.memberships.items():

@@ -16,7 +16,7 @@ SHORT_LIVED: Final = frozenset(
         # What one look, report or record says; it goes with that.
         "effects.facts",
         "watch.facts",
-        "ready.lines",
+        "routes.lines",
     }
 )
 

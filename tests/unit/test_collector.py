@@ -1,6 +1,6 @@
 """The garbage collector finds nothing: what the core makes does not refer to itself.
 
-`component.collector` relies on it.
+`component.process.garbage` relies on it.
 """
 
 import gc
@@ -20,7 +20,7 @@ from scenes import (
     tap_is_up,
 )
 
-from component import collector
+from component.process import garbage
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def _by_hand() -> Iterator[None]:
     gc.enable()
 
 
-def garbage() -> set[str]:
+def found() -> set[str]:
     """Name the classes of ours that only the collector can free."""
     gc.collect()
     found = {type(each) for each in gc.garbage}
@@ -50,7 +50,7 @@ def garbage() -> set[str]:
 
 def test_of_a_join_with_devices_nothing_is_left_to_collect(play: Play) -> None:
     in_the_coven(play, PHONE)
-    assert garbage() == set()
+    assert found() == set()
 
 
 def test_of_a_join_that_the_channel_refuses(play: Play) -> None:
@@ -58,7 +58,7 @@ def test_of_a_join_that_the_channel_refuses(play: Play) -> None:
     asks_to_join(play)
     play.says(channel_answers(error("not-allowed"), type_="error"))
     play.hears(refused("not-allowed", "cancel"))
-    assert garbage() == set()
+    assert found() == set()
 
 
 def test_of_a_join_that_the_roster_refuses_and_that_is_undone(play: Play) -> None:
@@ -69,20 +69,20 @@ def test_of_a_join_that_the_roster_refuses_and_that_is_undone(play: Play) -> Non
     play.hears(refused("resource-constraint", "wait"))
     leaving = asked_to_leave(play)
     play.says(channel_answers("", id_=leaving))
-    assert garbage() == set()
+    assert found() == set()
 
 
 def test_what_a_full_collection_leaves_is_not_walked_again() -> None:
     before = gc.get_freeze_count()
-    collector.begin()
-    collector.begin()
+    garbage.begin()
+    garbage.begin()
     try:
         mine = [[] for _ in range(1_000)]
         gc.collect(1)
         assert gc.get_freeze_count() == before
         gc.collect()
         assert gc.get_freeze_count() >= before + len(mine)
-        assert len([each for each in gc.callbacks if each.__module__ == collector.__name__]) == 1
+        assert len([each for each in gc.callbacks if each.__module__ == garbage.__name__]) == 1
     finally:
-        gc.callbacks[:] = [each for each in gc.callbacks if each.__module__ != collector.__name__]
+        gc.callbacks[:] = [each for each in gc.callbacks if each.__module__ != garbage.__name__]
         gc.unfreeze()

@@ -6,9 +6,9 @@ import pytest
 from driver import ANNA, COVEN, DISCO, OWN, PHONE, Play
 from scenes import asked_to_leave, client_leave, in_the_coven
 
-from component.core.findings import Finding
+from component.core.checks.findings import Finding
 from component.core.limits import Limits
-from component.core.operator import equip, sentence
+from component.operator.admin_commands import sentence
 
 COMMANDS = "http://jabber.org/protocol/commands"
 ITEMS = "http://jabber.org/protocol/disco#items"
@@ -18,9 +18,7 @@ COMMAND = f"{{{COMMANDS}}}command"
 
 @pytest.fixture
 def play() -> Play:
-    made = Play()
-    equip(made.core, ("Root@ADMIN.example", "other@admin.example"))
-    return made
+    return Play(admins=("Root@ADMIN.example", "other@admin.example"))
 
 
 def form(**values: str) -> str:

@@ -10,8 +10,8 @@ import re
 import pytest
 from driver import ANNA, MIX, OWN, PHONE, SERVER, Play
 
-from component.core import packed
-from component.core.mirror import Membership
+from component.core.users import packed
+from component.core.users.mirror import Membership
 from schemas import codec, jid
 
 MARK = "<annotate xmlns='urn:xmpp:mix:roster:0'/>"

@@ -20,7 +20,7 @@ from scenes import (
     tap_is_up,
 )
 
-from component.core.audit import AT_ONCE, FEW
+from component.core.checks.roster_audit import AT_ONCE, FEW
 from schemas import jid
 from schemas.records import MembershipRecord
 

@@ -13,7 +13,7 @@ from driver import ANNA, PHONE
 from scenes import client_join, client_leave
 from test_model_membership import ACTIONS, World
 
-from component.core.membership import Memberships
+from component.core.membership.memberships import Memberships
 from schemas import codec
 
 STEPS = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from component.core.bucket import Buckets, TokenBucket
+from component.core.rates import Buckets, TokenBucket
 
 
 def taken(bucket: TokenBucket, now: float, tries: int) -> int:

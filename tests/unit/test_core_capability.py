@@ -12,8 +12,8 @@ import pytest
 from driver import ANNA, BEN, CORE_0, CORE_1, COVEN, DISCO, LAPTOP, OWN, PHONE, Play
 from scenes import comes_online, in_the_coven, tap_is_up
 
-from component.core.capability import PATIENCE
 from component.core.limits import Limits
+from component.core.presence.capability import PATIENCE
 from schemas.disco import MOST_PARTS
 from schemas.jid import parse
 

@@ -11,8 +11,8 @@ import pytest
 from driver import ANNA, OWN, SERVER, Play, Stored
 from scenes import channel_answers, client_join, error, tap_is_up
 
-from component.core.ends import AT_ONCE, HELD
-from component.core.mirror import Row
+from component.core.membership.background_leaves import AT_ONCE, HELD
+from component.core.users.mirror import Row
 from schemas import codec
 from schemas.records import MembershipRecord
 

@@ -3,12 +3,12 @@
 import pytest
 from driver import ANNA, BEN, COVEN, MIX, OWN, SERVER
 
-from component.core.express import Express
-from component.core.largest import Largest
-from component.core.mirror import Membership, Mirror, Waiting
-from component.core.multicast import Multicast
-from component.core.sessions import Speaks
-from component.framing import Frame, Framer
+from component.core.delivery.multicast import Multicast
+from component.core.delivery.shortcut import Express
+from component.core.stanza_size import Largest
+from component.core.users.mirror import Membership, Mirror, Waiting
+from component.core.users.sessions import Speaks
+from component.wire.framing import Frame, Framer
 from schemas import jid
 
 LIMIT = 10_000

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from component.core.fanout import copies, needs_ear, route, translate
-from component.core.mirror import Membership, Mirror
-from component.core.sessions import Copies, Speaks
-from component.framing import Frame
+from component.core.delivery.fanout import copies, needs_ear, route, translate
+from component.core.users.mirror import Membership, Mirror
+from component.core.users.sessions import Copies, Speaks
+from component.wire.framing import Frame
 from schemas import codec, jid
 from schemas.namespaces import MIX_CORE
 

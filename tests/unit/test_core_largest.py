@@ -20,10 +20,10 @@ from scenes import (
     tap_is_up,
 )
 
-from component.core.fanout import translated
-from component.core.largest import GROWTH, SLACK, Largest
-from component.core.mirror import Membership
-from component.framing import Frame
+from component.core.delivery.fanout import translated
+from component.core.stanza_size import GROWTH, SLACK, Largest
+from component.core.users.mirror import Membership
+from component.wire.framing import Frame
 from schemas import codec, jid
 from schemas.namespaces import CLIENT, FORWARD
 

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import comes_online, in_the_coven, tap_is_up
 
-from component.core.fanout import copies, route
-from component.core.largest import Largest
-from component.core.mirror import Membership, Mirror
-from component.core.multicast import LARGEST, LARGEST_BYTES, Multicast
-from component.core.sessions import Speaks
-from component.framing import Frame
+from component.core.delivery.fanout import copies, route
+from component.core.delivery.multicast import LARGEST, LARGEST_BYTES, Multicast
+from component.core.stanza_size import Largest
+from component.core.users.mirror import Membership, Mirror
+from component.core.users.sessions import Speaks
+from component.wire.framing import Frame
 from schemas import codec, jid
 
 ADDRESSES = "http://jabber.org/protocol/address"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from component.core.mirror import Membership, Mirror
 from component.core.outgoing import Outgoing
+from component.core.users.mirror import Membership, Mirror
 from schemas import jid
 
 OWN = "mixpam.example.org"

@@ -74,7 +74,7 @@ def test_a_roster_that_fails_goes_on_as_it_was(monkeypatch: pytest.MonkeyPatch) 
     play = Play()
     in_the_coven(play, PHONE)
     play.may_fail = True
-    monkeypatch.setattr("component.core.annotation.codec.escape", fails(play))
+    monkeypatch.setattr("component.core.roster.annotate.codec.escape", fails(play))
     roster = (
         f"<iq type='result' from='{ANNA}' to='{PHONE}' id='r'><query xmlns='jabber:iq:roster'>"
         f"%s<item jid='{COVEN}'/></query></iq>"

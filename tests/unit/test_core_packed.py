@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from component.core import packed
-from component.core.mirror import Mirror
-from component.core.packed import CHANNELS, CODE, Member, Shared
-from component.core.sessions import Speaks, said
-from component.framing import Frame
+from component.core.users import packed
+from component.core.users.mirror import Mirror
+from component.core.users.packed import CHANNELS, CODE, Member, Shared
+from component.core.users.sessions import Speaks, said
+from component.wire.framing import Frame
 from schemas import jid
 
 ANNA = jid.parse("anna@example.org")

@@ -8,9 +8,9 @@ import pytest
 from driver import ANNA, COVEN, Play
 from scenes import in_the_coven
 
-from component.core.payer import NOBODY, is_strange, payer
-from component.framing import Frame, LeftOut
-from component.lane import is_alone
+from component.control_queue import is_alone
+from component.core.delivery.payer import NOBODY, is_strange, payer
+from component.wire.framing import Frame, LeftOut
 
 OWN = "mixpam.example.org"
 DOMAINS = frozenset({b"example.org"})

@@ -9,10 +9,10 @@ import pytest
 from driver import ANNA, BEN, CORE_1, LAPTOP, MIX, OWN, PHONE, Play, Stored
 from scenes import answers_disco, comes_online, tap_is_up
 
-from component.core.bucket import Buckets
-from component.core.participants import PRESENCE_NODE
-from component.core.portions import BURST, PORTION, RATE, STEPS
-from component.core.shortened import LARGEST
+from component.core.presence.participants import PRESENCE_NODE
+from component.core.presence.portions import BURST, PORTION, RATE, STEPS
+from component.core.rates import Buckets
+from component.core.users.trimmed_presence import LARGEST
 from schemas import codec, jid
 from schemas.records import MembershipRecord
 

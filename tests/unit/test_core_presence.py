@@ -18,8 +18,8 @@ from scenes import (
     tap_is_up,
 )
 
-from component.core.participants import PRESENCE_NODE
-from component.core.presence import digest_of
+from component.core.presence.announce import digest_of
+from component.core.presence.participants import PRESENCE_NODE
 from schemas.records import MembershipRecord
 
 AWAY = "<show>away</show>"

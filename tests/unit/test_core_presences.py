@@ -12,11 +12,11 @@ import pytest
 from driver import ANNA, BEN, COVEN, MIX, PHONE, Play, Stored
 from scenes import comes_online, tap_is_up
 
-from component.core.mirror import ParticipantPresence
-from component.core.participants import PRESENCE_NODE
-from component.core.presences import CHANNEL_SHARE, USER_SHARE, Presences
-from component.core.shortened import LARGEST, shortened
-from component.framing import Frame
+from component.core.presence.participants import PRESENCE_NODE
+from component.core.presence.presence_memory import CHANNEL_SHARE, USER_SHARE, Presences
+from component.core.users.mirror import ParticipantPresence
+from component.core.users.trimmed_presence import LARGEST, shortened
+from component.wire.framing import Frame
 from schemas import codec
 from schemas.records import MembershipRecord
 

@@ -8,12 +8,12 @@ from driver import ANNA, BEN, COVEN, MIX
 from hypothesis import given
 from hypothesis import strategies as st
 
-from component.core import packed, ready
-from component.core.mirror import Membership, Mirror, Row, Waiting
-from component.core.packed import CHANNELS, CODE, OFF
-from component.core.ready import EITHER, MIXED, NUMBER, ONLY_0, ONLY_1
-from component.core.sessions import Speaks
-from component.framing import Frame
+from component.core.users import packed, routes
+from component.core.users.mirror import Membership, Mirror, Row, Waiting
+from component.core.users.packed import CHANNELS, CODE, OFF
+from component.core.users.routes import EITHER, MIXED, NUMBER, ONLY_0, ONLY_1
+from component.core.users.sessions import Speaks
+from component.wire.framing import Frame
 from schemas import jid
 
 ROOM = f"room@{MIX}"
@@ -124,15 +124,15 @@ def test_two_mirrors_know_nothing_of_each_other() -> None:
 def test_any_number_of_targets_can_be_told(number: int, kind: int) -> None:
     code = packed.CHANNELS.take(COVEN.encode())
     targets = [(kind, b"anna@example.org/%d" % each) for each in range(number)]
-    line = ready.line(code, targets)
+    line = routes.line(code, targets)
     assert line.find(OFF) == len(code) + 1
     assert read(line) == ({COVEN.encode()}, set(targets))
     packed.CHANNELS.drop(code)
 
 
 def test_only_so_many_are_kept() -> None:
-    lines: ready.Lines = {}
-    for number in range(ready.MOST + 1):
-        assert ready.keep(lines, b"%d" % number, b"line") == b"line"
-        assert len(lines) <= ready.MOST
-    assert lines == {b"%d" % ready.MOST: b"line"}
+    lines: routes.Lines = {}
+    for number in range(routes.MOST + 1):
+        assert routes.keep(lines, b"%d" % number, b"line") == b"line"
+        assert len(lines) <= routes.MOST
+    assert lines == {b"%d" % routes.MOST: b"line"}

@@ -6,8 +6,8 @@ import pytest
 from driver import ANNA, BEN, CORE_0, CORE_1, COVEN, MIX, OWN, PHONE, SERVER, Play, Stored
 from scenes import answers_disco, asked_to_leave, client_join, error, service_question, tap_is_up
 
-from component.core.findings import Finding, UserFindings
-from component.core.reconcile import AT_ONCE
+from component.core.checks.findings import Finding, UserFindings
+from component.core.checks.reconcile import AT_ONCE
 from schemas import jid
 from schemas.records import MembershipRecord
 

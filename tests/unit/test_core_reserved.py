@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from component.core.reserved import without_reserved
+from component.wire.reserved import without_reserved
 from schemas.namespaces import XML
 
 PLAIN = f"<message xml:lang='en'><body>xmlns='{XML}' &lt;x xmlns='{XML}'/></body></message>"

@@ -11,8 +11,8 @@ import pytest
 from driver import ANNA, COVEN, OWN, SERVER, Play, Stored
 from scenes import roll_is_called, roster_is_set, tap_is_up
 
-from component.core.audit import FEW
-from component.core.rollcall import AT_ONCE, DELAY, SILENT, TOGETHER
+from component.core.checks.participant_audit import AT_ONCE, DELAY, SILENT, TOGETHER
+from component.core.checks.roster_audit import FEW
 from schemas.namespaces import PUBSUB
 from schemas.participants import MOST_LISTED
 from schemas.records import MembershipRecord

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import component
-from component.events import EVENTS, table
+from component.process.events import EVENTS, table
 
 PACKAGE = Path(component.__file__).parent
 REPORTERS = {"report", "_report"}
@@ -55,7 +55,7 @@ def described() -> list[tuple[str, str, str, set[str]]]:
 
 def test_every_reported_event_is_listed() -> None:
     for place, event, level, facts in described():
-        assert event in EVENTS, f"{place}: {event} is not in component/events.py"
+        assert event in EVENTS, f"{place}: {event} is not in component/process/events.py"
         assert level == EVENTS[event].level, place
         assert facts <= set(EVENTS[event].facts), place
 

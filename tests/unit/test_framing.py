@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from work import Work
 from xmlgen import Slicer, attributes, chunked, stanzas, whitespace
 
-from component.framing import (
+from component.wire.framing import (
     ADDRESSES_BYTES,
     HEAD_BYTES,
     OVERSIZED,

@@ -11,8 +11,8 @@ from functools import partial
 
 import pytest
 
-from component import lane
-from component.lane import LITTLE_ROOM, MOST, ROOM, STRANGE, ControlLane
+from component import control_queue
+from component.control_queue import LITTLE_ROOM, MOST, ROOM, STRANGE, ControlLane
 
 
 class Case:
@@ -27,7 +27,7 @@ class Case:
         self.lane = ControlLane(
             self.waiting, lambda: self.done.append("written"), self.crowded.append
         )
-        monkeypatch.setattr(lane, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(control_queue, "perf_counter", lambda: self.now)
 
     def step(self, what: object) -> Callable[[], None]:
         """Make a step that can be told."""
@@ -54,7 +54,7 @@ async def test_steps_are_done_in_order_and_written_once(monkeypatch: pytest.Monk
 async def test_what_takes_longer_than_a_slice_goes_on_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    case = Case(monkeypatch, cost=lane.SLICE * 0.4)
+    case = Case(monkeypatch, cost=control_queue.SLICE * 0.4)
     for number in range(5):
         case.lane.add(case.step(number), b"%d" % number)
     assert case.lane.work()
@@ -66,7 +66,7 @@ async def test_what_takes_longer_than_a_slice_goes_on_later(
 
 
 async def test_a_step_longer_than_a_slice_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = Case(monkeypatch, cost=lane.SLICE * 10)
+    case = Case(monkeypatch, cost=control_queue.SLICE * 10)
     case.lane.add(case.step(1))
     case.lane.add(case.step(2))
     assert [each for each in case.lane.rest()] == [None]  # noqa: C416 - told one by one
@@ -91,7 +91,7 @@ async def test_steps_may_add_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_reading_stops_while_too_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = Case(monkeypatch, cost=lane.SLICE)
+    case = Case(monkeypatch, cost=control_queue.SLICE)
     for number in range(9):
         case.lane.add(case.step(number), size=MOST // 8)
     assert case.crowded == [True]

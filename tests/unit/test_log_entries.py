@@ -21,7 +21,7 @@ import pytest
 import structlog
 from pydantic import BaseModel
 
-from component import log
+from component.process import log
 from schemas.settings import load
 
 SECRET = "hunter2-what-nobody-may-read"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from component.framing import Frame, Framer, FramingError
-from component.plain import CLOSE, OPEN, TO, Plain, plain_messages
+from component.wire.framing import Frame, Framer, FramingError
+from component.wire.simple_messages import CLOSE, OPEN, TO, Plain, plain_messages
 
 MESSAGE = (
     b"<message type='groupchat' id='1' to='romeo@example' from='coven@mix.example/3'"

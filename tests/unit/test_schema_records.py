@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from component.core.sharing import shares_presence
 from component.store.keys import Keys
 from schemas import codec, mix, pam, roster
 from schemas.namespaces import MIX_CORE, MIX_PAM
+from schemas.preferences import shares_presence
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
 

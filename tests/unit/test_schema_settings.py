@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from component.core.largest import Largest
+from component.core.stanza_size import Largest
 from schemas import settings as module
 from schemas.odds import PASSED_ON, at_odds
 from schemas.settings import Settings, SettingsError, load

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 from driver import ANNA, BEN, COVEN, OWN, PHONE, SERVER
 
-from component import lane
+from component import control_queue
 from component.core.effects import Write
-from component.core.mirror import Membership
-from component.core.sessions import Speaks
-from component.framing import CROWDED, Framer
+from component.core.users.mirror import Membership
+from component.core.users.sessions import Speaks
 from component.service import Service
+from component.wire.framing import CROWDED, Framer
 from schemas import jid
 from schemas.settings import Settings
 
@@ -57,7 +57,7 @@ def message(user: str, body: str) -> str:
 async def test_messages_do_not_wait_for_those_who_ask_for_something(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lane, "SLICE", 0.0)
+    monkeypatch.setattr(control_queue, "SLICE", 0.0)
     link = Link()
     ask = f"<iq type='get' from='{PHONE}' to='{OWN}' id='%d'><ping xmlns='urn:xmpp:ping'/></iq>"
     link.reads("".join(ask % number for number in range(50)) + message(BEN, "at once"))
@@ -77,7 +77,7 @@ async def test_messages_do_not_wait_for_those_who_ask_for_something(
 async def test_nothing_overtakes_what_waits_for_the_same_user(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(lane, "SLICE", 0.0)
+    monkeypatch.setattr(control_queue, "SLICE", 0.0)
     link = Link()
     core = link.service._core
     device = core.mirror.row(jid.parse(ANNA)).devices.come("laptop")
@@ -97,7 +97,7 @@ async def test_nothing_overtakes_what_waits_for_the_same_user(
 async def test_who_asks_for_much_waits_and_nobody_else_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lane, "SLICE", 0.0)
+    monkeypatch.setattr(control_queue, "SLICE", 0.0)
     link = Link()
     crowded: list[bool] = []
     link.service._stop_reading = crowded.append
@@ -125,7 +125,7 @@ async def test_who_asks_for_much_waits_and_nobody_else_does(
 async def test_a_strangers_flood_is_not_in_the_way_of_whom_it_is_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lane, "SLICE", 0.0)
+    monkeypatch.setattr(control_queue, "SLICE", 0.0)
     link = Link()
     stranger = message(BEN, "hello").replace(COVEN, "den@evil.example")
     link.reads(stranger * 1_000)
@@ -149,7 +149,7 @@ async def test_no_more_is_read_while_much_waits_for_the_store() -> None:
     link.service._store.take_over = take_over  # type: ignore[method-assign]
     link.service._store.lead = lambda **_: None  # type: ignore[method-assign]
     size = 50_000
-    for _ in range(lane.MOST // size + 1):
+    for _ in range(control_queue.MOST // size + 1):
         link.reads(message(ANNA, "b" * size))
     assert heard == [True]
     released.set()

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from component.framing import Frame, LeftOut
 from component.link.stream import ADDRESSES_BYTES, HEADER_BYTES, Stream
+from component.wire.framing import Frame, LeftOut
 
 HEADER = (
     b"<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept'"

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from component import ending, framing
+from component.wire import ending, framing
 
 
 class Work:

@@ -11,12 +11,12 @@ import sys
 from benchmarks import traffic
 from benchmarks.population import Population
 from benchmarks.processes import resident_bytes
-from component.core.mirror import Mirror
-from component.core.packed import Member
-from component.core.presence import digest_of
-from component.core.ready import MOST
-from component.core.sessions import Speaks, said
-from component.framing import Frame
+from component.core.presence.announce import digest_of
+from component.core.users.mirror import Mirror
+from component.core.users.packed import Member
+from component.core.users.routes import MOST
+from component.core.users.sessions import Speaks, said
+from component.wire.framing import Frame
 from schemas import jid
 
 

@@ -11,12 +11,12 @@ import structlog
 import uvloop
 
 from benchmarks import traffic
-from component.core.mirror import Membership, Mirror
-from component.core.presence import digest_of
-from component.core.sessions import Speaks, said
-from component.framing import Frame
+from component.core.presence.announce import digest_of
+from component.core.users.mirror import Membership, Mirror
+from component.core.users.sessions import Speaks, said
 from component.link.stream import Stream
 from component.service import Service
+from component.wire.framing import Frame
 from schemas import jid
 from schemas.settings import Settings
 

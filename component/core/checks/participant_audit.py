@@ -1,0 +1,299 @@
+"""Asks the channels whether their participants still are some.
+
+A kick that a channel sent while no component was there, or that was on its way when a link
+broke, is never sent again. So some time after every new link each channel that users are
+in is asked for their participant ids, in the name of one of them. Who is missing was
+kicked. A channel that refuses may hide its participants, or have kicked the one who asks:
+then others ask, and at last that user asks how many messages there are (XEP-0313). Who
+may know neither the participants nor the messages is no participant (XEP-0369 §5.1). Where
+no question is answered nothing is done.
+
+A channel service that has lost its memory says of everybody that they are gone. When that
+seems so, none of its users is taken for kicked any more and the operator is told. A service
+that says so, or says nothing, costs only its own users: each is counted for itself, and
+they are asked in turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from component.core.checks.roster_audit import FEW, LARGE_SHARE
+from component.core.context import Context
+from component.core.membership.memberships import Memberships
+from component.core.users.mirror import Membership, Row
+from schemas import jid, mam, participants
+from schemas.jid import Jid
+from schemas.stanza import Stanza, has_condition, is_blocked
+
+DELAY = 1.0
+"""Seconds after the replay: rosters, and what was cut off, come first."""
+
+AT_ONCE = 4
+"""Questions that are open at the same time at one service: their answers may come in one
+read, and each takes milliseconds, for which everybody waits."""
+
+SERVICES_AT_ONCE = 5
+"""Services that are asked at the same time."""
+
+SILENT = 4
+"""Questions without an answer, one after another, after which a service is asked no more."""
+
+TOGETHER = 50
+"""Participants who are asked for in one question."""
+
+
+ASKERS = 3
+"""Participants in whose names a channel is asked that refuses."""
+
+
+@dataclass(slots=True)
+class _Question:
+    """Whether some users, with the ids they were given, are in a channel.
+
+    `refused` is how many of them have asked in vain.
+    """
+
+    channel: Jid
+    members: list[tuple[Jid, str]]
+    refused: int = 0
+
+
+@dataclass(slots=True)
+class _Service:
+    """A service whose channels are asked.
+
+    `unasked` has channels and the users of each who have to be asked for, as the mirror names
+    them: of all there are, nothing else is kept.
+    """
+
+    unasked: dict[bytes, list[bytes]] = field(default_factory=dict)
+    to_ask: deque[_Question] = field(default_factory=deque)
+    asking: list[_Question] = field(default_factory=list)
+    looked_at: int = 0
+    missing: int = 0
+    silent: int = 0
+    is_wrong: bool = False
+    has_turn: bool = False
+    """Whether it waits to be asked, or is being asked."""
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self.to_ask.clear()
+        self.unasked.clear()
+
+
+MOST_AVOIDED = 1_000
+"""Channels that may be avoided; more than that have not all broken a link."""
+
+
+class RollCall:
+    """Compares memory with the channels, once a link."""
+
+    def __init__(self, context: Context, memberships: Memberships) -> None:
+        self._context = context
+        self._memberships = memberships
+        self._link = 0
+        self._services: dict[str, _Service] = {}  # by domain
+        self._waiting: deque[_Service] = deque()
+        self._asked: list[_Service] = []
+        # Channels whose answer may have been what broke a link, by its size.
+        self._avoided: set[Jid] = set()
+
+    def begin(self, domain: str) -> None:
+        """Look at all members of a domain, in a moment."""
+        link = self._link
+        self._context.after(DELAY, lambda: self._begin(domain) if link == self._link else None)
+
+    def ask_about(self, user: Jid, channel: Jid) -> None:
+        """Ask a channel about a user: a kick may have been in what could not be read."""
+        service = self._service(channel.domain)
+        unasked = service.unasked.setdefault(channel.key, [])
+        key = user.key
+        if key not in unasked:
+            unasked.append(key)
+            # What is under way, and may be of that very user, is done first.
+            self._context.while_linked(DELAY, self._ask_more)
+
+    def link_lost(self) -> None:
+        """Forget whom to ask: the next link begins anew."""
+        self._link += 1
+        for service in self._services.values():
+            self._avoided.update(question.channel for question in service.asking)
+        if len(self._avoided) > MOST_AVOIDED:
+            # Links break for other reasons too; then none of these was it.
+            self._avoided.clear()
+        self._services.clear()
+        self._waiting.clear()
+        self._asked.clear()
+
+    def _begin(self, domain: str) -> None:
+        end = f"@{domain}".encode()
+
+        def look(row: Row) -> None:
+            if row.key.endswith(end):
+                for channel in row.channels:
+                    service = self._service(channel.rpartition(b"@")[2].decode())
+                    service.unasked.setdefault(channel, []).append(row.key)
+
+        self._context.each_row(look, then=self._ask_more)
+
+    def _service(self, domain: str) -> _Service:
+        """Give a service that is to be asked something, and its turn."""
+        service = self._services.setdefault(domain, _Service())
+        if not service.has_turn:
+            service.has_turn = True
+            self._waiting.append(service)
+        return service
+
+    # What an answer costs does not grow with the number of services: anybody may be in
+    # thousands, each with a channel.
+    def _ask_more(self) -> None:
+        for service in [each for each in self._asked if len(each.asking) < AT_ONCE]:
+            self._fill(service)
+        self._asked = [service for service in self._asked if service.has_turn]
+        while self._waiting and len(self._asked) < SERVICES_AT_ONCE:
+            service = self._waiting.popleft()
+            self._fill(service)
+            if service.has_turn:
+                self._asked.append(service)
+
+    def _fill(self, service: _Service) -> None:
+        """Ask as much as may be asked at the same time; without anything, the turn is over."""
+        while len(service.asking) < AT_ONCE:
+            question = self._next(service)
+            if question is None:
+                break
+            if question.members:
+                service.asking.append(question)
+                self._ask(service, question)
+        service.has_turn = bool(service.asking)
+
+    def _next(self, service: _Service) -> _Question | None:
+        """Give the next question, of those who are still members."""
+        if service.to_ask:
+            question = service.to_ask.popleft()
+            question.members = [
+                (user, id_)
+                for user, id_ in question.members
+                if self._member(user, question.channel, id_) is not None
+            ]
+            return question
+        if not service.unasked:
+            return None
+        key, users = next(iter(service.unasked.items()))
+        channel, some = jid.parse(key.decode()), users[:TOGETHER]
+        del users[:TOGETHER]
+        if not users or channel in self._avoided:
+            del service.unasked[key]
+        if channel in self._avoided:
+            return _Question(channel, [])
+        return _Question(channel, [each for user in some for each in self._id(user, key)])
+
+    def _id(self, user: bytes, channel: bytes) -> list[tuple[Jid, str]]:
+        """Give a user with the id in a channel, unless that is about to change."""
+        row = self._context.mirror.rows.get(user)
+        if row is None or channel in row.busy or not row.has_joined(channel):
+            return []
+        return [(row.jid, row.channels[channel].participant_id)]
+
+    def _member(self, user: Jid, channel: Jid, id_: str) -> Membership | None:
+        """Give a membership that is as it was, and not about to change."""
+        row = self._context.mirror.find(user)
+        key = channel.key
+        found = None if row is None or key in row.busy else row.channels.get(key)
+        return found if found is not None and found.participant_id == id_ else None
+
+    def _ask(self, service: _Service, question: _Question) -> None:
+        context, asker = self._context, question.members[question.refused][0]
+        request = participants.request(id_ for _, id_ in question.members)
+        context.ask(
+            context.iq("get", asker, question.channel, request),
+            context.limits.channel_timeout,
+            lambda reply: self._told(service, question, reply),
+        )
+
+    def _told(self, service: _Service, question: _Question, reply: Stanza | None) -> None:
+        told = None if reply is None else participants.read(reply.element)
+        if reply is not None and reply.type == "result" and told is not None and told.complete:
+            missing = [
+                (user, id_)
+                for user, id_ in question.members
+                if told.by_id(id_) is None and told.of(user) is None
+            ]
+            told_of = len(question.members)
+            self._end(service, question, told_of, missing if told.understood else [])
+        elif reply is None:
+            self._unanswered(service, question)
+        elif is_blocked(reply):
+            # Only for this one; nothing gets through to them, so the others are asked about.
+            del question.members[question.refused]
+            if question.members:
+                service.to_ask.append(_Question(question.channel, question.members))
+            self._end(service, question, 0, [])
+        elif not has_condition(reply, "forbidden"):
+            self._end(service, question, 0, [])
+        else:
+            question.refused += 1
+            if question.refused < min(ASKERS, len(question.members)):
+                self._ask(service, question)
+            else:
+                self._ask_for_messages(service, question)
+
+    def _ask_for_messages(self, service: _Service, question: _Question) -> None:
+        context, asker = self._context, question.members[0][0]
+        context.ask(
+            context.iq("set", asker, question.channel, mam.count()),
+            context.limits.channel_timeout,
+            lambda reply: self._counted(service, question, reply),
+        )
+
+    def _counted(self, service: _Service, question: _Question, reply: Stanza | None) -> None:
+        if reply is None:
+            self._unanswered(service, question)
+            return
+        if not has_condition(reply, "forbidden"):
+            # It hides its participants from this one, and all.
+            self._end(service, question, 0, [])
+            return
+        asker, *others = question.members
+        if others:
+            service.to_ask.append(_Question(question.channel, others))
+        self._end(service, question, 1, [asker])
+
+    def _unanswered(self, service: _Service, question: _Question) -> None:
+        """End a question that has no answer; a service that never answers is asked no more."""
+        silent = service.silent + 1
+        if silent >= SILENT:
+            service.stop()
+        self._end(service, question, 0, [])
+        service.silent = silent
+
+    def _end(
+        self,
+        service: _Service,
+        question: _Question,
+        looked_at: int,
+        missing: list[tuple[Jid, str]],
+    ) -> None:
+        service.asking.remove(question)
+        service.silent = 0
+        service.looked_at += looked_at
+        service.missing += len(missing)
+        if missing and service.missing > max(FEW, service.looked_at * LARGE_SHARE):
+            if not service.is_wrong:
+                self._context.report(
+                    "roll-call-stopped",
+                    "error",
+                    service=question.channel.domain,
+                    participants=service.missing,
+                )
+            service.is_wrong = True
+            service.stop()
+            missing = []
+        for user, id_ in missing:
+            if self._member(user, question.channel, id_) is not None:
+                self._context.report("kicked", user=str(user), channel=str(question.channel))
+                self._memberships.forget(user, question.channel)
+        self._ask_more()

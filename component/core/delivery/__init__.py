@@ -1,0 +1,1 @@
+"""From a channel to its participants' devices: the hot lane, and what must wait or is refused."""

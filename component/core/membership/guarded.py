@@ -1,0 +1,57 @@
+"""Continuations of changes: a fault of ours in one ends that change, and nothing else.
+
+What waits for an answer, a write or a moment has nobody above it who could tell the client, or
+take the change off the desk. So each continuation of a change is given with what it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec
+
+from component.core.context import Context
+from component.core.membership.change import Op
+from component.core.membership.ledger import Asked
+from schemas import codec
+from schemas.stanza import Stanza
+
+P = ParamSpec("P")
+
+
+class Guarded:
+    """Has what broke come to an end."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def _broke(self, broken: Op | Asked) -> None:
+        """End a change, or a question that is late; given by `memberships`."""
+        raise NotImplementedError
+
+    def _guarded(self, op: Op | Asked, action: Callable[P, None]) -> Callable[P, None]:
+        """Give a continuation that ends what it belongs to if it fails."""
+        context = self._context
+
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+            before = len(context.effects)
+            request = op.request if isinstance(op, Op) else None
+            try:
+                action(*args, **kwargs)
+            except Exception as error:
+                if isinstance(error, codec.MalformedStanza) and any(map(_is_read, args)):
+                    raise  # the peer's fault: the answer is given again, unread
+                context.failed(before, error)
+                if isinstance(op, Op):
+                    op.request = request  # what it was answered in there is not said
+                self._broke(op)
+
+        return guarded
+
+    def _attempt(self, op: Op, action: Callable[[Op], None]) -> None:
+        """Take a step of a change now; a fault ends it."""
+        self._guarded(op, action)(op)
+
+
+def _is_read(given: object) -> bool:
+    """Tell whether this is a stanza whose content somebody may stumble over."""
+    return isinstance(given, Stanza) and not given.unread

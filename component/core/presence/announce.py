@@ -1,0 +1,314 @@
+"""The user's presence towards channels (XEP-0405 §5.8.1, §5.8.4).
+
+Only MIX devices are seen, only by channels with which the user shares presence, and the
+component alone tells them: at the join, at every change, at the end. What they were
+told is remembered in the store, by a digest, so that a new process corrects what changed
+while there was none, and does not repeat what did not.
+
+Many channels are told in `portions`; what has changed again before all of them were told is not
+told to the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+
+from component.core.context import Context
+from component.core.effects import DropShown, PutShown, Send
+from component.core.presence.hidden import Hidden
+from component.core.presence.portions import Portions
+from component.core.users.mirror import Membership, Row
+from component.core.users.sessions import Device
+from component.core.users.trimmed_presence import shortened
+from component.wire.framing import Frame
+from schemas import codec, tap
+from schemas import stanza as stanzas
+from schemas.jid import Jid
+from schemas.stanza import Stanza
+
+_DELAY = "{urn:xmpp:delay}delay"
+
+UNKNOWN = ""
+"""The digest of a device that was shown in a way that is not known for sure."""
+
+_UNAVAILABLE = 200
+"""Bytes of an unavailable presence that says nothing else, about."""
+
+GONE = "gone"
+"""The digest of a device whose end was told, until it is certain that the server has it."""
+
+
+class Presence:
+    """Shows devices to channels."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._portions = Portions(context)
+        self._hidden = Hidden(context)
+
+    def load(self, user: Jid, resource: str, digest: str) -> None:
+        """Take over from the store what the channels were shown."""
+        self._context.mirror.row(user).show(resource, digest)
+
+    def forget(self, user: Jid, resource: str) -> None:
+        """Forget what the channels were shown of a device, as the store has."""
+        row = self._context.mirror.find(user)
+        if row is not None:
+            row.show(resource, None)
+            self._context.mirror.tidy(user)
+
+    def show(self, row: Row, device: Device) -> None:
+        """Show a device as it is now, if it speaks MIX and is not known like that."""
+        if not device.is_mix:
+            self.hide(row, device.jid)
+            return
+        channels = _sharing(row)
+        if not channels:
+            return
+        digest = digest_of(device.presence)
+        if row.state(device.resource).shown == digest:
+            return
+        self._record(row, device, digest)
+
+    def hide(
+        self, row: Row, device: Jid, unavailable: bytes | None = None, *, unseen: bool = False
+    ) -> None:
+        """Tell the channels that a device is gone, if they knew it.
+
+        `unavailable` is the presence it left with, if it sent one. An end that was `unseen` is
+        told even those that the user may have blocked meanwhile.
+        """
+        resource = device.resource or ""
+        if row.state(resource).shown in {None, GONE}:
+            return
+        # Not forgotten yet: should the link break now, the end is told again on the next.
+        row.show(resource, GONE)
+        left_with = None if unavailable is None else shortened(unavailable)
+
+        def tell(channel: Jid) -> int:
+            marked = unseen and not self._hidden.has(row.key, channel)
+            return self._unavailable(device, channel, left_with, marked=marked)
+
+        def told() -> None:
+            self._context.write(PutShown(str(row.jid), resource, UNKNOWN))
+            self._context.after(
+                self._context.limits.link_timeout, lambda: self._forget(row.jid, resource)
+            )
+
+        self._portions.begin(row.key, resource, self._to_all(row, resource, GONE, tell, told))
+
+    def began(self, row: Row, membership: Membership) -> None:
+        """Show all MIX devices to a channel with which presence is shared from now on."""
+        if not membership.shares_presence:
+            return
+        self._hidden.ends(row.key, membership.channel)
+        for device in row.mix_devices:
+            digest = digest_of(device.presence)
+            if row.state(device.resource).shown == digest:
+                self._tell([membership], device)
+            else:
+                # The others have seen it, or there are none: showing it to all is right.
+                self.show(row, device)
+
+    def ended(self, row: Row, membership: Membership) -> None:
+        """Take the devices back from a channel with which presence is no longer shared."""
+        for resource, digest in row.shown.items():
+            if digest != GONE:
+                self._unavailable(row.jid.with_resource(resource), membership.channel, None)
+
+    def blocked(self, row: Row, membership: Membership) -> None:
+        """Take the devices back from a channel that the user has blocked.
+
+        By the mark the tap lets it pass, which is the last that does (XEP-0191 §3.3). An
+        unblock may come while no process is there to see it: until then the store doubts what
+        the user's channels were shown, so that the next one shows it to all of them.
+        """
+        if not membership.shares_presence:
+            return
+        is_new = self._hidden.begins(row.key, membership.channel)
+        for resource, digest in row.shown.items():
+            if digest != GONE:
+                self._context.write(PutShown(str(row.jid), resource, UNKNOWN))
+                if is_new:
+                    device = row.jid.with_resource(resource)
+                    self._unavailable(device, membership.channel, None, marked=True)
+
+    def shared_anew(self, user: Jid, channel: Jid, before: Membership | None) -> None:
+        """Follow a change of whether presence is shared; `before` is how it was."""
+        if before is None:
+            return
+        row = self._context.mirror.find(user)
+        now = self._context.mirror.membership(user, channel)
+        if now is None or row is None:
+            return
+        if now.shares_presence and not before.shares_presence:
+            self.began(row, now)
+        elif before.shares_presence and not now.shares_presence:
+            self.ended(row, now)
+            self.tidy(row)
+
+    def tidy(self, row: Row) -> None:
+        """Forget what was shown when there is no channel left to correct."""
+        if row.shown and not _sharing(row):
+            for resource in row.shown:
+                row.show(resource, None)
+                self._context.write(DropShown(str(row.jid), resource))
+
+    def no_link(self) -> None:
+        """Let go of what was yet to be told."""
+        self._portions.forget()
+        self._hidden.link_lost()
+
+    def link_lost(self, row: Row) -> None:
+        """Doubt all that was shown: the last of it may have been on the link."""
+        for resource in row.shown:
+            row.show(resource, UNKNOWN)
+
+    def probed(self, stanza: Stanza) -> None:
+        """Answer a joined channel's probe (RFC 6121 §4.3.2); nobody else's."""
+        row = self._context.mirror.find(stanza.to)
+        membership = self._context.mirror.membership(stanza.to, stanza.sender.bare)
+        if row is None or membership is None or not membership.shares_presence:
+            self._context.drop("probe-of-stranger")
+            return
+        devices = row.mix_devices
+        for device in devices:
+            self._tell([membership], device)
+        if not devices:
+            self._unavailable(row.jid, membership.channel, None)
+
+    def correct(self, domain: str) -> None:
+        """Hide the devices that vanished while nobody watched; the replay is complete."""
+        end = f"@{domain}".encode()
+
+        def look(row: Row) -> None:
+            if row.key.endswith(end):
+                for resource in row.shown_but_gone:
+                    self.hide(row, row.jid.with_resource(resource), unseen=True)
+
+        self._context.each_row(look, lambda: self._hidden.replayed(domain))
+
+    # -- inside ---------------------------------------------------------------------------
+
+    def _forget(self, user: Jid, resource: str) -> None:
+        """Forget a device that has not come back since its end was told."""
+        row = self._context.mirror.find(user)
+        if row is not None and row.shown.get(resource) == GONE:
+            row.show(resource, None)
+            self._context.write(DropShown(str(user), resource))
+
+    def _record(self, row: Row, device: Device, digest: str) -> None:
+        """Remember that a device is shown, and show it.
+
+        A new one is shown only when that is durable: what a channel knows and we forgot
+        could never be taken back.
+        """
+        is_new = row.state(device.resource).shown is None
+        row.show(device.resource, digest)
+        if is_new:
+            intent = PutShown(str(row.jid), device.resource, UNKNOWN)
+            self._context.write(intent, then=lambda _: self._tell_if_there(row, device))
+        else:
+            self._tell_all(row, device, digest)
+
+    def _tell_if_there(self, row: Row, device: Device) -> None:
+        digest = row.state(device.resource).shown
+        if row.devices.get(device.resource) is device and device.is_mix and digest is not None:
+            self._tell_all(row, device, digest)
+
+    def _tell_all(self, row: Row, device: Device, digest: str) -> None:
+        resource = device.resource
+
+        def tell(channel: Jid) -> int:
+            data = device.presence_for(channel)
+            self._context.effects.append(Send(data))
+            return len(data)
+
+        def told() -> None:
+            known = UNKNOWN if self._hidden.has_any(row.key) else digest
+            self._context.write(PutShown(str(row.jid), resource, known))
+
+        self._portions.begin(row.key, resource, self._to_all(row, resource, digest, tell, told))
+
+    def _to_all(
+        self,
+        row: Row,
+        resource: str,
+        digest: str,
+        tell: Callable[[Jid], int],
+        told: Callable[[], None],
+    ) -> Iterator[int]:
+        """Tell all channels of a session, as long as what is shown of it stays the same."""
+        context = self._context
+        since = context.now
+        all_ = [each.channel for each in _sharing(row)]
+        channels = set(all_)
+        for channel in all_:
+            if context.now != since:
+                since = context.now
+                if context.mirror.rows.get(row.key) is not row:
+                    return
+                channels = {each.channel for each in _sharing(row)}
+            if row.state(resource).shown != digest:
+                return
+            if channel in channels:
+                yield tell(channel)
+        if row.state(resource).shown == digest:
+            told()
+
+    def _tell(self, memberships: Iterable[Membership], device: Device) -> None:
+        for membership in memberships:
+            self._context.effects.append(Send(device.presence_for(membership.channel)))
+
+    def _unavailable(
+        self, device: Jid, channel: Jid, presence: bytes | None, *, marked: bool = False
+    ) -> int:
+        """Tell a channel that a device is gone; gives the bytes, or about so many.
+
+        `marked`, it passes the user's blocking list.
+        """
+        if presence is None:
+            marks = [ET.Element(tap.BLOCKED_TAG)] if marked else []
+            self._context.send(
+                stanzas.make(stanzas.PRESENCE, "unavailable", device, channel, None, *marks)
+            )
+            return _UNAVAILABLE
+        data = Frame(presence).readdressed(codec.escape(str(channel)).encode())
+        self._context.effects.append(Send(data))
+        return len(data)
+
+
+def _sharing(row: Row) -> list[Membership]:
+    return [each for each in row.channels.all() if each.shares_presence]
+
+
+def digest_of(presence: bytes) -> str:
+    """Give a digest of what a presence says, addresses left out.
+
+    A replay may have the same presence with a time stamp of the server (XEP-0203) and
+    its attributes in another order; that says nothing new.
+    """
+    # A thousand large ones, from one user who likes to change, would be a heap.
+    return _digest(presence) if len(presence) < _LONG else _digest.__wrapped__(presence)
+
+
+_LONG = 4_096
+
+
+@lru_cache(maxsize=1_000)
+def _digest(presence: bytes) -> str:
+    try:
+        children = [each for each in codec.read(presence) if each.tag != _DELAY]
+    except codec.MalformedStanza:  # pragma: no cover - it was read when it came
+        children = []
+    said = json.dumps([_comparable(child) for child in children])
+    return hashlib.blake2b(said.encode(), digest_size=6).hexdigest()
+
+
+def _comparable(element: ET.Element) -> list[object]:
+    parts = [_comparable(child) for child in element]
+    return [element.tag, sorted(element.attrib.items()), element.text, parts, element.tail]

@@ -1,0 +1,311 @@
+"""The presence of the channels' participants, kept for devices that come online later.
+
+XEP-0405 §5.8.2, §5.8.3. The hot lane passes each presence on at once; here it is
+remembered, for each user and channel, up to bounds (`presence_memory`). A MIX device
+that comes online is served from memory without asking the channel. Where memory is not
+complete (after a start, or past a bound), the channel is asked by a presence from the bare
+JID, which makes it send everything; not all at once, so that a start is no flood. For a user
+without a MIX device, a memory that is not complete is not begun.
+
+The question is no presence (XEP-0405 tells them apart by the address): it is asked, too, where
+presence is not shared, and the tap keeps it from a channel that the user has blocked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from component.core.context import Context
+from component.core.effects import Copy
+from component.core.presence.portions import Portions
+from component.core.presence.presence_memory import USER_SHARE, Presences
+from component.core.rates import TokenBucket
+from component.core.users.mirror import Greeting, Membership, ParticipantPresence, Row
+from component.core.users.sessions import Device
+from component.core.users.trimmed_presence import LARGEST, shortened
+from component.wire.framing import Frame
+from schemas import codec
+from schemas import stanza as stanzas
+from schemas.namespaces import MIX_NODES
+
+PRESENCE_NODE = f"{MIX_NODES}presence"
+
+REQUESTS_AT_ONCE = 20
+"""Channels asked in one go …"""
+
+REQUEST_INTERVAL = 0.1
+"""… and seconds until the next go."""
+
+LATE_SHARE = 4
+"""What waits may take a fourth of what is remembered."""
+
+LATE_INTERVAL = 0.1
+"""Seconds between two portions of presence that had to wait."""
+
+
+class Participants:
+    """Remembers participants' presence and hands it to devices that come."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        # Users (bare JIDs), each once, in the order of their turns.
+        self._to_ask: dict[bytes, None] = {}
+        self._asking = False
+        self._late = 0
+        self._late_bytes = 0
+        self.presences = Presences(context.limits.presence_bytes)
+        self._portions = Portions(context)
+
+    def remember(self, row: Row, channel: bytes, frame: Frame) -> None:
+        """Note a participant's presence that was just passed on."""
+        memory = row.participants.get(channel)
+        if (memory is None or not memory.complete) and not row.copies.every:
+            if memory is None:
+                # All that there is to know: the channel tells, so it can be asked.
+                row.activity.participants[channel] = TELLS
+            elif memory is not TELLS:
+                self.presences.clear(row.key, channel, memory)
+                memory.tells = True
+            return
+        memory = _memory(row, channel)
+        sender = frame.sender
+        if frame.type == b"unavailable":
+            self.presences.drop(row.key, channel, memory, sender)
+            return
+        has_room = sender in memory.stanzas or (
+            len(memory.stanzas) < self._context.limits.presence_memory
+        )
+        if has_room and self.presences.keep(row.key, channel, memory, sender, _text(frame)):
+            memory.tells = True
+        elif memory.complete or memory.stanzas or not memory.tells:
+            # Half a memory would tell a device half the truth.
+            self.presences.clear(row.key, channel, memory)
+            memory.complete, memory.tells = False, True
+            self._context.count("presence-memory", "full")
+
+    def admit(self, row: Row, channel: bytes, frame: Frame) -> bool:
+        """Tell whether a presence may be passed on at once.
+
+        What a channel, or all channels of a user, send beyond their rate waits, and of
+        each participant only the last: a crowd that comes and goes must not fill the link
+        that everybody shares.
+        """
+        memory = _memory(row, channel)
+        limits, presences = self._context.limits, row.activity.presences
+        if not memory.late and self._may_pass(presences, memory):
+            memory.bucket.take()
+            presences.take()
+            return True
+        sender = frame.sender
+        before = memory.late.get(sender)
+        more = len(frame.data) - (0 if before is None else len(before))
+        most = limits.presence_bytes // LATE_SHARE
+        if (
+            (before is None and self._late >= limits.late_presences)
+            or self._late_bytes + more > most
+            or row.activity.late_bytes + more > most // USER_SHARE
+        ):
+            # Whoever comes online next asks the channel for all of it.
+            memory.complete = False
+            self._context.drop("presence-flood")
+            if before is not None:
+                self._take_late(row, memory, sender)
+            return False
+        if before is None:
+            self._late += 1
+        else:
+            self._context.count("presence-late", "replaced")
+        self._late_bytes += more
+        row.activity.late_bytes += more
+        if not memory.late:
+            self._context.after(LATE_INTERVAL, lambda: self._pass_on(row, channel))
+        memory.late[sender] = frame.data
+        return False
+
+    def _take_late(self, row: Row, memory: ParticipantPresence, sender: bytes) -> bytes:
+        """Take a presence out of those that wait."""
+        data = memory.late.pop(sender)
+        self._late -= 1
+        self._late_bytes -= len(data)
+        row.activity.late_bytes -= len(data)
+        return data
+
+    def _pass_on(self, row: Row, channel: bytes) -> None:
+        """Pass on some of what had to wait, oldest participants first."""
+        memory = row.participants.get(channel)
+        if memory is None:
+            return
+        some = max(1, int(self._context.limits.presence_rate * LATE_INTERVAL))
+        for sender in list(memory.late)[:some]:
+            if not self._may_pass(row.activity.presences, memory):
+                break
+            memory.bucket.take()
+            row.activity.presences.take()
+            late = self._take_late(row, memory, sender)
+            self._context.effects.append(Copy(Frame(late), row, channel))
+        if memory.late:
+            self._context.after(LATE_INTERVAL, lambda: self._pass_on(row, channel))
+
+    def _may_pass(self, presences: TokenBucket, memory: ParticipantPresence) -> bool:
+        """Tell whether neither the channel nor all of the user's together send too fast."""
+        limits, now = self._context.limits, self._context.now
+        of_channel, of_user = limits.presence_rate, limits.presence_user_rate
+        return memory.bucket.has(now, of_channel, of_channel) and presences.has(
+            now, of_user, of_user
+        )
+
+    def forget(self, row: Row, channel: bytes) -> None:
+        """Forget what is known of a channel's participants."""
+        memory = row.participants.get(channel)
+        if memory is not None:
+            for sender in list(memory.late):
+                self._take_late(row, memory, sender)
+            self.presences.clear(row.key, channel, memory)
+            del row.activity.participants[channel]
+
+    def doubt(self, row: Row, channel: bytes) -> None:
+        """Forget what is known, and that it was asked for."""
+        self.forget(row, channel)
+        row.activity.participants[channel] = ParticipantPresence()
+
+    def ask_again(self, row: Row) -> None:
+        """Ask the channels of which nothing is known, if there is a device to tell of it."""
+        if row.mix_devices and any(_is_unasked(row, each) for each in row.channels.all()):
+            self._queue(row)
+
+    def began(self, row: Row, channel: bytes) -> None:
+        """Begin with a new membership: the channel sends everything of itself."""
+        _own(row, channel).complete = True
+
+    def greet(self, row: Row, device: Device) -> None:
+        """Give a device that just turned out to speak MIX what its channels' people do."""
+        must_ask = False
+        known: list[bytes] = []
+        for membership in row.channels.all():
+            key = membership.channel.key
+            memory = row.participants.get(key)
+            if _is_unasked(row, membership):
+                must_ask = True
+            elif memory is not None and memory.stanzas:
+                known.append(key)
+        if known:
+            self._portions.begin(row.key, device.resource, self._serve(row, device, known))
+        if must_ask:
+            self._queue(row)
+
+    def _serve(self, row: Row, device: Device, channels: list[bytes]) -> Iterator[int]:
+        """Give a device what is remembered of channels, as it is when their turn comes."""
+        for key in channels:
+            memory = row.participants.get(key)
+            if memory is None or key in row.holding:
+                continue
+            if not memory.complete:
+                self._queue(row)  # it was let go meanwhile
+                continue
+            for sender in list(memory.stanzas):
+                text = memory.stanzas.get(sender)
+                if row.devices.get(device.resource) is not device:
+                    return
+                if text is not None and row.participants.get(key) is memory:
+                    self._context.effects.append(Copy(_for(row, text), row, key, device))
+                    yield len(text)
+
+    def _queue(self, row: Row) -> None:
+        """Have a user's channels asked, before long, who is there."""
+        if row.greeting is Greeting.WAITS:
+            return
+        if row.greeting is Greeting.NOT_YET:
+            row.greeting = Greeting.WAITS
+        self._to_ask[row.key] = None
+        if not self._asking:
+            self._ask_some()
+
+    def link_lost(self) -> None:
+        """Forget whom to ask: everything begins anew with the next link."""
+        self._to_ask.clear()
+        self._asking = False
+        self._late = self._late_bytes = 0
+        self.presences.forget()
+        self._portions.forget()
+
+    def _ask_some(self) -> None:
+        self._asking = False
+        left = REQUESTS_AT_ONCE
+        while self._to_ask and left:
+            user = next(iter(self._to_ask))
+            row = self._context.mirror.rows.get(user)
+            asked = 0 if row is None else self._ask(row, left)
+            left -= asked
+            if left:
+                del self._to_ask[user]
+        if self._to_ask:
+            self._asking = True
+            self._context.after(REQUEST_INTERVAL, self._ask_some)
+
+    def _ask(self, row: Row, at_most: int) -> int:
+        """Ask a user's channels who is there; gives how many were asked."""
+        unasked = [each for each in row.channels.all() if _is_unasked(row, each)]
+        for membership in unasked[:at_most]:
+            key = membership.channel.key
+            if key in row.participants:
+                _own(row, key).complete = True
+            to = membership.channel
+            self._context.send(stanzas.make(stanzas.PRESENCE, None, row.jid, to, None))
+        for membership in unasked[at_most:]:
+            # Not asked yet, though the user's turn has come.
+            _memory(row, membership.channel.key)
+        row.greeting = Greeting.DONE
+        return len(unasked[:at_most])
+
+
+def _is_unasked(row: Row, membership: Membership) -> bool:
+    """Tell whether a channel has to be asked who is there."""
+    key = membership.channel.key
+    if key in row.holding:
+        return False  # its join ends before long, and then it tells by itself
+    memory = row.participants.get(key)
+    if memory is None:
+        return PRESENCE_NODE in membership.nodes and row.greeting is not Greeting.DONE
+    # Whose presence came has subscribed since, whatever the join said.
+    return not memory.complete and (PRESENCE_NODE in membership.nodes or memory.tells)
+
+
+TELLS = ParticipantPresence(tells=True)
+"""Stands for a memory that was not begun; never written to, see `_own`."""
+
+
+def _own(row: Row, channel: bytes) -> ParticipantPresence:
+    """Give a memory that may be written to."""
+    memory = row.participants.get(channel)
+    if memory is None or memory is TELLS:
+        tells = memory is not None
+        memory = row.activity.participants[channel] = ParticipantPresence(tells=tells)
+    return memory
+
+
+def _memory(row: Row, channel: bytes) -> ParticipantPresence:
+    """Give what is remembered of a channel's participants, from now on.
+
+    Of a channel that was asked and of which nothing is remembered, nobody was there.
+    """
+    if channel not in row.participants:
+        membership = row.channels.get(channel)
+        subscribed = membership is not None and PRESENCE_NODE in membership.nodes
+        asked = subscribed and row.greeting is Greeting.DONE and channel not in row.holding
+        row.activity.participants[channel] = ParticipantPresence(complete=asked)
+    return _own(row, channel)
+
+
+def _text(frame: Frame) -> bytes:
+    """Give a presence without its `to`, as it is remembered for all."""
+    if len(frame.data) > LARGEST:
+        frame = Frame(shortened(frame.data))
+    data = frame.data
+    return data[: data.rindex(b"to", 0, frame.to_start)] + data[frame.to_end + 1 :]
+
+
+def _for(row: Row, text: bytes) -> Frame:
+    """Give a remembered presence as it came for a user."""
+    name = len(b"<presence")
+    to = codec.escape(row.key.decode()).encode()
+    return Frame(b"%b to='%b'%b" % (text[:name], to, text[name:]))

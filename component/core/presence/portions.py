@@ -1,0 +1,73 @@
+"""What one thing sets off for a user in many places, done in portions: others come in between.
+
+A presence goes to as many as a thousand channels, and a device that comes is told of as many
+people. Each user's jobs follow one another in the order in which they began, as fast as the
+user's budget of bytes allows. A job is an iterator that does a little at each step, and gives
+the bytes that it wrote; it looks itself whether what it does is still right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+
+from component.core.context import Context
+from component.core.rates import Buckets
+
+PORTION = 65_536
+"""Bytes that are written in one go …"""
+
+STEPS = 50
+"""… steps that are done in it …"""
+
+INTERVAL = 0.002
+"""… and seconds until the next."""
+
+RATE = 1_048_576
+"""Bytes a second that are written for one user …"""
+
+BURST = 2_097_152
+"""… after so many at once: a presence of usual size to a thousand channels is less."""
+
+
+class Portions:
+    """Goes on with the jobs of all users, until the link ends."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._jobs: dict[bytes, dict[Hashable, Iterator[int]]] = {}
+        self._budget: Buckets[bytes] = Buckets(RATE, BURST)
+
+    def begin(self, user: bytes, key: Hashable, job: Iterator[int]) -> None:
+        """Begin a job of a user, at once if there is none; it takes the place of one of its key."""
+        jobs = self._jobs.get(user)
+        if jobs is None:
+            jobs = self._jobs[user] = {key: job}
+            self._go_on(user, jobs)
+        else:
+            jobs.pop(key, None)
+            jobs[key] = job
+
+    def forget(self) -> None:
+        """Let go of all jobs: the link is gone."""
+        self._jobs.clear()
+
+    def _go_on(self, user: bytes, jobs: dict[Hashable, Iterator[int]]) -> None:
+        if self._jobs.get(user) is not jobs:
+            return  # of another link
+        room = PORTION
+        for _ in range(STEPS):
+            if not jobs:
+                del self._jobs[user]
+                return
+            seconds = self._budget.take(user, self._context.now, 0)
+            if seconds or room <= 0:
+                break
+            key, job = next(iter(jobs.items()))
+            size = next(job, None)
+            if size is not None:
+                room -= size
+                self._budget.spend(user, size)
+            elif jobs.get(key) is job:
+                del jobs[key]
+        pause = max(INTERVAL, self._budget.take(user, self._context.now, 0))
+        self._context.after(pause, lambda: self._go_on(user, jobs))

@@ -1,0 +1,1 @@
+"""Users' rosters: read and written through the tap, and annotated for MIX clients."""

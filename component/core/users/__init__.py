@@ -1,0 +1,1 @@
+"""Who is in which channel, and which devices are online: rows for look-ups, kept small."""

@@ -1,0 +1,371 @@
+"""The mirror: who is in which channel and which devices are online, for look-ups only.
+
+The hot lane decides with one dictionary look-up per stanza, keyed by the bytes that stand
+on the wire; the control lane comes through the same rows. Grows with memberships of
+all users and devices of online ones: each row is packed (component.core.users.packed), and
+what it hands out is a view or made for the occasion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from component.core.rates import TokenBucket
+from component.core.users import packed
+from component.core.users.packed import CHANNELS, CODE, OFF, Parts
+from component.core.users.routes import Lines, keep, line
+from component.core.users.sessions import Sessions
+from component.wire.framing import Frame
+from schemas import jid
+from schemas.jid import Jid
+from schemas.records import CoreVersion, MembershipRecord
+
+
+class Membership(NamedTuple):
+    """A user's participation in one channel."""
+
+    channel: Jid
+    participant_id: str
+    nick: str | None
+    nodes: tuple[str, ...]
+    core: CoreVersion
+    shares_presence: bool
+
+    def record(self) -> MembershipRecord:
+        """Give what the store is to hold."""
+        return MembershipRecord(
+            channel=self.channel.text,
+            participant_id=self.participant_id,
+            nick=self.nick,
+            nodes=list(self.nodes),
+            core=self.core,
+            shares_presence=self.shares_presence,
+        )
+
+    @classmethod
+    def unpacked(cls, member: packed.Member) -> Membership:
+        """Make one of what a row holds."""
+        return cls(jid.parse(member.channel.decode()), *member[1:])
+
+    def packed(self) -> packed.Member:
+        """Give what a row is to hold."""
+        return packed.Member(
+            self.channel.key,
+            self.participant_id,
+            self.nick,
+            self.nodes,
+            self.core,
+            self.shares_presence,
+        )
+
+
+class Waiting(Protocol):
+    """Takes what a channel sends while it must not be delivered yet."""
+
+    def take(self, frame: Frame) -> None:
+        """Keep a stanza back."""
+
+
+@dataclass(slots=True)
+class ParticipantPresence:
+    """The presence of a channel's participants: sender as on the wire -> stanza without `to`.
+
+    `complete` tells whether a newly come device may be served from it, `tells` whether the
+    channel has sent any presence. `late` has what is passed on later, because it came too
+    fast; `bucket` how many more may be passed on at once.
+    """
+
+    complete: bool = False
+    tells: bool = False
+    stanzas: dict[bytes, bytes] = field(default_factory=dict)
+    late: dict[bytes, bytes] = field(default_factory=dict)
+    bucket: TokenBucket = field(default_factory=TokenBucket)
+
+
+@dataclass(slots=True)
+class Activity:
+    """What is going on for one user; most rows have none.
+
+    `busy` has the change under way for each channel (bare JID), `holding` what the
+    channel sends while it must wait, `participants` the presence of its participants,
+    `presences` how many more of all those channels may be passed on at once, `late_bytes` how
+    large those are that wait.
+    """
+
+    busy: dict[bytes, object] = field(default_factory=dict)
+    holding: dict[bytes, Waiting] = field(default_factory=dict)
+    participants: dict[bytes, ParticipantPresence] = field(default_factory=dict)
+    presences: TokenBucket = field(default_factory=TokenBucket)
+    late_bytes: int = 0
+
+
+class Greeting(Enum):
+    """Whether a user's channels have been asked who is there."""
+
+    NOT_YET = 0
+    WAITS = 1
+    DONE = 2
+
+
+_IDLE = Activity()
+"""Stands for no activity; never written to, as the types see to."""
+
+
+class Row(Sessions):
+    """All about one user, or one who has devices and no channel yet.
+
+    `greeting` tells whether the channels have been asked, on this link, who is there.
+    """
+
+    __slots__ = ("_activity", "greeting")
+
+    def __init__(self, user: Jid, lines: Lines) -> None:
+        super().__init__(user, lines)
+        self._activity: Activity | None = None
+        self.greeting = Greeting.NOT_YET
+
+    # -- channels ------------------------------------------------------------------------
+
+    def has_joined(self, channel: bytes) -> bool:
+        """Tell whether the user is in a channel; the same work however many there are."""
+        code = CHANNELS.codes.get(channel)
+        # Of bytes, `find` is twice as fast as `in`. Behind the codes may be anything.
+        return code is not None and 0 <= self._packed.find(code) < self._packed.find(OFF)
+
+    @property
+    def line(self) -> bytes | None:
+        """All that the hot lane asks (see `routes`); None while a channel must wait."""
+        known = self._lines.get(self.key)
+        if known is None and not self.holding:
+            made = line(Parts.of(self._packed).codes, self._targets())
+            known = keep(self._lines, self.key, made)
+        return known
+
+    @property
+    def channels(self) -> Channels:
+        """The memberships by channel (bare JID); has_joined is the fast way to ask for one."""
+        codes, details, _ = Parts.of(self._packed)
+        return Channels(codes, details)
+
+    @property
+    def membership_bytes(self) -> int:
+        """How large ids, nicks and nodes of all memberships are."""
+        return sum(
+            len(each.participant_id) + len(each.nick or "") + sum(map(len, each.nodes))
+            for each in self._members()
+        )
+
+    def membership(self, channel: bytes) -> Membership | None:
+        """Give the membership in a channel."""
+        if self.has_joined(channel):
+            for each in self._members():
+                if each.channel == channel:
+                    return Membership.unpacked(each)
+        return None
+
+    def participant_ids(self) -> dict[bytes, str]:
+        """Give the participant ids in all channels, in one walk."""
+        return {each.channel: each.participant_id for each in self._members()}
+
+    def enter(self, members: Iterable[packed.Member]) -> None:
+        """Enter memberships, in place of older ones in the same channels."""
+        news = {each.channel: each for each in members}
+        stay = [each for each in self._members() if each.channel not in news]
+        self._pack([*stay, *news.values()])
+
+    def among(self, channels: Collection[bytes]) -> list[Membership]:
+        """Give the memberships in some channels, in one walk."""
+        return [Membership.unpacked(x) for x in self._members() if x.channel in channels]
+
+    def leave(self, *channels: bytes) -> None:
+        """Remove the memberships in channels, where there are some; packed once."""
+        left = {channel for channel in channels if self.has_joined(channel)}
+        if left:
+            self._pack([each for each in self._members() if each.channel not in left])
+
+    def _members(self) -> Iterator[packed.Member]:
+        codes, details, _ = Parts.of(self._packed)
+        return packed.unpack(codes, details)
+
+    def _pack(self, members: list[packed.Member]) -> None:
+        codes, details, sessions = Parts.of(self._packed)
+        self._repack(Parts(*packed.pack(members), sessions))
+        packed.release(codes, details)
+
+    # -- what is going on ----------------------------------------------------------------
+
+    @property
+    def busy(self) -> Mapping[bytes, object]:
+        """The changes under way; begin one in `activity`."""
+        return (self._activity or _IDLE).busy
+
+    @property
+    def holding(self) -> Mapping[bytes, Waiting]:
+        """The channels that must wait."""
+        return (self._activity or _IDLE).holding
+
+    def hold(self, channel: bytes, waiting: Waiting) -> None:
+        """Have a channel wait."""
+        self.activity.holding[channel] = waiting
+        self._lines.pop(self.key, None)
+
+    def let_go(self, channel: bytes) -> None:
+        """Have a channel wait no longer."""
+        del self.activity.holding[channel]
+        self.calm()
+
+    @property
+    def participants(self) -> Mapping[bytes, ParticipantPresence]:
+        """The presence that is remembered; add some in `activity`."""
+        return (self._activity or _IDLE).participants
+
+    @property
+    def activity(self) -> Activity:
+        """What is going on, to be changed."""
+        if self._activity is None:
+            self._activity = Activity()
+        return self._activity
+
+    def drop_activity(self) -> None:
+        """Let go of whatever is going on."""
+        self._activity = None
+
+    def calm(self) -> None:
+        """Let go of an activity that has ended."""
+        each = self._activity
+        if each is not None and not (each.busy or each.holding or each.participants):
+            self._activity = None
+
+    # -- ends ----------------------------------------------------------------------------
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is known of the user any more."""
+        if self._packed.startswith(OFF):  # no channel
+            return not (self.busy or self.holding or self.is_online)
+        return False
+
+    def dismiss(self) -> None:
+        """Give up what is shared with other rows, before the row itself is let go."""
+        self._pack([])
+        self.forget_sessions()
+
+
+class Channels(Mapping[bytes, Membership]):
+    """A user's memberships by channel, as they were when asked for; made one by one."""
+
+    __slots__ = ("_codes", "_details")
+
+    def __init__(self, codes: bytes, details: bytes) -> None:
+        self._codes = codes
+        self._details = details
+
+    def __contains__(self, channel: object) -> bool:
+        code = CHANNELS.codes.get(channel) if isinstance(channel, bytes) else None
+        return code is not None and code in self._codes
+
+    def __getitem__(self, channel: bytes) -> Membership:
+        if channel in self:
+            for each in packed.unpack(self._codes, self._details):
+                if each.channel == channel:
+                    return Membership.unpacked(each)
+        raise KeyError(channel)
+
+    def __iter__(self) -> Iterator[bytes]:
+        codes = self._codes
+        return (CHANNELS.values[codes[at : at + CODE]] for at in range(0, len(codes), CODE))
+
+    def __len__(self) -> int:
+        return len(self._codes) // CODE
+
+    def all(self) -> list[Membership]:
+        """Give all memberships."""
+        return [Membership.unpacked(each) for each in packed.unpack(self._codes, self._details)]
+
+
+class Mirror:
+    """All rows, and the MIX domains that follow from them."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, Row] = {}
+        self.lines: Lines = {}
+        self.services: set[str] = set()
+        # Domains that are being asked whether they are MIX services.
+        self.asked_domains: set[str] = set()
+        # Users (bare JIDs) for whom a stanza waits in the control lane, and how many: nothing
+        # may overtake it.
+        self.waiting: dict[bytes, int] = {}
+
+    def find(self, user: Jid) -> Row | None:
+        """Look a user up by bare JID."""
+        return self.rows.get(user.key)
+
+    def line(self, user: bytes) -> bytes | None:
+        """Give a user's line, made if need be; None of one for whom there can be none."""
+        row = self.rows.get(user)
+        return None if row is None else row.line
+
+    def row(self, user: Jid) -> Row:
+        """Look a user up by bare JID, making the row if need be."""
+        key = user.key
+        row = self.rows.get(key)
+        if row is None:
+            row = Row(user, self.lines)
+            # Its own key: the same bytes once, not twice.
+            self.rows[row.key] = row
+        return row
+
+    def tidy(self, user: Jid) -> None:
+        """Let go of a row in which nothing is left."""
+        row = self.rows.get(user.key)
+        if row is not None:
+            self._tidy(row)
+
+    def _tidy(self, row: Row) -> None:
+        row.calm()
+        if row.empty:
+            row.dismiss()
+            del self.rows[row.key]
+
+    def membership(self, user: Jid, channel: Jid) -> Membership | None:
+        """Look up one membership."""
+        row = self.rows.get(user.key)
+        return None if row is None else row.membership(channel.key)
+
+    def join(self, user: Jid, membership: Membership) -> None:
+        """Enter a membership, in place of an older one."""
+        self.enter(user, [membership])
+
+    def enter(self, user: Jid, memberships: list[Membership]) -> None:
+        """Enter several memberships of a user at once."""
+        self.load(user, [each.packed() for each in memberships])
+
+    def load(self, user: Jid, members: list[packed.Member]) -> None:
+        """Enter several memberships of a user as a row has them."""
+        self.row(user).enter(members)
+        self.services.update([each.domain for each in members])
+
+    def part(self, user: Jid, *channels: Jid) -> None:
+        """Remove a user's memberships in channels, where there are some."""
+        row = self.find(user)
+        if row is not None:
+            row.leave(*(channel.key for channel in channels))
+            self.tidy(user)
+
+    def link_lost(self, row: Row) -> None:
+        """Forget what only the link told of a user: devices, and what is going on."""
+        row.all_gone()
+        # What the channels sent meanwhile is not known.
+        row.greeting = Greeting.NOT_YET
+        row.drop_activity()
+        self._tidy(row)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for row in self.rows.values():
+            row.dismiss()
+        self.rows.clear()
+        self.services.clear()

@@ -1,0 +1,51 @@
+"""Lines: what the hot lane has to know of a user, in one piece, kept ready.
+
+Where many users take turns, a look-up takes as long as it takes to fetch from memory what
+it looks at, object by object. So there is one object for each user, which has it all:
+
+    kind and number, codes of the channels (component.core.users.packed), newline, targets
+
+Targets are full JIDs as they stand inside an attribute, newlines between them. The first
+byte tells how many, and which core namespaces they all understand; where they are not alike
+or more than nine, it tells that, and each target begins with a kind of its own.
+"""
+
+from __future__ import annotations
+
+from component.core.users.packed import OFF
+
+Lines = dict[bytes, bytes]
+"""User (bare JID) -> line. Whatever changes what a line says takes it out."""
+
+MOST = 32_768
+"""Users whose lines are kept: those who had traffic of late."""
+
+EITHER, ONLY_0, ONLY_1, MIXED = 0x00, 0x10, 0x20, 0x30
+"""Kinds: both core namespaces, just the one, just the other, or each target its own."""
+
+NUMBER = 0x0F
+"""The bits of the first byte that have the number of targets, but for MIXED."""
+
+NOT_UNDERSTOOD = {ONLY_0: 1, ONLY_1: 0}
+"""Kind -> the core namespace that it does not understand."""
+
+_LARGEST = 9
+"""Ten would be a newline."""
+
+
+def line(codes: bytes, targets: list[tuple[int, bytes]]) -> bytes:
+    """Write a line of the channels' codes, and of targets with the kind of each."""
+    kinds = {kind for kind, _ in targets}
+    if len(kinds) > 1 or len(targets) > _LARGEST:
+        first, listed = MIXED, [b"%c%b" % target for target in targets]
+    else:
+        first, listed = sum(kinds) + len(targets), [target for _, target in targets]
+    return b"%c%b%b%b" % (first, codes, OFF, OFF.join(listed))
+
+
+def keep(lines: Lines, user: bytes, made: bytes) -> bytes:
+    """Keep a user's line, and give it."""
+    if len(lines) >= MOST:
+        lines.clear()
+    lines[user] = made
+    return made

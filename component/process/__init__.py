@@ -1,0 +1,1 @@
+"""What belongs to any process: systemd, the garbage collector, log, events, counters."""
