@@ -127,6 +127,8 @@ class Core:
             presence=self._presence,
             preferences=self._preferences,
         )
+        # The steps that are left of forgetting a lost link's sessions.
+        self._forgetting: Iterator[None] = iter(())
         self.remembered = Remembered(self.mirror, self._memberships.journal, self._capability)
         # Last, for the commands may look at all of this.
         self._commands = Commands(
@@ -138,10 +140,12 @@ class Core:
 
     def load_memberships(self, user: str, records: Iterable[MembershipRecord]) -> None:
         """Take over a user's memberships from the store, before the link is up."""
+        self._end_forgetting()
         self._memberships.load(jid.parse(user), records)
 
     def load_journal(self, user: str, record: JournalRecord) -> None:
         """Take over an unfinished change from the store, before the link is up."""
+        self._end_forgetting()
         self._memberships.journal.load(jid.parse(user), record)
 
     def load_capability(self, key: str, record: CapabilityRecord) -> None:
@@ -150,10 +154,12 @@ class Core:
 
     def load_shown(self, user: str, resource: str, digest: str) -> None:
         """Take over what the channels were shown of a device; memberships come first."""
+        self._end_forgetting()
         self._presence.load(jid.parse(user), resource, digest)
 
     def forget(self, gone: Drop) -> None:
         """Follow the store in what it no longer holds; only before a link's first stanza."""
+        self._end_forgetting()
         match gone:
             case DropMembership(user, channel):
                 self.mirror.part(jid.parse(user), jid.parse(channel))
@@ -166,6 +172,7 @@ class Core:
 
     def start_over(self) -> None:
         """Forget all stored state, to take it over anew; only before a link's first stanza."""
+        self._end_forgetting()
         self.mirror.clear()
         self._memberships.journal.clear()
 
@@ -173,6 +180,7 @@ class Core:
 
     def receive(self, frame: Frame, now: float) -> list[Effect]:
         """Deal with a stanza of the control lane; never raises for what a peer sent."""
+        self._end_forgetting()
         self.context.now = now
         if not self.context.attempt(self._receive, frame):
             self.context.attempt(self._left_outs.failed, frame)
@@ -213,6 +221,7 @@ class Core:
 
     def link_up(self, now: float) -> None:
         """Note that a link is up, and that its stanzas come here."""
+        self._end_forgetting()
         self.context.now = now
         self._taps.link_up()
 
@@ -230,7 +239,7 @@ class Core:
         return self._take()
 
     def link_lost(self, now: float) -> list[Effect]:
-        """Forget what only the link told; `forget_sessions` is the rest of it."""
+        """Forget what only the link told: all but the sessions, which `forget_sessions` does."""
         self.context.now = now
         for part in (
             self.context.no_more_answers,
@@ -248,10 +257,23 @@ class Core:
             self.reconcile.link_lost,
         ):
             self.context.attempt(part)
+        self._forgetting = self._forget_sessions()
         return self._take()
 
     def forget_sessions(self) -> Iterator[None]:
-        """Go on forgetting, row by row, in steps; before the next link's first stanza.
+        """Forget the sessions of the lost link in steps; between two, others may have their turn.
+
+        A link, a stanza or a stored record that comes before the last step does all that is
+        left of it first, at once.
+        """
+        return self._forgetting
+
+    def _end_forgetting(self) -> None:
+        for _ in self._forgetting:
+            pass
+
+    def _forget_sessions(self) -> Iterator[None]:
+        """Forget row by row.
 
         The journal knows what is left to do of changes under way, and the tap answers the
         clients that wait.
