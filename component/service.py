@@ -17,7 +17,7 @@ from functools import partial
 import structlog
 
 from component import __version__
-from component.control_queue import MOST, SPARE, ControlLane, is_alone
+from component.control_queue import SPARE, ControlLane, is_alone
 from component.core.delivery.fanout import needs_ear, route
 from component.core.delivery.payer import NOBODY, payer
 from component.core.delivery.shortcut import Express
@@ -28,10 +28,12 @@ from component.core.outgoing import Outgoing
 from component.core.snapshot import Remembered
 from component.core.users.mirror import Row
 from component.core.users.sessions import Device, copies_for
+from component.failover import Failover
 from component.http.control import Control
 from component.http.server import HttpServer
 from component.http.sources import Sources
 from component.http.watch import Watch
+from component.leadership import Event, State
 from component.link.connection import Connection
 from component.operator.admin_commands import admin_commands
 from component.process import garbage
@@ -78,17 +80,15 @@ class Service:
         )
         self._control = ControlLane(self._core.mirror.waiting, self._slice_ended, self._crowded)
         self._outgoing = Outgoing(self._core.mirror, own, frozenset(settings.domains))
-        self._store = Store(settings, self._report, self)
-        self._connection = Connection(settings, self, self._report)
+        self._store = Store(settings, self.report, self)
+        self._connection = Connection(settings, self, self.report)
+        self._failover = Failover(self, self._core, self._store, self._connection)
+        self._leadership = self._failover.leadership
         self._write: Callable[[bytes], None] | None = None
         self._stop_reading: Callable[[bool], None] = lambda _: None
         # What came of the last read, or slice of the control lane, and is not written yet.
         self._out: list[bytes] = []
         self._domains = frozenset(domain.encode() for domain in settings.domains)
-        # What comes while the store is read again.
-        self._early: list[Frame | LeftOut] = []
-        self._early_bytes = 0
-        self._catching_up: asyncio.Task[None] | None = None
         # uvloop's handle of a moment that has passed does not know when it is due.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -96,13 +96,13 @@ class Service:
         self.counts: Counter[tuple[str, str]] = Counter()
         sources = Sources(settings, self._core, self._watch, self._tally, self.counts, self._store)
         control = Control(settings, self._core, self._store, self._operate)
-        self._http = HttpServer(sources, self._report, control.routes())
+        self._http = HttpServer(sources, self.report, control.routes())
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
-        self._report("start", version=__version__, component=self._settings.component_jid)
+        self.report("start", version=__version__, component=self._settings.component_jid)
         for reason in at_odds(self._settings):
-            self._report("settings-at-odds", "warning", reason=reason)
+            self.report("settings-at-odds", "warning", reason=reason)
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, stopped.set)
@@ -111,7 +111,7 @@ class Service:
         serving = asyncio.create_task(self._serve())
         stopping = asyncio.create_task(stopped.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        self._report("stop")
+        self.report("stop")
         self._connection.stop()
         if not stopped.is_set():
             await serving  # a fault of ours: let it be seen
@@ -124,36 +124,14 @@ class Service:
         await self._store.close()
 
     async def _serve(self) -> None:
-        await self._load()
+        self.loaded(await self._store.load(self._core))
         writing = asyncio.create_task(self._store.run())
         try:
-            await self._connection.run(self._lost, partial(self._store.stand_by, self._core))
+            await self._connection.run(self._ended)
         finally:
             writing.cancel()
             # Not for long: a cancellation may get lost in a socket's time-out.
             await asyncio.wait({writing}, timeout=1)
-
-    async def _catch_up(self) -> None:
-        """Take over from the process that has served while this one stood by."""
-        followed = await self._store.take_over(self._core)
-        if followed is None:
-            await self._load()
-        else:
-            self._report("taken-over", changes=followed)
-        self._connection.stood_by = False
-        self._core.link_up(self._loop.time())
-        early, self._early = self._early, []
-        self._early_bytes = 0
-        self._stop_reading(False)
-        for each in early:
-            if isinstance(each, Frame):
-                self.receive(each)
-            else:
-                self.leave_out(each)
-        self.read_ended()
-
-    async def _load(self) -> None:
-        self.loaded(await self._store.load(self._core))
 
     # -- the lanes (link.stream.Lanes) -----------------------------------------------------
 
@@ -161,24 +139,18 @@ class Service:
         """Begin with a new link."""
         self._write = write
         self._stop_reading = crowded
-        self._connection.opened()
-        if not self._connection.stood_by:
-            self._core.link_up(self._loop.time())
+        self._failover.link_up(crowded)
 
     def carry(self, data: bytes, position: int) -> int:
         """Take plain messages by the short cut of the hot lane."""
-        if not self._store.leading or self._connection.stood_by:
+        if self._leadership.state is not State.LEADING:
             return position
         return self._express.carry(data, position, self._out)
 
     def receive(self, frame: Frame) -> None:
         """Deal with a stanza: at once in the hot lane, in its turn in the control lane."""
-        if self._connection.stood_by:
-            self._wait_for_store(frame)
+        if self._leadership.state is not State.LEADING and not self._failover.may_deal_with(frame):
             return
-        if not self._store.leading:
-            # Not before: a server may let two processes in, and then send one away.
-            self._store.lead(leading=True)
         if frame.to == self._core.multicast.gathering:
             self._spread(frame)
         elif frame.to in self._core.mirror.waiting or not self._pass_on(frame):
@@ -203,15 +175,6 @@ class Service:
         else:
             self.counts["dropped", CROWDED] += 1
 
-    def _wait_for_store(self, early: Frame | LeftOut) -> None:
-        self._connection.heard()
-        self._early.append(early)
-        self._early_bytes += len(early.data) if isinstance(early, Frame) else sum(map(len, early))
-        if self._early_bytes > MOST:
-            self._stop_reading(True)
-        if self._catching_up is None or self._catching_up.done():
-            self._catching_up = asyncio.create_task(self._catch_up())
-
     def read_ended(self) -> None:
         """Write what the hot lane made of a read; the control lane's turn is after that."""
         express, tally = self._express, self._tally
@@ -222,9 +185,7 @@ class Service:
 
     def leave_out(self, left: LeftOut) -> None:
         """Have the core do, in its turn, what a stanza of that kind demands."""
-        if self._connection.stood_by:
-            self._wait_for_store(left)
-        else:
+        if self._leadership.state is State.LEADING or self._failover.may_deal_with(left):
             self._queue_left_out(left, payer(self._core.mirror, self._domains, left))
 
     def _pass_on(self, frame: Frame) -> bool:
@@ -278,9 +239,8 @@ class Service:
         """
         try:
             return self._carry_out(question())
-        except Exception:  # noqa: BLE001 - see above; it is logged with its traceback
-            self._watch.saw("fault", "error", {})
-            self._log.exception("fault")
+        except Exception as error:  # noqa: BLE001 - see above; it is logged with its traceback
+            self.fault(error)
             return []
 
     def _operate(self, action: Callable[[], None]) -> None:
@@ -289,18 +249,17 @@ class Service:
         self._say(self._ask_core(partial(self._core.operate, action, now)))
         self._set_timer()
 
-    async def _lost(self) -> None:
-        self._write = None
-        for _ in self._control.rest():
-            await asyncio.sleep(0)
-        self._store.lead(leading=False)
-        self._early.clear()
-        self._early_bytes = 0
-        if self._catching_up is not None:
-            self._catching_up.cancel()
-        self._say(self._ask_core(partial(self._core.link_lost, self._loop.time())))
-        self._set_timer()
-        async with self._store.learning:
+    async def _ended(self, reason: str, was_up: bool) -> None:
+        """Forget a link that was up, and note who has the place."""
+        if was_up:
+            self._write = None
+            for _ in self._control.rest():
+                await asyncio.sleep(0)
+        served = self._leadership.serves
+        self._failover.link_ended(reason, was_up=was_up)
+        if was_up and served:
+            self._ask_core(partial(self._core.link_lost, self._loop.time()))
+            self._set_timer()
             for _ in self._core.forget_sessions():
                 await asyncio.sleep(0)
 
@@ -327,12 +286,11 @@ class Service:
         """Tell the log, or the metrics."""
         match effect:
             case Report(event, level, facts):
-                self._report(event, level, **facts)
+                self.report(event, level, **facts)
                 if event == "ready":
                     garbage.settle()
             case Fault(error):
-                self._watch.saw("fault", "error", {})
-                self._log.exception("fault", exc_info=error)
+                self.fault(error)
             case Count(what, reason):
                 self.counts[what, reason] += 1
 
@@ -340,7 +298,7 @@ class Service:
         """Give what may be written of a stanza: it, what stands in for it, or nothing."""
         if not self._core.largest.fits(data):
             self.counts["dropped", "unsendable"] += 1
-            self._report("stanza-unsendable", "warning", reason="larger than the server takes")
+            self.report("stanza-unsendable", "warning", reason="larger than the server takes")
             (data,) = self._core.largest.fitting([data]) or [b""]
             if not data:
                 return []
@@ -348,7 +306,7 @@ class Service:
         if reason is None:
             return [data]
         self.counts["outgoing-refused", reason] += 1
-        self._report("outgoing-refused", "error", reason=reason)
+        self.report("outgoing-refused", "error", reason=reason)
         return []
 
     def _fitting(self, frame: Frame, copies: list[bytes]) -> list[bytes]:
@@ -387,7 +345,7 @@ class Service:
 
     def loaded(self, loaded: Loaded) -> None:
         """Tell what Redis remembers."""
-        self._report(
+        self.report(
             "loaded",
             memberships=loaded.memberships,
             unfinished=loaded.unfinished,
@@ -398,7 +356,7 @@ class Service:
 
     def superseded(self) -> None:
         """Begin anew: what is known here is out of date."""
-        self._connection.start_over()
+        self._failover.meet(Event.SUPERSEDED)
 
     @property
     def memory(self) -> Remembered:
@@ -423,7 +381,13 @@ class Service:
         if due is not None:
             self._timer, self._timer_due = self._loop.call_at(due, self._tick), due
 
-    def _report(self, event: str, level: str = "info", **facts: object) -> None:
+    def fault(self, error: Exception) -> None:
+        """Log a fault of ours."""
+        self._watch.saw("fault", "error", {})
+        self._log.exception("fault", exc_info=error)
+
+    def report(self, event: str, level: str = "info", **facts: object) -> None:
+        """Log an event, and have the status page and the service manager know it."""
         self._watch.saw(event, level, facts)
         self._notifier.saw(event, facts)
         getattr(self._log, level)(event, **facts)

@@ -1,8 +1,8 @@
 """Keeps a stream to the server: connects, explains failures, connects again.
 
 The waits double up to half a minute and carry jitter, so that many components do not come
-back in step. A conflict means that another process holds the component's place: this
-one stands by and asks again every second, to take over as soon as that one ends.
+back in step. A conflict means that another process is connected as this component: this one
+asks again every second, to take over as soon as that one ends (`component.leadership`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from schemas.settings import Settings
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
 STANDBY_WAIT = 1.0
-PROBATION = 2.0
+
+CONFLICT = "conflict"
+"""The reason for which a link ends when another process is connected as this component."""
 
 _REMEDIES = {
     "not-authorized": "the secret is wrong: MIXPAM_SECRET must equal the server's"
@@ -60,7 +62,7 @@ async def connect(settings: Settings, lanes: Lanes) -> Stream:
 
 
 class Connection:
-    """One process's place at the server.
+    """The link of one process: one stream after another.
 
     `report` gets an event's name, its level and its facts.
     """
@@ -71,80 +73,55 @@ class Connection:
         self._report = report
         self._stream: Stream | None = None
         self._stopping = asyncio.Event()
-        # Another process has served meanwhile: what this one knows may be out of date.
-        self.stood_by = False
-        # It has been reported that another process serves, and not yet that this one does.
-        self._standing_by = False
-        self._probation: asyncio.TimerHandle | None = None
+        # The reason of the last link-down reported; none since link-up.
+        self._reported_down: str | None = None
 
-    async def run(self, lost: Callable[[], Awaitable[None]], stand_by: Callable[[], None]) -> None:
-        """Be connected until `stop`.
+    async def run(self, ended: Callable[[str, bool], Awaitable[None]]) -> None:
+        """Stay connected until `stop`.
 
-        `lost` is called after each stream that was up, `stand_by` after that for as long as
-        another process serves.
+        `ended` is called after each stream and each attempt at one, with the reason and
+        whether it was up; the next one begins when it is done.
         """
         wait = FIRST_WAIT
         while not self._stopping.is_set():
             reason, was_up = await self._one_stream()
-            self._end_probation()
+            await ended(reason, was_up)
             if was_up:
-                await lost()
                 wait = FIRST_WAIT
             if self._stopping.is_set():
                 break
-            self.stood_by = self.stood_by or reason == "conflict"
-            if self.stood_by:
-                stand_by()
-            pause = STANDBY_WAIT if reason == "conflict" else wait
+            pause = STANDBY_WAIT if reason == CONFLICT else wait
             pause *= random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not secrecy
-            if not (reason == "conflict" and self._standing_by):
-                self._standing_by = reason == "conflict"
-                self._report(
-                    "link-down",
-                    "warning",
-                    server=f"{self._settings.server_host}:{self._settings.server_port}",
-                    reason=reason,
-                    remedy=_REMEDIES.get(reason, "see the server's log"),
-                    retry_in=round(pause, 1),
-                )
+            self._report_down(reason, pause)
             wait = min(wait * 2, LONGEST_WAIT)
             await self._pause(pause)
 
-    def opened(self) -> None:
-        """Take note that the server has let this process in.
-
-        ejabberd does so with a standby, too, and then says that it is one too many. So a
-        process that has stood by waits for more, or for a while without a conflict.
-        """
-        if self.stood_by:
-            self._probation = asyncio.get_running_loop().call_later(PROBATION, self._let_in)
-        else:
-            self._let_in()
-
-    def heard(self) -> None:
-        """Take note that stanzas come: the place is ours."""
-        if self._probation is not None:
-            self._let_in()
-
-    def _let_in(self) -> None:
-        self._end_probation()
-        self._standing_by = False
+    def report_up(self) -> None:
+        """Report that the server has let this process in."""
+        self._reported_down = None
         self._report("link-up")
 
-    def _end_probation(self) -> None:
-        if self._probation is not None:
-            self._probation.cancel()
-            self._probation = None
+    def _report_down(self, reason: str, pause: float) -> None:
+        """Report the end of a link and the seconds until the next; a conflict only once."""
+        if reason == self._reported_down == CONFLICT:
+            return
+        self._reported_down = reason
+        self._report(
+            "link-down",
+            "warning",
+            server=f"{self._settings.server_host}:{self._settings.server_port}",
+            reason=reason,
+            remedy=_REMEDIES.get(reason, "see the server's log"),
+            retry_in=round(pause, 1),
+        )
 
     def stop(self) -> None:
         """End the stream and do not come back."""
         self._stopping.set()
-        if self._stream is not None:
-            self._stream.close()
+        self.close()
 
-    def start_over(self) -> None:
-        """End the stream; with the next one, the store is read again."""
-        self.stood_by = True
+    def close(self) -> None:
+        """End the stream, if there is one; `run` begins another."""
         if self._stream is not None:
             self._stream.close()
 
@@ -157,7 +134,7 @@ class Connection:
             return "no-descriptors" if lacking else "unreachable", False
         self._stream = stream
         if self._stopping.is_set():
-            stream.close()
+            self.close()
         reason = await stream.ended
         self._stream = None
         return reason, stream.was_up

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from enum import Enum
 from time import perf_counter
 from typing import Protocol
 
@@ -42,6 +43,14 @@ FIRST_WAIT = 0.5
 LONGEST_WAIT = 10.0
 
 
+class Duty(Enum):
+    """What a store does besides writing what is queued (`component.leadership`)."""
+
+    NONE = 0
+    FOLLOW = 1
+    LEAD = 2
+
+
 class Owner(Protocol):
     """Whoever the store works for."""
 
@@ -52,7 +61,7 @@ class Owner(Protocol):
         """Learn that everything was read again while another process leads."""
 
     def superseded(self) -> None:
-        """Learn that another process has served meanwhile."""
+        """Learn that another process has served meanwhile; the store has to `resign`."""
 
     @property
     def memory(self) -> Memory:
@@ -68,10 +77,10 @@ class Store:
         self._ownership = Ownership(self._redis, self._keys, settings, report)
         self._reader = Reader(self._redis, self._keys, report)
         self._follower = Follower(self._redis, self._keys, self._reader)
-        # Who is kept current while another process leads.
+        # Who was loaded, and is kept current while another process leads.
         self._learner: Learner | None = None
-        # Held while somebody learns, or may not be disturbed by that.
-        self.learning = asyncio.Lock()
+        # Held while somebody learns.
+        self._learning = asyncio.Lock()
         self._report = report
         self._owner = owner
         self._queue: deque[Write] = deque()
@@ -79,8 +88,7 @@ class Store:
         self._wake = asyncio.Event()
         self._trouble: Trouble | None = None
         self._marks = Marks()
-        # Whether this process, and no other, answers for what Redis holds.
-        self.leading = False
+        self._duty = Duty.NONE
         self.latency = Timings()
         # Whether Redis has been read at all.
         self.loaded = False
@@ -92,6 +100,11 @@ class Store:
         """Writes that wait."""
         return len(self._queue)
 
+    @property
+    def _leads(self) -> bool:
+        """Whether this process, and no other, answers for what Redis holds."""
+        return self._duty is Duty.LEAD
+
     # -- start ---------------------------------------------------------------------------
 
     async def load(self, learner: Learner) -> Loaded:
@@ -102,7 +115,7 @@ class Store:
         wait = FIRST_WAIT
         while True:
             try:
-                async with self.learning:
+                async with self._learning:
                     loaded = await self._load(learner)
             except FAILURES as error:
                 self._complain(await diagnose(self._redis, error))
@@ -110,6 +123,7 @@ class Store:
                 wait = min(wait * 2, LONGEST_WAIT)
             else:
                 self._trouble = None
+                self._learner = learner
                 self.loaded = True
                 return loaded
 
@@ -135,42 +149,47 @@ class Store:
         except FAILURES:
             return None
 
-    def lead(self, *, leading: bool) -> None:
-        """Answer for what Redis holds, or no longer: another process may do so."""
-        self.leading = leading
-        if leading:
-            self._learner = None
-            self._follower.begin(None)
-            self._wake.set()
+    # -- duties (component.leadership) ---------------------------------------------------
 
-    # -- standing by ---------------------------------------------------------------------
+    def lead(self) -> None:
+        """Answer for what Redis holds."""
+        self._duty = Duty.LEAD
+        self._follower.begin(None)
+        self._wake.set()
 
-    def stand_by(self, learner: Learner) -> None:
-        """Keep somebody current until this process leads: another one serves."""
-        if self._learner is None:
-            self._learner = learner
-            self._wake.set()
+    def resign(self) -> None:
+        """No longer answer for what Redis holds: another process may do so."""
+        self._duty = Duty.NONE
 
-    async def take_over(self, learner: Learner) -> int | None:
+    def follow(self) -> None:
+        """Keep who was loaded current: another process serves."""
+        self._duty = Duty.FOLLOW
+        self._wake.set()
+
+    async def take_over(self) -> int | None:
         """Learn the last of what the process before wrote, and lay claim to what follows.
 
         Give the number of changes followed; None if all is to be loaded instead.
         """
-        async with self.learning:
+        if self._learner is None:
+            return None
+        async with self._learning:
             try:
                 await self._confirm()
-                current = await self._follower.take_over(learner, self._marks)
+                current = await self._follower.take_over(self._learner, self._marks)
             except FAILURES:
                 current = False
         return self._follower.changes if current else None
 
-    async def _follow(self, learner: Learner) -> None:
+    async def _follow(self) -> None:
         """Learn what is new; all of it, if some may be missing and it can be followed then."""
-        async with self.learning:
-            if self._learner is None or await self._follower.follow(learner):
+        async with self._learning:
+            if self._duty is not Duty.FOLLOW or self._learner is None:
+                return
+            if await self._follower.follow(self._learner):
                 return
             if await self._follower.find() is not None:
-                self._owner.loaded(await self._load(learner))
+                self._owner.loaded(await self._load(self._learner))
 
     # -- end -----------------------------------------------------------------------------
 
@@ -207,8 +226,8 @@ class Store:
         while True:
             if await self._once_or_fault():
                 wait = FIRST_WAIT
-                if not self._queue and not (self.behind and self.leading):
-                    await self._pause(LOOK_EVERY if self._learner is None else FOLLOW_EVERY)
+                if not self._queue and not (self.behind and self._leads):
+                    await self._pause(FOLLOW_EVERY if self._duty is Duty.FOLLOW else LOOK_EVERY)
             else:
                 await self._pause(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
@@ -241,16 +260,16 @@ class Store:
 
     async def _once(self) -> bool:
         """Do what is to be done first; False if Redis did not let us."""
-        if self.leading and self.behind:
+        if self._leads and self.behind:
             return await self._write_anew()
-        if self.leading or self._queue:
+        if self._leads or self._queue:
             return await self._write_batch()
         try:
-            if self._learner is None:
-                await self._redis.ping()
-            else:
+            if self._duty is Duty.FOLLOW:
                 await self._confirm()
-                await self._follow(self._learner)
+                await self._follow()
+            else:
+                await self._redis.ping()
         except FAILURES as error:
             await self._failed([], error)
             return False
@@ -301,7 +320,7 @@ class Store:
             await self._ownership.confirm()
             self._follower.begin(None)
             self._report("prefix-taken", prefix=self._keys.prefix)
-            self.behind = self.leading
+            self.behind = self._leads
 
     def _look_at(self, found: Mark) -> None:
         """See whether Redis still is the one that was written to last."""
@@ -309,11 +328,10 @@ class Store:
         if self.behind:
             return
         self._marks.written()
-        if not self.leading:
+        if not self._leads:
             return
         if verdict == "superseded":
             self._report("superseded", "warning")
-            self.leading = False
             self._owner.superseded()
         elif verdict == "lost":
             self.behind = True

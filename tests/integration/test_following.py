@@ -98,12 +98,13 @@ class Process:
         self.loads += 1
 
     def superseded(self) -> None:
-        """Do nothing: no link is to be ended."""
+        """Resign: there is no link to be ended."""
+        self.store.resign()
 
     async def leads(self) -> "Process":
         """Load, and serve."""
         await self.store.load(self.taken)
-        self.store.lead(leading=True)
+        self.store.lead()
         self._run()
         await self.writes()
         return self
@@ -111,7 +112,7 @@ class Process:
     async def stands_by(self) -> "Process":
         """Load, and follow."""
         await self.store.load(self.taken)
-        self.store.stand_by(self.taken)
+        self.store.follow()
         self._run()
         return self
 
@@ -213,7 +214,7 @@ async def test_what_comes_and_goes_is_followed(process: Start) -> None:
     await standby.knows(lambda taken: (ANNA, member(CELLAR, "2")) in taken.memberships)
     assert standby.taken.ordered() == (await stored(process)).ordered()
     await leader.dies()
-    assert await standby.store.take_over(standby.taken) == 14
+    assert await standby.store.take_over() == 14
     assert standby.loads == 0
     assert standby.reports == []
 
@@ -225,7 +226,7 @@ async def test_the_last_write_is_known_though_nobody_looked(process: Start) -> N
     await standby.dies()
     await leader.writes(PutMembership(ANNA, member(CELLAR)))
     await leader.dies()
-    assert await standby.store.take_over(standby.taken) == 2
+    assert await standby.store.take_over() == 2
     assert standby.taken.ordered() == (await stored(process)).ordered()
 
 
@@ -248,7 +249,7 @@ async def test_what_is_written_while_all_is_read_is_not_missed(
     await standby.store.load(standby.taken)
     await asyncio.gather(*others)
     assert standby.taken.memberships != []
-    assert await standby.store.take_over(standby.taken) == 1
+    assert await standby.store.take_over() == 1
     assert standby.taken.memberships == []
     assert await client.hgetall(KEYS.channels(ANNA)) == {}  # type: ignore[misc]
 
@@ -258,13 +259,13 @@ async def test_a_process_that_is_not_dead_is_found_out(process: Start) -> None:
     leader, standby = await pair(process)
     await leader.writes(PutMembership(ANNA, member()))
     await leader.dies()
-    assert await standby.store.take_over(standby.taken) == 1
-    standby.store.lead(leading=True)
+    assert await standby.store.take_over() == 1
+    standby.store.lead()
     standby.memory.changes.append(PutMembership(ANNA, member()))
     leader.store.put(Write((DropMembership(ANNA, COVEN),)))
     leader._run()
     await leader.knows(lambda _: "superseded" in leader.reports)
-    assert not leader.store.leading
+    assert not leader.store._leads
     # What it wrote is nothing that the new one knows of, and does not last.
     await standby.knows(lambda _: "memory-rewritten" in standby.reports)
     assert [user for user, _ in (await stored(process)).memberships] == [ANNA]
@@ -309,7 +310,7 @@ async def test_a_broken_chain_is_not_followed(process: Start, client: Client, ho
     await standby.dies()
     await leader.dies()
     await BREAKS[how](client)
-    assert await standby.store.take_over(standby.taken) is None
+    assert await standby.store.take_over() is None
     loaded = await standby.store.load(standby.taken)
     assert loaded.memberships == 1
 
@@ -327,7 +328,7 @@ async def test_one_that_missed_something_reads_all_again_while_it_waits(
     await leader.writes(PutMembership(ANNA, member(CELLAR)))
     await standby.knows(lambda taken: taken.memberships != [])
     await leader.dies()
-    assert await standby.store.take_over(standby.taken) is not None
+    assert await standby.store.take_over() is not None
     assert standby.loads == 1
 
 
@@ -341,7 +342,7 @@ async def test_flushed_and_written_anew(process: Start, client: Client) -> None:
     assert standby.loads >= 1
     assert standby.taken.ordered() == (await stored(process)).ordered()
     await leader.dies()
-    assert await standby.store.take_over(standby.taken) is not None
+    assert await standby.store.take_over() is not None
 
 
 async def test_set_back_as_by_a_failover(process: Start, redis: Redis) -> None:
@@ -357,7 +358,7 @@ async def test_set_back_as_by_a_failover(process: Start, redis: Redis) -> None:
         await raw.flushall()
         for name, content in old.items():
             await raw.restore(name, 0, content)
-    assert await standby.store.take_over(standby.taken) is None
+    assert await standby.store.take_over() is None
     await standby.store.load(standby.taken)
     assert standby.taken.memberships == [(ANNA, member())]
 
@@ -370,7 +371,7 @@ async def test_a_version_that_leaves_no_entries(process: Start, client: Client) 
     await client.hset(KEYS.mark, "written", "3:8")  # type: ignore[misc]
     await asyncio.sleep(0.3)
     assert standby.loads == 0
-    assert await standby.store.take_over(standby.taken) is None
+    assert await standby.store.take_over() is None
 
 
 async def test_between_two_of_which_one_leaves_no_entries(process: Start, client: Client) -> None:
@@ -382,7 +383,7 @@ async def test_between_two_of_which_one_leaves_no_entries(process: Start, client
     other = await process().leads()
     await other.writes(PutMembership(BORIS, member()))
     await other.dies()
-    assert await standby.store.take_over(standby.taken) is None
+    assert await standby.store.take_over() is None
 
 
 async def test_what_does_not_validate_is_set_aside_as_at_a_start(
@@ -395,7 +396,7 @@ async def test_what_does_not_validate_is_set_aside_as_at_a_start(
     await standby.dies()
     mark = await client.hget(KEYS.mark, "written")  # type: ignore[misc]
     await client.xadd(KEYS.changes, {"written": mark, "before": mark, "changes": bad})
-    assert await standby.store.take_over(standby.taken) == 3
+    assert await standby.store.take_over() == 3
     assert standby.reports == ["record-unusable"]
     assert await client.hgetall(key) == {}  # type: ignore[misc]
     assert await client.hgetall(KEYS.set_aside) == {f"{key} {COVEN}": "nonsense"}  # type: ignore[misc]

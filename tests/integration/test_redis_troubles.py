@@ -99,7 +99,7 @@ async def writer(redis: Redis) -> AsyncIterator[Writer]:
     """Give a store that has written once."""
     made = Writer(redis.url)
     await made.store.load(Taken())  # type: ignore[arg-type]
-    made.store.lead(leading=True)
+    made.store.lead()
     running = asyncio.create_task(made.store.run())
     assert await made.writes()
     yield made

@@ -78,7 +78,8 @@ class Process:
         """Do nothing."""
 
     def superseded(self) -> None:
-        """Do nothing."""
+        """Resign."""
+        self.store.resign()
 
     @property
     def memory(self) -> "Process":
@@ -107,7 +108,7 @@ class Process:
     async def starts(self) -> "Process":
         """Load, lead and write for as long as the test goes on."""
         await asyncio.wait_for(self.store.load(self.taken), 10)  # type: ignore[arg-type]
-        self.store.lead(leading=True)
+        self.store.lead()
         self._tasks.append(asyncio.create_task(self.store.run()))
         await self.joins(f"first@{self.settings.domains[0]}")
         return self

@@ -12,8 +12,8 @@ from scenes import comes_online
 
 from component.core import machine
 from component.core.effects import DropShown
-from component.core.presence import UNKNOWN
-from component.framing import Frame
+from component.core.presence.announce import UNKNOWN
+from component.wire.framing import Frame
 from schemas import jid
 from schemas.records import JournalRecord, MembershipRecord
 

@@ -1,6 +1,7 @@
 """The two lanes together: who joins keeps nobody waiting, and nothing overtakes for one user."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from driver import ANNA, BEN, COVEN, OWN, PHONE, SERVER
@@ -9,6 +10,7 @@ from component import control_queue
 from component.core.effects import Write
 from component.core.users.mirror import Membership
 from component.core.users.sessions import Speaks
+from component.leadership import State
 from component.service import Service
 from component.wire.framing import CROWDED, Framer
 from schemas import jid
@@ -20,9 +22,7 @@ SETTINGS = Settings.model_validate(
 
 
 class Store:
-    """Leads, and takes whatever is written."""
-
-    leading = True
+    """Takes whatever is written."""
 
     def put(self, write: Write) -> None:
         """Take it."""
@@ -31,11 +31,12 @@ class Store:
 class Link:
     """A service and what it writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop_reading: Callable[[bool], None] = lambda _: None) -> None:
         self.written: list[bytes] = []
         self.service = Service(SETTINGS)
         self.service._store = Store()  # type: ignore[assignment]
-        self.service.up(self.written.append, lambda _: None)
+        self.service.up(self.written.append, stop_reading)
+        self.service._leadership.state = State.LEADING
         mirror = self.service._core.mirror
         for user in (ANNA, BEN):
             member = Membership(jid.parse(COVEN), "1", None, (), 1, shares_presence=False)
@@ -137,23 +138,23 @@ async def test_a_strangers_flood_is_not_in_the_way_of_whom_it_is_for(
 async def test_no_more_is_read_while_much_waits_for_the_store() -> None:
     """A server tells a process that takes over all at once; Redis may take its time."""
     heard: list[bool] = []
-    link = Link()
-    link.service._stop_reading = heard.append
-    link.service._connection.stood_by = True
+    link = Link(heard.append)
+    failover = link.service._failover
+    failover.leadership.state = State.ACCEPTED
     released = asyncio.Event()
 
-    async def take_over(_: object) -> int:
+    async def take_over() -> int:
         await released.wait()
         return 0
 
-    link.service._store.take_over = take_over  # type: ignore[method-assign]
-    link.service._store.lead = lambda **_: None  # type: ignore[method-assign]
+    failover._store.take_over = take_over  # type: ignore[method-assign]
     size = 50_000
     for _ in range(control_queue.MOST // size + 1):
         link.reads(message(ANNA, "b" * size))
     assert heard == [True]
     released.set()
-    assert link.service._catching_up is not None
-    await link.service._catching_up
+    assert failover._takeover is not None
+    await failover._takeover
     assert heard == [True, False]
-    assert link.service._early == []
+    assert failover._held == []
+    assert failover.leadership.state is State.LEADING
