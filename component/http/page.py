@@ -1,8 +1,8 @@
 """The status page: one document that needs nothing else, in any browser.
 
-It is made here, whole, so that it reads without JavaScript; with it, the parts that
-change are fetched again and put in place. The policy allows only the page's own style
-and script, by their hashes.
+It reads without JavaScript; with it, the parts that change are fetched again and replaced.
+The policy allows only the page's own style and script, by their hashes. The templates
+escape every value, so that a stranger's words stay text.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
-from component.http import parts
-from component.http.person import person
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from component.core.machine import Core
+from component.http import format as formats
+from component.http.charts import charts
 from component.http.sources import Sources
-from component.http.words import text
+from component.http.watch import utc_now
+from component.operator.views import UserView, describe_user
+from schemas import jid
+from schemas.namespaces import MIX_NODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +50,6 @@ _POLICY: Final = (
     " connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none';"
     " frame-ancestors 'none'"
 )
-_GLYPH: Final = (
-    '<svg class="glyph" viewBox="0 0 32 32" aria-hidden="true">'
-    '<path d="M4 7 C16 7 14 16 28 16 M4 16 H28 M4 25 C16 25 14 16 28 16" fill="none"'
-    ' stroke="currentColor" stroke-width="3" stroke-linecap="round"/></svg>'
-)
 _ICON: Final = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E"
     "%3Cpath d='M4 7C16 7 14 16 28 16M4 16H28M4 25C16 25 14 16 28 16' fill='none'"
@@ -55,70 +57,71 @@ _ICON: Final = (
 )
 
 
-def whole(sources: Sources, asked: str) -> Page:
-    """Make the page; `asked` is what was typed into the search, or nothing."""
-    made = _parts(sources, asked)
-    component = text(sources.settings.component_jid)
-    return _document(
-        f"mixpam at {component}",
-        f"<header>{_GLYPH}<h1>mixpam</h1><p class='quiet'>{component}</p></header>"
-        '<p id="gone" class="state bad" role="alert" hidden><span class="dot"></span>'
-        "<span>mixpam does not answer. What you see is what it said last.</span></p>"
-        f"<main>{made['state']}{made['chain']}{made['numbers']}{made['charts']}"
-        '<h2 id="find">Find a user</h2><form role="search" action="./" method="get">'
-        '<input type="search" name="user" aria-labelledby="find" autocomplete="off"'
-        f' spellcheck="false" placeholder="name@example.org" value="{text(asked)}">'
-        f"<button>Show</button></form>{made['person']}"
-        f"<h2>Last problems</h2>{made['problems']}</main>"
-        "<footer class='quiet'><a href='metrics'>metrics</a> <a href='readyz'>readiness</a>"
-        " <a href='api/link'>link as JSON</a></footer>"
-        f"<script>{_SCRIPT}</script>",
-        head='<noscript><meta http-equiv="refresh" content="10"></noscript>',
+def _environment() -> Environment:
+    """Compile the templates: at import, because the event loop would wait for it later."""
+    made = Environment(
+        loader=PackageLoader(str(__package__)),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
     )
+    made.filters.update(formats.FILTERS)
+    made.globals.update(
+        nothing=formats.NOTHING,
+        nodes=MIX_NODES,
+        icon=_ICON,
+        # Our own files, and under their hashes in the policy: not to be escaped.
+        style=Markup(_STYLE),  # noqa: S704
+        script=Markup(_SCRIPT),  # noqa: S704
+    )
+    for name in made.list_templates():
+        made.get_template(name)
+    return made
+
+
+_TEMPLATES: Final = _environment()
+
+
+def whole(sources: Sources, asked: str) -> Page:
+    """Make the page; `asked` is the search's text, or empty."""
+    return Page(_render("page.html", sources, asked), _POLICY)
 
 
 def live(sources: Sources, asked: str) -> str:
     """Make only the parts that change."""
-    return "".join(_parts(sources, asked).values())
+    return _render("live.html", sources, asked)
 
 
 def login(*, failed: bool) -> Page:
     """Make the page that asks for the token."""
-    wrong = '<p class="state bad" role="alert"><span class="dot"></span>That is not it.</p>'
-    return _document(
-        "mixpam: token",
-        f"<header>{_GLYPH}<h1>mixpam</h1></header><main class='login'>{wrong if failed else ''}"
-        "<form action='login' method='post'><label for='token'>Token</label>"
-        "<input type='password' id='token' name='token' required autofocus"
-        " autocomplete='current-password'><button>Open</button></form>"
-        "<p class='quiet'>It is the value of MIXPAM_HTTP_TOKEN.</p></main>",
+    return Page(_TEMPLATES.get_template("login.html").render(failed=failed), _POLICY)
+
+
+def _render(template: str, sources: Sources, asked: str) -> str:
+    user, trouble = _search(sources.core, asked)
+    return _TEMPLATES.get_template(template).render(
+        sources=sources,
+        now=utc_now(),
+        charts=charts(sources.samples),
+        asked=asked,
+        user=user,
+        trouble=trouble,
     )
 
 
-def _parts(sources: Sources, asked: str) -> dict[str, str]:
-    made = {
-        "state": parts.state(sources),
-        "chain": parts.chain(sources),
-        "numbers": parts.numbers(sources),
-        "charts": parts.charts(sources),
-        "person": person(sources.core, asked) if asked else "",
-        "problems": parts.problems(sources),
-    }
-    return {
-        name: f'<div id="{name}"{_polite(name)}>{content}</div>' for name, content in made.items()
-    }
-
-
-def _polite(name: str) -> str:
-    return ' aria-live="polite"' if name in {"state", "person"} else ""
-
-
-def _document(title: str, body: str, head: str = "") -> Page:
-    return Page(
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        "<meta name='color-scheme' content='light dark'>"
-        f'<title>{title}</title><link rel="icon" href="{_ICON}">{head}'
-        f"<style>{_STYLE}</style></head><body>{body}</body></html>",
-        _POLICY,
-    )
+def _search(core: Core, asked: str) -> tuple[UserView | None, str]:
+    """Find the user with the address `asked`, or the reason why there is nothing to show."""
+    try:
+        user = jid.parse(asked).bare
+    except ValueError:
+        user = None
+    if user is None or user.local is None:
+        return None, f"“{asked}” is no user's address; they look like name@example.org."
+    view = describe_user(core, user)
+    if not view.local:
+        return None, f"{view.user} is not on a domain that mixpam serves."
+    if not view.known:
+        return None, f"{view.user} is offline and in no channel, or does not exist."
+    return view, ""

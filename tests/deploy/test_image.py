@@ -30,6 +30,20 @@ def test_pinned_versions_are_what_setup_cfg_allows() -> None:
         assert pins[canonicalize_name(each.name)] in each.specifier, f"{each}: run deploy/lock.py"
 
 
+def test_what_is_not_python_is_shipped_too() -> None:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(REPOSITORY / "setup.cfg")
+    for package, patterns in parser["options.package_data"].items():
+        root = REPOSITORY / package
+        shipped = {path for each in patterns.split(",") for path in root.glob(each.strip())}
+        others = {
+            path
+            for path in root.rglob("*")
+            if path.is_file() and path.suffix not in {".py", ".pyc"}
+        }
+        assert others == shipped, f"setup.cfg, options.package_data: {package}"
+
+
 def test_everything_pinned_has_a_hash() -> None:
     for name in (*PINS, "deploy/image/build.txt"):
         text = (REPOSITORY / name).read_text(encoding="utf-8")

@@ -1,9 +1,9 @@
-"""Numbers, times and texts as people read them; the one place where text becomes HTML."""
+"""Numbers and times as people read them: the filters of the templates."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from html import escape
+from collections.abc import Callable
+from typing import Final
 
 NOTHING = "\N{EN DASH}"
 """Stands where there is no value."""
@@ -14,18 +14,13 @@ _DAY = 86_400
 _SMALL = 10
 
 
-def text(value: object) -> str:
-    """Give anything as text that is safe inside HTML, attributes too."""
-    return escape(str(value), quote=True)
-
-
 def number(value: int) -> str:
     """Give a whole number with narrow spaces between its thousands."""
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def plural(amount: int, name: str) -> str:
-    """Give an amount of what has a regular plural."""
+    """Give an amount of something that has a regular plural."""
     return f"{number(amount)} {name}{'' if amount == 1 else 's'}"
 
 
@@ -46,14 +41,21 @@ def duration(seconds: float) -> str:
     """Give a long duration, in its largest unit."""
     for size, name in ((_DAY, "day"), (_HOUR, "hour"), (_MINUTE, "minute")):
         if seconds >= size:
-            amount = int(seconds // size)
-            return f"{amount} {name}{'' if amount == 1 else 's'}"
+            return plural(int(seconds // size), name)
     return "less than a minute"
 
 
-def moment(then: datetime, now: datetime) -> str:
-    """Give a moment as `<time>`: how long ago, with the clock's time behind it."""
-    seconds = (now - then).total_seconds()
-    ago = "just now" if seconds < _MINUTE else f"{duration(seconds)} ago"
-    exact = then.isoformat(timespec="seconds")
-    return f'<time datetime="{exact}" title="{exact}">{ago}</time>'
+def ago(seconds: float) -> str:
+    """Give a time in the past by its distance from now."""
+    return "just now" if seconds < _MINUTE else f"{duration(seconds)} ago"
+
+
+def sentence(remark: str) -> str:
+    """Give a remark a capital letter and a full stop."""
+    remark = remark[:1].upper() + remark[1:]
+    return remark if remark.endswith((".", "?", "!")) else f"{remark}."
+
+
+FILTERS: Final[dict[str, Callable[..., str]]] = {
+    each.__name__: each for each in (number, plural, milliseconds, duration, ago, sentence)
+}
