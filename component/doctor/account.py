@@ -1,19 +1,19 @@
 """Logs in as a user, as a client does, to see what a client sees (XEP-0405 §5.1).
 
-Just enough of a client: STARTTLS, SASL PLAIN, one resource, one question.
+Just enough of a client: STARTTLS, SASL, one resource, one question.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import ssl
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from component.doctor import advice
+from component.doctor import advice, sasl
 from component.doctor.result import Result, in_words, ok
+from component.doctor.sasl import LoginFailed
 from component.wire.framing import START_TAG, Framer, FramingError
 from schemas import codec, disco
 from schemas.jid import Jid
@@ -23,15 +23,11 @@ PATIENCE = 10.0
 LARGEST = 262_144
 
 _TLS = "urn:ietf:params:xml:ns:xmpp-tls"
-_SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
+_STARTTLS = f"<starttls xmlns='{_TLS}'/>".encode()
 _BIND = "urn:ietf:params:xml:ns:xmpp-bind"
 
 
-class LoginFailed(Exception):  # noqa: N818 - a fact, named as one
-    """The login did not work; the text says at which step."""
-
-
-class Insecure(Exception):  # noqa: N818 - likewise
+class Insecure(Exception):  # noqa: N818 - a fact, named as one
     """There is no connection that a password may go over; the text says why."""
 
 
@@ -91,8 +87,7 @@ class _Session:
         tls = offered.find(f"{{{_TLS}}}starttls")
         # On this very machine nobody listens, and a server may have no certificate yet.
         if tls is not None and not (loopback and tls.find(f"{{{_TLS}}}required") is None):
-            self._writer.write(f"<starttls xmlns='{_TLS}'/>".encode())
-            if (await self._next()).tag != f"{{{_TLS}}}proceed":
+            if (await self._ask(_STARTTLS)).tag != f"{{{_TLS}}}proceed":
                 raise Insecure("it offers TLS and refuses it")
             try:
                 await self._writer.start_tls(_tls(login.host), server_hostname=login.user.domain)
@@ -100,23 +95,18 @@ class _Session:
                 why = f"its certificate is not trusted here: {error.verify_message}"
                 raise Insecure(why) from None
             except OSError as error:
-                why = f"TLS came to nothing, has it a certificate? ({in_words(error)})"
+                why = f"TLS failed, has it a certificate? ({in_words(error)})"
                 raise Insecure(why) from None
             offered = await self._open()
             secure = True
         if not (secure or loopback):
             raise Insecure("it offers no TLS, and the password shall not go open")
-        mechanisms = {each.text for each in offered.iter(f"{{{_SASL}}}mechanism")}
-        if "PLAIN" not in mechanisms:
-            raise LoginFailed("the server does not offer SASL PLAIN")
-        secret = f"\0{login.user.local}\0{login.password}".encode()
-        self._writer.write(
-            f"<auth xmlns='{_SASL}' mechanism='PLAIN'>".encode()
-            + base64.b64encode(secret)
-            + b"</auth>"
-        )
-        if (await self._next()).tag != f"{{{_SASL}}}success":
-            raise LoginFailed("wrong user name or password")
+        mechanisms = {each.text or "" for each in offered.iter(f"{{{sasl.NAMESPACE}}}mechanism")}
+        await sasl.authenticate(self._ask, mechanisms, login.user.local or "", login.password)
+
+    async def _ask(self, data: bytes) -> ET.Element:
+        self._writer.write(data)
+        return await self._next()
 
     async def _open(self) -> ET.Element:
         """Open a stream and give the features the server offers."""

@@ -59,7 +59,7 @@ def skipped(check: str, text: str, remedy: str = "") -> Result:
 
 
 def in_words(error: OSError) -> str:
-    """Say why a connection came to nothing; asyncio's own words repeat the address."""
+    """Say why a connection failed; asyncio's own words repeat the address."""
     if isinstance(error, ssl.SSLError):
         return error.reason or str(error)
     if isinstance(error, TimeoutError) and not error.errno:

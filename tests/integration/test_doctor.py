@@ -231,6 +231,35 @@ async def test_what_a_client_sees(server: Server, redis: Redis, tmp_path: Path) 
         await component.stop()
 
 
+SCRAM_ONLY = (
+    # Prosody offers PLAIN unless it is disabled; ejabberd likewise.
+    lambda text: (
+        'disable_sasl_mechanisms = { "PLAIN" }\n'
+        + text.replace('authentication = "internal_plain"', 'authentication = "internal_hashed"')
+    ),
+    lambda text: (
+        'disable_sasl_mechanisms: ["PLAIN", "X-OAUTH2"]\n'
+        + text.replace("auth_password_format: plain", "auth_password_format: scram")
+    ),
+)
+
+
+async def test_a_server_that_offers_scram_alone(
+    server_kind: str, block: Block, logs: Any, redis: Redis, tmp_path: Path
+) -> None:
+    async with server_with(server_kind, block, logs, *SCRAM_ONLY) as server:
+        account, env = await register(server.place), environment(server, redis)
+        argv = as_user(account, tmp_path, server.place.ip)
+        check = f"discovery {server.domain}"
+        # The login works; without a component there is nothing to be seen.
+        done = await mixpam(*argv, env=env)
+        assert ns.PAM2 in done.result(check)["text"], done.out
+        assert done.result(check)["level"] == "wrong"
+        (tmp_path / "password").write_text("wrong", encoding="utf-8")
+        done = await mixpam(*argv, env=env)
+        assert "wrong user name or password" in done.result(check)["text"]
+
+
 def elsewhere(server: Server) -> str:
     """Spell the server's address so that it does not look like this very machine's."""
     return hex(int(ip_address(server.place.ip)))
@@ -257,7 +286,7 @@ async def test_clients_that_cannot_connect(server: Server, redis: Redis, tmp_pat
     # A server without a certificate: the password stays here.
     done = await mixpam(*as_user(account, tmp_path, elsewhere(server)), env=env)
     why = {
-        "prosody": "TLS came to nothing, has it a certificate?",
+        "prosody": "TLS failed, has it a certificate?",
         "ejabberd": "it offers no TLS, and the password shall not go open",
     }[server.kind.software]
     assert f"cannot be trusted with a password: {why}" in done.result(check)["text"]

@@ -11,7 +11,7 @@ from driver import Play
 from component.http import page
 from component.http.sources import Sample, Sources
 from component.http.watch import Watch
-from component.process.counters import Counters, Histogram
+from component.process.counters import Tally, Timings
 from schemas import jid
 from schemas.settings import load
 
@@ -28,9 +28,9 @@ def sources(*, waiting: int = 0) -> Sources:
             "MIXPAM_DOMAINS": "example.org",
         }
     )
-    store = cast("Any", SimpleNamespace(latency=Histogram(), waiting=waiting, behind=False))
+    store = cast("Any", SimpleNamespace(latency=Timings(), waiting=waiting, behind=False))
     watch = Watch(("example.org",))
-    return Sources(settings, Play().core, watch, Counters(), Counter(), store)
+    return Sources(settings, Play().core, watch, Tally(), Counter(), store)
 
 
 def parts(html: str) -> list[str]:
