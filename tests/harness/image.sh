@@ -56,6 +56,7 @@ stand_in_root() {
         libssl-dev zlib1g-dev libbz2-dev liblzma-dev libffi-dev
     as_root mkdir "$root.new/build"
     as_root tar -xJf "$IMAGES/Python-$PYTHON.tar.xz" -C "$root.new/build" --strip-components=1
+    # shellcheck disable=SC2016
     watched "CPython $PYTHON" as_root chroot "$root.new" sh -ec '
         cd /build
         ./configure --prefix=/usr/local --enable-shared LDFLAGS=-Wl,--strip-all
