@@ -228,7 +228,8 @@ class StandIn:
     async def probe(self, user: str, channel: str) -> float:
         """Have a channel's message copied; seconds until the first copy is back."""
         self._number += 1
-        number, told = self._number, asyncio.get_running_loop().create_future()
+        number = self._number
+        told: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._probes[number] = time.perf_counter(), told
         self.link.write(
             f"<message type='groupchat' id='probe{number}' to='{user}' from='{channel}/p1'>"
@@ -260,13 +261,13 @@ class StandIn:
                 )
                 inner = f"<query xmlns='jabber:iq:roster'>{items}</query>".encode()
         elif b"pubsub" in data:
-            items = b"".join(
+            published = b"".join(
                 b"<item id='%b'><participant xmlns='urn:xmpp:mix:core:1'/></item>" % each
                 for each in _ITEM.findall(data)
             )
             inner = (
                 b"<pubsub xmlns='http://jabber.org/protocol/pubsub'>"
-                b"<items node='urn:xmpp:mix:nodes:participants'>%b</items></pubsub>" % items
+                b"<items node='urn:xmpp:mix:nodes:participants'>%b</items></pubsub>" % published
             )
         elif b"disco#info" in data:
             node = re.search(rb" node='[^']*'", data)

@@ -42,7 +42,8 @@ class Redis:
         """Give the server a command, as an administrator does."""
         client = Client(host=self.place.ip, password=password, decode_responses=True, protocol=2)
         try:
-            return await client.execute_command(*words)
+            answer: Any = await client.execute_command(*words)  # type: ignore[no-untyped-call]
+            return answer
         finally:
             await client.aclose()
 

@@ -147,11 +147,11 @@ class Venue(FakeService):
                 self.say_to_all(room, fresh("welcome "), newcomer=user)
             return joined(stanza, Script(room.jid, pid=pid))
         if stanza.find(f"{{{ns.CORE1}}}leave") is not None:
-            pid = room.participants.pop(user, None)
-            if pid is None:
+            gone = room.participants.pop(user, None)
+            if gone is None:
                 return error(stanza, "cancel", "item-not-found")
             self._forget_devices(room, user)
-            self._retract(room, pid, list(room.participants))
+            self._retract(room, gone, list(room.participants))
             return result(stanza, f"<leave xmlns='{ns.CORE1}'/>")
         return self._of_participants(stanza, room)
 

@@ -128,7 +128,8 @@ class Verdict:
             try:
                 async with session.get(url) as answer:
                     if answer.status == 200:
-                        return await answer.json()
+                        said: dict[str, Any] = await answer.json()
+                        return said
                     return {"operations": [], "channels": []}
             except aiohttp.ClientError as error:
                 return {"operations": [str(error)], "channels": []}

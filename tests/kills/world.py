@@ -257,9 +257,9 @@ class World:
 
     async def stored(self, kind: str) -> dict[str, dict[str, str]]:
         """Return what Redis has of all users: user -> field -> text."""
-        found = {}
+        found: dict[str, dict[str, str]] = {}
         async for key in self.redis.scan_iter(match=f"mixpam:{{*}}:{kind}"):
-            fields = await self.redis.hgetall(key)
+            fields: Any = await self.redis.hgetall(key)
             if fields:
                 found[key.partition("{")[2].partition("}")[0]] = fields
         return found

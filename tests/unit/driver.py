@@ -213,7 +213,7 @@ class Play:
 
     def dies(self, **limits: float) -> "Play":
         """End the process; give the next one, with what the store holds."""
-        return Play(self.stored, **limits)
+        return Play(self.stored, **limits)  # type: ignore[arg-type]
 
     # -- what it has come to -----------------------------------------------------------------
 
