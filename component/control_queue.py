@@ -14,13 +14,11 @@ bounded, too.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import perf_counter
 
 from component.core.delivery.payer import is_strange
-from component.wire.framing import Frame
 
 SLICE = 0.001
 """Seconds that the control lane has at a time; one step is never cut in two."""
@@ -170,18 +168,3 @@ class ControlLane:
         """Do all that waits, slice by slice."""
         while self.work():
             yield
-
-
-_STATE = re.compile(rb"<(?:hello|replayed)\b")
-
-
-def is_alone(frame: Frame) -> bool:
-    """Tell whether a stanza is an event of the tap that must neither overtake nor be overtaken.
-
-    What it told of the sessions before has been looked at, and nothing that comes later.
-    """
-    return (
-        frame.name == b"message"
-        and b"@" not in frame.sender
-        and _STATE.match(frame.data, frame.tag_end) is not None
-    )

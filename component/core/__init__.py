@@ -17,9 +17,10 @@ and carries the effects out. From the top down, and each imports only what stand
 `presence/`     `devices` come and go, `capability` tells which speak MIX, `announce` shows them
                 to channels (`preferences`: whether, `hidden`: who has blocked); `participants`
                 are shown to devices, from `presence_memory`; many at once in `portions`
-`delivery/`     from a channel to devices: `fanout` to one user's, `multicast` to many users',
-                `shortcut` for plain messages; `join_buffer` during a join, `strangers` are
-                refused; `translation` between MIX core 0 and 1, `payer`: in whose turn
+`delivery/`     from a channel to devices. `delivery` decides, by `passage` (is the channel joined,
+                and may this pass now?); `fanout` copies for one user, `multicast` for many,
+                `shortcut` plain messages; `join_buffer` holds back during a join, `payer`
+                tells in whose turn the rest is, `translation` is between MIX core 0 and 1
 `roster/`       `access` to rosters, `annotate` with participant ids, `candidates` for channels
 `services`      which domains are MIX services; tells the taps
 `taps`          what the taps say; `about`: disco, version, ping; `commands`: XEP-0050
@@ -27,7 +28,7 @@ and carries the effects out. From the top down, and each imports only what stand
 `effects`       what the shell is to do; `outgoing`: in whose name it may speak
 `users/`        `mirror`: a row for each user; `sessions` of it, `packed` small, `routes` for the
                 hot lane; `trimmed_presence`
-`errors`        stanza errors; `limits`, `deadlines`, `rates`, `stanza_size`
+`errors`        stanza errors; `limits`, `deadlines`, `rates`, `stanza_size`, `lane_counts`
 
 New: annotations (XEP-0310), catch-up and routing get a room each beside `delivery/`.
 """

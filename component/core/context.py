@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar, TypeVarTuple, Unpack
 
 from component.core.deadlines import Deadlines
-from component.core.effects import Change, Copy, Count, Effect, Fault, Report, Send, Write
+from component.core.effects import Change, Count, Deliver, Effect, Fault, Report, Send, Write
 from component.core.errors import Refusal, error_for
 from component.core.limits import Limits
 from component.core.stanza_size import Largest
 from component.core.users.mirror import Mirror, Row
+from component.core.users.sessions import Device
+from component.wire.framing import Frame
 from schemas import codec
 from schemas import jid as jids
 from schemas import stanza as stanzas
@@ -51,6 +53,19 @@ NO_TAP = Tap()
 """Of a domain whose tap has not said hello."""
 
 
+class Copy(NamedTuple):
+    """A stanza of a channel for the user's MIX devices, or for one, if it is still joined.
+
+    Stands among the effects, for its place in their order; `delivery` makes the copies when the
+    input has been dealt with.
+    """
+
+    frame: Frame
+    row: Row
+    channel: bytes
+    device: Device | None = None
+
+
 @dataclass(slots=True)
 class _Question:
     answer: Answer
@@ -67,7 +82,7 @@ class Context:
     new_id: Callable[[], str]
     mirror: Mirror = field(default_factory=Mirror)
     now: float = 0.0
-    effects: list[Effect] = field(default_factory=list)
+    effects: list[Effect | Copy] = field(default_factory=list)
     deadlines: Deadlines = field(default_factory=Deadlines)
     largest: Largest = field(init=False)
     # Domains whose tap has said hello on this link, and what it said.
@@ -135,13 +150,19 @@ class Context:
             return False
         return True
 
+    def taken(self) -> list[Effect | Copy]:
+        """Take what has come about so far."""
+        effects = self.effects[:]
+        self.effects.clear()
+        return effects
+
     def failed(self, before: int, error: Exception) -> None:
         """Report a fault of ours, and say nothing of what came of it but writes.
 
         `before` is how many effects there were when it began.
         """
         half_done = self.effects[before:]
-        self.effects[before:] = [x for x in half_done if not isinstance(x, Send | Copy)]
+        self.effects[before:] = [x for x in half_done if not isinstance(x, Send | Copy | Deliver)]
         self.effects.append(Fault(error))
 
     def refuse(self, stanza: Stanza, refusal: Refusal) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from component.core.users.mirror import Row
-from component.core.users.sessions import Device
-from component.wire.framing import Frame
+from component.wire.framing import Frame, LeftOut
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
 
@@ -20,13 +18,23 @@ class Send(NamedTuple):
     data: bytes
 
 
-class Copy(NamedTuple):
-    """Give a channel's stanza to the user's MIX devices, or to one, if it is still joined."""
+class Deliver(NamedTuple):
+    """Put copies of a channel's stanza onto the link; they were judged when they were made."""
 
-    frame: Frame
-    row: Row
-    channel: bytes
-    device: Device | None = None
+    copies: list[bytes]
+
+
+class Queue(NamedTuple):
+    """Have a stanza come back, by `Core.receive` or `Core.left_out`, when its turn has come.
+
+    The turn, and the room it takes until then, are `payer`'s: a local user's (bare JID), a strange
+    domain's or nobody's. What is to be dealt with `alone` follows all that came before it, and
+    precedes all that comes.
+    """
+
+    stanza: Frame | LeftOut
+    payer: bytes
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,4 +137,4 @@ class Count(NamedTuple):
     reason: str = ""
 
 
-Effect = Send | Copy | Write | Report | Fault | Count
+Effect = Send | Deliver | Queue | Write | Report | Fault | Count

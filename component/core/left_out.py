@@ -14,8 +14,8 @@ import xml.etree.ElementTree as ET
 from component.core.checks.participant_audit import RollCall
 from component.core.checks.reread import Rereading
 from component.core.context import Context
+from component.core.delivery.delivery import Delivery
 from component.core.delivery.multicast import Multicast, several
-from component.core.delivery.strangers import Traffic
 from component.core.effects import Send
 from component.core.errors import Refusal, bad_request, wait
 from component.core.presence.announce import Presence
@@ -39,7 +39,7 @@ class LeftOuts:
         multicast: Multicast,
         *,
         devices: Devices,
-        traffic: Traffic,
+        delivery: Delivery,
         presence: Presence,
         rereading: Rereading,
         roll_call: RollCall,
@@ -47,7 +47,7 @@ class LeftOuts:
         self._context = context
         self._multicast = multicast
         self._devices = devices
-        self._traffic = traffic
+        self._delivery = delivery
         self._presence = presence
         self._rereading = rereading
         self._roll_call = roll_call
@@ -143,12 +143,12 @@ class LeftOuts:
             self._context.answered(stanza)
         elif stanza.kind == stanzas.MESSAGE:
             # A message of a joined channel is in the archive.
-            if self._traffic.find(stanza) is not None and stanza.type != "groupchat":
+            if self._delivery.find(stanza) is not None and stanza.type != "groupchat":
                 self._roll_call.ask_about(stanza.to, stanza.sender)
         elif stanza.type in {"available", "unavailable"}:
             # Passed on without what is in it. Were it forgotten instead, the channel would be
             # asked for it again and again, and send the same.
-            self._traffic.receive(stanza, _empty(left))
+            self._delivery.settle(stanza, _empty(left))
         elif stanza.type == "probe":
             self._presence.probed(stanza)
 

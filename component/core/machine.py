@@ -17,10 +17,10 @@ from component.core.checks.reconcile import Reconcile
 from component.core.checks.reread import Rereading
 from component.core.checks.roster_audit import Audit
 from component.core.commands import Command, Commands
-from component.core.context import ROWS_AT_ONCE, Context
-from component.core.delivery.fanout import may_be_kick
+from component.core.context import ROWS_AT_ONCE, Context, Copy
+from component.core.delivery.delivery import Delivery, Inspector
 from component.core.delivery.multicast import Multicast
-from component.core.delivery.strangers import Traffic
+from component.core.delivery.passage import may_be_kick
 from component.core.effects import (
     Drop,
     DropCapability,
@@ -107,13 +107,17 @@ class Core:
             participants=self._participants,
             roll_call=self._roll_call,
         )
-        self._traffic = Traffic(self.context, self._participants.admit)
+        self.delivery = Delivery(
+            self.context,
+            self.multicast,
+            Inspector(admits=self._participants.admit, passed=self._inspect),
+        )
         self._rereading = Rereading(self.context, self._rosters, self._departures)
         self._left_outs = LeftOuts(
             self.context,
             self.multicast,
             devices=self._devices,
-            traffic=self._traffic,
+            delivery=self.delivery,
             presence=self._presence,
             rereading=self._rereading,
             roll_call=self._roll_call,
@@ -178,38 +182,39 @@ class Core:
 
     # -- inputs --------------------------------------------------------------------------
 
+    def take(self, frame: Frame, now: float) -> list[Effect]:
+        """Deal with a stanza as it is read: it is delivered, or queued for its turn."""
+        self._end_forgetting()
+        self.context.now = now
+        if not self.context.attempt(self.delivery.take, frame):
+            self.context.attempt(self._left_outs.failed, frame)
+        return self._effects()
+
+    def take_left_out(self, left: LeftOut, now: float) -> list[Effect]:
+        """Have a stanza dealt with in its turn of which nothing but its kind is known."""
+        self.context.now = now
+        self.context.attempt(self.delivery.queue, left)
+        return self._effects()
+
     def receive(self, frame: Frame, now: float) -> list[Effect]:
-        """Deal with a stanza of the control lane; never raises for what a peer sent."""
+        """Deal with a stanza whose turn has come; never raises for what a peer sent."""
         self._end_forgetting()
         self.context.now = now
         if not self.context.attempt(self._receive, frame):
             self.context.attempt(self._left_outs.failed, frame)
-        return self._take()
+        return self._effects()
 
     def left_out(self, left: LeftOut, now: float) -> list[Effect]:
         """Do what the kind of a stanza demands of which nothing but that is known."""
         self.context.now = now
         self.context.attempt(self._left_outs.take, left)
-        return self._take()
-
-    def admits(self, row: Row, channel: bytes, frame: Frame, now: float) -> bool:
-        """Tell whether a stanza of a channel may be passed on at once; floods may not."""
-        if frame.name != b"presence" or not row.copies.every:
-            return True
-        self.context.now = now
-        return self._participants.admit(row, channel, frame)
-
-    def overhear(self, row: Row, channel: bytes, frame: Frame, now: float) -> list[Effect]:
-        """Look at a channel's stanza that the hot lane has just passed on."""
-        self.context.now = now
-        self.context.attempt(self._overhear, row, channel, frame)
-        return self._take()
+        return self._effects()
 
     def operate(self, action: Callable[[], None], now: float) -> list[Effect]:
         """Do something at the operator's wish, on `reconcile` or by `leave`."""
         self.context.now = now
         self.context.attempt(action)
-        return self._take()
+        return self._effects()
 
     def leave(self, user: Jid, channel: Jid) -> bool:
         """Take a user out of a channel, at the operator's wish; False if it is busy."""
@@ -230,13 +235,13 @@ class Core:
         self.context.now = now
         for action in self.context.deadlines.due(now):
             self.context.attempt(action)
-        return self._take()
+        return self._effects()
 
     def written(self, token: int, now: float, *, done: bool) -> list[Effect]:
         """Take the outcome of a `Write`."""
         self.context.now = now
         self.context.attempt(self.context.written, token, done)
-        return self._take()
+        return self._effects()
 
     def link_lost(self, now: float) -> list[Effect]:
         """Forget what only the link told: all but the sessions, which `forget_sessions` does."""
@@ -258,7 +263,7 @@ class Core:
         ):
             self.context.attempt(part)
         self._forgetting = self._forget_sessions()
-        return self._take()
+        return self._effects()
 
     def forget_sessions(self) -> Iterator[None]:
         """Forget the sessions of the lost link in steps; between two, others may have their turn.
@@ -289,11 +294,19 @@ class Core:
         """When `tick` is due next."""
         return self.context.deadlines.next
 
-    def _take(self) -> list[Effect]:
-        effects, self.context.effects = self.context.effects, []
+    def _effects(self) -> list[Effect]:
+        """Take what came of an input, with copies made of what waited for them."""
+        effects: list[Effect] = []
+        for effect in self.context.taken():
+            if isinstance(effect, Copy):
+                self.context.attempt(self.delivery.deliver_after_all, effect)
+                effects += self._effects()
+            else:
+                effects.append(effect)
         return effects
 
-    def _overhear(self, row: Row, channel: bytes, frame: Frame) -> None:
+    def _inspect(self, row: Row, channel: bytes, frame: Frame) -> None:
+        """Look at a channel's presence, or what may be a kick, that was passed on."""
         if frame.name == b"presence":
             self._participants.remember(row, channel, frame)
         elif may_be_kick(frame):
@@ -306,6 +319,9 @@ class Core:
 
     def _receive(self, frame: Frame) -> None:
         context = self.context
+        if self.delivery.passes(frame):
+            return
+        self.delivery.counts.controlled(frame.name)
         user = on_its_way(frame)
         if user is not None:
             with_marks = annotated(self.mirror, frame, context.room())
@@ -364,10 +380,10 @@ class Core:
 
     def _to_user(self, stanza: Stanza, frame: Frame) -> None:
         if stanza.kind == stanzas.MESSAGE:
-            self._traffic.receive(stanza, frame)
+            self.delivery.settle(stanza, frame)
         elif stanza.kind == stanzas.PRESENCE:
             if stanza.type in {"available", "unavailable"}:
-                self._traffic.receive(stanza, frame)
+                self.delivery.settle(stanza, frame)
             elif stanza.type == "probe":
                 self._presence.probed(stanza)
             else:

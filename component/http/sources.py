@@ -14,10 +14,11 @@ from time import perf_counter, process_time
 from typing import Protocol
 
 from component import __version__
+from component.core.lane_counts import LaneCounts
 from component.core.machine import Core
 from component.http.watch import Watch
 from component.operator.views import Totals, count, totals
-from component.process.counters import Tally, Timings
+from component.process.counters import Timings
 from schemas.settings import Settings
 
 INTERVAL = 2.0
@@ -66,7 +67,7 @@ class Sources:
     settings: Settings
     core: Core
     watch: Watch
-    tally: Tally
+    tally: LaneCounts
     counts: Counter[tuple[str, str]]
     store: StoreView
     lag: Timings = field(default_factory=Timings)

@@ -19,13 +19,14 @@ DEPLOY = HERE.parent
 sys.path.insert(0, str(DEPLOY.parent))
 
 from component.cli import app  # noqa: E402
-from component.core.context import Limits  # noqa: E402
+from component.core.lane_counts import LaneCounts  # noqa: E402
+from component.core.limits import Limits  # noqa: E402
 from component.core.machine import Core  # noqa: E402
 from component.http.metrics import Metrics  # noqa: E402
 from component.http.sources import Sources  # noqa: E402
 from component.http.watch import Watch  # noqa: E402
 from component.process import events  # noqa: E402 - needs the path
-from component.process.counters import Tally, Timings  # noqa: E402
+from component.process.counters import Timings  # noqa: E402
 from schemas import jid  # noqa: E402
 from schemas.settings import Settings  # noqa: E402
 
@@ -88,7 +89,7 @@ def exported() -> list[Metric]:
     watch.saw("link-down", "warning", {"reason": "closed"})
     watch.saw("redis-away", "error", {"kind": "full"})
     counts = Counter({(what, "reason"): 1 for what in COUNTED})
-    text = Metrics(Sources(settings, core, watch, Tally(), counts, _NoStore())).expose()
+    text = Metrics(Sources(settings, core, watch, LaneCounts(), counts, _NoStore())).expose()
     return list(text_string_to_metric_families(text.decode()))
 
 

@@ -18,7 +18,8 @@ from benchmarks import traffic
 from benchmarks.engines import aiojoin
 from benchmarks.engines.mixpam import populate
 from benchmarks.report import Report, median, table
-from component.core.delivery.fanout import copies, route, translate
+from component.core.delivery.fanout import copies, translate
+from component.core.delivery.passage import of_frame
 from component.core.effects import Effect, Send, Write
 from component.core.limits import Limits
 from component.core.machine import Core
@@ -201,7 +202,7 @@ def _cases(desk: Desk, joining: Desk, bare: Desk) -> dict[str, tuple[int, Callab
         "schemas.codec.read, guarded parse": (500, lambda _: codec.read(one)),
         "schemas.stanza.parse, with addresses": (500, lambda _: stanzas.parse(one)),
         "100 frames out of one read": (20, lambda _: list(Framer(_MAX_BYTES).feed(many))),
-        "routing decision": (2000, lambda _: route(desk.core.mirror, frame)),
+        "routing decision": (2000, lambda _: of_frame(desk.core.mirror, frame)),
         "copies for 2 devices": (2000, lambda _: copies(targets, frame)),
         "translation core:0 to core:1": (1000, lambda _: translate(
             old_frame, b"urn:xmpp:mix:core:0", b"urn:xmpp:mix:core:1")),

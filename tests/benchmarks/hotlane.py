@@ -4,8 +4,8 @@ import asyncio
 import time
 
 from benchmarks.engines.mixpam import settings
+from component.engine import Engine
 from component.link.stream import Stream
-from component.service import Service
 
 
 class Sink(asyncio.Transport):
@@ -28,18 +28,18 @@ class Sink(asyncio.Transport):
 
 
 class HotLane:
-    """A stream that is up, with a service whose mirror the benchmark fills. Needs a loop."""
+    """A stream that is up, with an engine whose mirror the benchmark fills. Needs a loop."""
 
     def __init__(self) -> None:
         configured = settings()
-        self.service = Service(configured)
-        self.mirror = self.service._core.mirror
+        self.engine = Engine(configured)
+        self.mirror = self.engine.core.mirror
         self.sink = Sink()
         self._stream = Stream(
             configured.component_jid,
             configured.secret.get_secret_value(),
             configured.domains[0],
-            self.service,
+            self.engine,
             max_bytes=configured.max_stanza_bytes,
             keepalive=configured.keepalive,
         )

@@ -11,11 +11,10 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from itertools import count
 
-from component.core.delivery.fanout import needs_ear, route
-from component.core.delivery.shortcut import Express
+from component.core.delivery.shortcut import Shortcut
 from component.core.effects import (
-    Copy,
     Count,
+    Deliver,
     DropCapability,
     DropJournal,
     DropMembership,
@@ -26,14 +25,15 @@ from component.core.effects import (
     PutJournal,
     PutMembership,
     PutShown,
+    Queue,
     Report,
     Send,
     Write,
 )
+from component.core.lane_counts import LaneCounts
 from component.core.limits import Limits
 from component.core.machine import Core
 from component.core.outgoing import Outgoing
-from component.core.users.sessions import copies_for
 from component.operator.admin_commands import admin_commands
 from component.wire.framing import OVERSIZED, Frame, LeftOut
 from schemas import codec, jid
@@ -51,9 +51,6 @@ CORE_0, CORE_1 = "urn:xmpp:mix:core:0", "urn:xmpp:mix:core:1"
 PAM_0, PAM_1, PAM_2 = (f"urn:xmpp:mix:pam:{version}" for version in range(3))
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 DISCO = "http://jabber.org/protocol/disco#info"
-
-
-_LARGEST = 1 << 20
 
 
 class Stored:
@@ -134,34 +131,25 @@ class Play:
     def leaves_out(self, start_tag: str, head: str = "") -> None:
         """Have a stanza be too large of which this is the start tag, and what follows it."""
         frame = Frame(f"{start_tag}{head}".encode())
-        self._carry_out(self.core.left_out(LeftOut.of(frame, OVERSIZED), self.now))
+        self._carry_out(self.core.take_left_out(LeftOut.of(frame, OVERSIZED), self.now))
 
     def passes_on(self, frame: Frame) -> None:
-        """Put what was cut from the link before both lanes, as component.service does."""
-        if frame.to == self.core.multicast.gathering:
-            spread = self.core.multicast.spread(self.core.mirror, frame)
-            self._written += self.core.largest.fitting(spread.written)
-            for other in spread.others:
-                self._deal_with(other)
-        else:
-            self._deal_with(frame)
+        """Put what was cut from the link before both lanes, as component.engine does.
 
-    def _deal_with(self, frame: Frame) -> None:
-        joined = route(self.core.mirror, frame)
-        by_express: list[bytes] = []
-        carried = Express(self.core.mirror, self.core.multicast, _LARGEST, self.core.largest).carry(
-            frame.data, 0, by_express
+        By the short cut it would have gone the same way, or none.
+        """
+        core, short = self.core, list[bytes]()
+        shortcut = Shortcut(
+            core.mirror, core.multicast, core.context.limits, core.largest, LaneCounts()
         )
-        if joined is None:
-            assert not carried
-            self._carry_out(self.core.receive(frame, self.now))
-            return
-        if self.core.admits(*joined, frame, self.now):
-            copies = self.core.multicast.copies(joined[0].copies, frame)
-            assert not carried or b"".join(by_express) == b"".join(copies)
-            self._written += self.core.largest.fitting(copies)
-        if needs_ear(frame):
-            self._carry_out(self.core.overhear(*joined, frame, self.now))
+        carried = shortcut.carry(frame.data, 0, short)
+        effects = self.core.take(frame, self.now)
+        if carried:
+            made = [effect.copies for effect in effects if isinstance(effect, Deliver)]
+            copies = [each for copies in made for each in copies]
+            assert b"".join(short) == b"".join(copies)
+            assert not any(isinstance(effect, Queue) for effect in effects)
+        self._carry_out(effects)
 
     def hears(self, xml: str) -> ET.Element:
         """Take the next stanza that the component wrote, which must be this one."""
@@ -238,7 +226,7 @@ class Play:
         assert mirrored == stored
         return mirrored
 
-    # -- effects, as component.service carries them out ----------------------------------------
+    # -- effects, as component.engine carries them out ----------------------------------------
 
     def _carry_out(self, effects: Iterable[Effect]) -> None:
         writes: list[Write] = []
@@ -246,19 +234,22 @@ class Play:
             match effect:
                 case Send(data):
                     self._send(data)
-                case Copy(frame, row, channel, device):
-                    if channel in row.channels:
-                        targets = row.copies if device is None else copies_for(device)
-                        copies = self.core.multicast.copies(targets, frame)
-                        self._written += self.core.largest.fitting(copies)
-                        if device is None and needs_ear(frame):
-                            self._carry_out(self.core.overhear(row, channel, frame, self.now))
+                case Deliver(copies):
+                    self._written += copies
+                case Queue(stanza):
+                    self._has_its_turn(stanza)
                 case Write():
                     writes.append(effect)
                 case _:
                     self._note(effect)
         for write in writes:
             self._write(write)
+
+    def _has_its_turn(self, stanza: Frame | LeftOut) -> None:
+        if isinstance(stanza, Frame):
+            self._carry_out(self.core.receive(stanza, self.now))
+        else:
+            self._carry_out(self.core.left_out(stanza, self.now))
 
     def _note(self, effect: Report | Fault | Count) -> None:
         match effect:

@@ -4,7 +4,9 @@ import pytest
 from driver import ANNA, BEN, COVEN, MIX, OWN, SERVER
 
 from component.core.delivery.multicast import Multicast
-from component.core.delivery.shortcut import Express
+from component.core.delivery.shortcut import Shortcut
+from component.core.lane_counts import LaneCounts
+from component.core.limits import Limits
 from component.core.stanza_size import Largest
 from component.core.users.mirror import Membership, Mirror, Waiting
 from component.core.users.sessions import Speaks
@@ -21,7 +23,9 @@ class Case:
         self.mirror = Mirror()
         largest = Largest(524_288, 262_144)
         self.multicast = Multicast(OWN, lambda: "secret", largest, wanted=True)
-        self.express = Express(self.mirror, self.multicast, LIMIT, largest)
+        self.counts = LaneCounts()
+        limits = Limits(max_stanza_bytes=LIMIT)
+        self.shortcut = Shortcut(self.mirror, self.multicast, limits, largest, self.counts)
         for user in (ANNA, BEN):
             address = jid.parse(user)
             for number, each in enumerate(speaks):
@@ -33,7 +37,7 @@ class Case:
     def carries(self, data: bytes) -> tuple[int, list[bytes]]:
         """Give how far it comes, and the copies."""
         out: list[bytes] = []
-        end = self.express.carry(data, 0, out)
+        end = self.shortcut.carry(data, 0, out)
         return end, [frame.data for frame in Framer(LIMIT).feed(b"".join(out))]
 
 
@@ -60,13 +64,13 @@ def test_each_device_gets_its_copy_and_all_is_counted() -> None:
         message(f"{BEN}/d0", "<mix xmlns='urn:xmpp:mix:core:1'/>"),
         message(f"{BEN}/d2", "<mix xmlns='urn:xmpp:mix:core:1'/>"),
     ]
-    assert (case.express.messages, case.express.copies) == (2, 4)
+    assert (case.counts.hot[b"message"], case.counts.copies) == (2, 4)
 
 
 def test_whoever_has_no_device_is_carried_to_nobody() -> None:
     case = Case()
     assert case.carries(message(ANNA)) == (len(message(ANNA)), [])
-    assert (case.express.messages, case.express.copies) == (1, 0)
+    assert (case.counts.hot[b"message"], case.counts.copies) == (1, 0)
 
 
 def test_it_stops_at_whatever_is_not_simply_joined() -> None:

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from component.core.delivery.fanout import copies, needs_ear, route, translate
+from component.core.delivery.fanout import copies, translate
+from component.core.delivery.passage import must_be_inspected, of_frame
 from component.core.users.mirror import Membership, Mirror
 from component.core.users.sessions import Copies, Speaks
 from component.wire.framing import Frame
@@ -66,7 +67,7 @@ OURS = {
 @pytest.mark.parametrize("frame", OURS.values(), ids=OURS)
 def test_what_a_joined_channel_sends_is_for_the_hot_lane(frame: Frame) -> None:
     made = mirror()
-    assert route(made, frame) == (made.row(USER), b"coven@mix.example")
+    assert of_frame(made, frame) == (made.row(USER), b"coven@mix.example")
 
 
 NOT_OURS = {
@@ -93,7 +94,7 @@ NOT_OURS = {
 @pytest.mark.abuse(1, 2)
 @pytest.mark.parametrize("frame", NOT_OURS.values(), ids=NOT_OURS)
 def test_what_is_from_anybody_else_is_not(frame: Frame) -> None:
-    assert route(mirror(), frame) is None
+    assert of_frame(mirror(), frame) is None
 
 
 @pytest.mark.req("J10")
@@ -104,7 +105,7 @@ def test_what_has_to_wait_is_not_for_the_hot_lane() -> None:
 
     made = mirror()
     made.row(USER).activity.holding[b"coven@mix.example"] = Waiting()
-    assert route(made, stanza()) is None
+    assert of_frame(made, stanza()) is None
 
 
 @pytest.mark.req("F2", "F3")
@@ -253,4 +254,4 @@ def test_a_message_made_for_it_does_not_hold_the_hot_lane_up(content: str) -> No
     ],
 )
 def test_what_the_core_must_overhear(data: str, needed: bool) -> None:
-    assert needs_ear(Frame(data.encode())) is needed
+    assert must_be_inspected(Frame(data.encode())) is needed

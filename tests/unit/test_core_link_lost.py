@@ -44,7 +44,8 @@ STRAY = Frame(f"<message from='{PHONE}' to='{COVEN}'/>".encode())
 
 INPUTS: dict[str, Callable[[Play], object]] = {
     "a new link": lambda play: play.core.link_up(play.now),
-    "a stanza": lambda play: play.core.receive(STRAY, play.now),
+    "a stanza": lambda play: play.core.take(STRAY, play.now),
+    "a stanza whose turn it is": lambda play: play.core.receive(STRAY, play.now),
     "memberships": lambda play: play.core.load_memberships(ANNA, []),
     "a journal entry": lambda play: play.core.load_journal(
         ANNA, JournalRecord(kind="leave", channel=COVEN, step="ask", member=True)

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import comes_online, in_the_coven, tap_is_up
 
-from component.core.delivery.fanout import copies, route
+from component.core.delivery.fanout import copies
 from component.core.delivery.multicast import LARGEST, LARGEST_BYTES, Multicast
+from component.core.delivery.passage import of_frame
 from component.core.stanza_size import Largest
 from component.core.users.mirror import Membership, Mirror
 from component.core.users.sessions import Speaks
@@ -102,7 +103,7 @@ def test_one_for_many_is_as_many_as_one_by_one(
             f"<message from='{COVEN}' to='{user}' type='groupchat' id='m1'>"
             f"{content}{own_id}</message>".encode()
         )
-        joined = route(mirror, frame)
+        joined = of_frame(mirror, frame)
         if joined is None:
             strangers.append(frame.data)
         else:

@@ -63,7 +63,7 @@ def test_a_request_that_fails_is_answered(play: Play, monkeypatch: pytest.Monkey
 
 
 def test_nobody_else_is_answered(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(play.core._traffic, "receive", fails(play))
+    monkeypatch.setattr(play.core.delivery, "settle", fails(play))
     play.says(f"<message type='groupchat' from='{COVEN}' to='{ANNA}' id='m'/>")
     play.says(f"<presence from='{COVEN}' to='{ANNA}'/>")
     play.silence()

@@ -8,8 +8,7 @@ import pytest
 from driver import ANNA, COVEN, Play
 from scenes import in_the_coven
 
-from component.control_queue import is_alone
-from component.core.delivery.payer import NOBODY, is_strange, payer
+from component.core.delivery.payer import NOBODY, is_alone, is_strange, payer
 from component.wire.framing import Frame, LeftOut
 
 OWN = "mixpam.example.org"
@@ -84,6 +83,6 @@ def test_an_event_is_of_the_user_of_whom_it_tells(
 ) -> None:
     stanza = f"<message from='example.org' to='{OWN}'>{event}</message>"
     assert whose(play, stanza) == user
-    assert is_alone(Frame(stanza.encode())) is alone
+    assert is_alone(user.encode(), Frame(stanza.encode())) is alone
     # Whoever else says so is a stranger.
     assert whose(play, stanza.replace("'example.org'", "'evil.example'")) == "evil.example"

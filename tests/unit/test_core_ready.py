@@ -104,6 +104,7 @@ def test_a_line_is_always_true(steps: list[Step]) -> None:
             else:
                 assert line is not None
                 assert read(line) == expected(row)
+            assert row is None or row.targets == row.copies
     mirror.clear()
     assert not mirror.lines
 

@@ -28,13 +28,13 @@ from scenes import (
 )
 
 import component
-from component.core.effects import Copy, Effect, Send, Write
-from component.core.machine import Core
+from component.core.context import Copy
+from component.core.effects import Effect, Send, Write
 from component.core.outgoing import Outgoing
 from component.core.stanza_size import SLACK
 from component.core.users.mirror import Row
 from component.core.users.sessions import Device, Speaks
-from component.service import Service
+from component.engine import Engine
 from component.wire.framing import Frame
 from schemas import jid
 from schemas.records import MembershipRecord
@@ -113,12 +113,12 @@ def _place(frame: FrameType) -> str:
     return f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"
 
 
-class Temptation(list[Effect]):
+class Temptation(list[Effect | Copy]):
     """The core's effects, with forged ones behind each that has something sent."""
 
     seen: set[str] = set()  # noqa: RUF012 - of all plays
 
-    def append(self, effect: Effect) -> None:
+    def append(self, effect: Effect | Copy) -> None:
         """Take an effect, and note which place it comes from."""
         super().append(effect)
         if not isinstance(effect, Send | Copy):
@@ -143,11 +143,12 @@ class Shelled(Play):
 
     def __init__(self, stored: Stored | None = None, **limits: float) -> None:
         super().__init__(stored, admins=("root@admin.example",), **limits)
-        self.shell = service = Service(SETTINGS)
-        service._core = self.core
-        service._outgoing = Outgoing(self.core.mirror, jid.parse(OWN), frozenset(SETTINGS.domains))
-        service._store = self  # type: ignore[assignment]
-        service.up(self._link, lambda _: None)
+        self.shell = engine = Engine(SETTINGS)
+        engine.core = self.core
+        engine._outgoing = Outgoing(self.core.mirror, jid.parse(OWN), frozenset(SETTINGS.domains))
+        engine.store = self  # type: ignore[assignment]
+        engine._queue = lambda stanza, *_, **__: self._has_its_turn(stanza)  # type: ignore[method-assign]
+        engine.up(self._link, lambda _: None)
         self.said = b""
         self._put: list[Write] = []
         self.core.context.effects = Temptation()
@@ -161,12 +162,8 @@ class Shelled(Play):
         self._put.append(write)
 
     def _carry_out(self, effects: Iterable[Effect]) -> None:
-        if not isinstance(effects, Temptation):
-            # The one place that hands on a list of its own.
-            Temptation.seen.add("machine.receive")
-            effects = Temptation(effects)
-            effects.tempt()
-        self.shell._say(self.shell._carry_out(effects))
+        self.shell._carry_out(effects)
+        self.shell._settle()
         while self._put:
             self._write(self._put.pop(0))
 
@@ -180,18 +177,6 @@ class Shelled(Play):
             else:
                 self.passes_on(frame)
         self.waits(3_600)
-
-
-@pytest.fixture(autouse=True)
-def _tempted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the core's effects be tempted, whichever place they come from."""
-
-    def take(core: Core) -> list[Effect]:
-        effects, core.context.effects = core.context.effects, Temptation()
-        return effects
-
-    sessions.recorded()  # by a core that is left alone
-    monkeypatch.setattr(Core, "_take", take)
 
 
 def recorded() -> list[Shelled]:
@@ -354,7 +339,7 @@ async def test_no_place_gets_anything_past_the_rule() -> None:
 
 
 def test_there_is_one_way_out() -> None:
-    """Only the stream touches the socket, and only `Service._say` the stream."""
+    """Only the stream touches the socket, and only `Engine._settle` the stream."""
     writers = {
         f"{path.relative_to(PACKAGE)}:{function.name}"
         for path in PACKAGE.rglob("*.py")
@@ -368,38 +353,41 @@ def test_there_is_one_way_out() -> None:
         and not {"core", "store", "doctor"} & {*path.parts}
     }
     stream = {"_write", "connection_made", "_end", "_read_header", "_listen_for_life"}
-    assert writers == {"service.py:_say"} | {f"link/stream.py:{name}" for name in stream}
+    assert writers == {"engine.py:_settle"} | {f"link/stream.py:{name}" for name in stream}
 
 
 def test_what_is_said_was_judged() -> None:
-    """All that `_say` is given comes from where the effects are carried out, or from copies."""
-    tree = ast.parse((PACKAGE / "service.py").read_text(encoding="utf-8"))
-    said = {
-        ast.unparse(node.args[0]).partition("(")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._say"
-    }
-    assert said == {"out", "self._ask_core"}
+    """All that is written is a `Send` that was judged, or copies that `delivery` has made."""
+    tree = ast.parse((PACKAGE / "engine.py").read_text(encoding="utf-8"))
     added = {
-        ast.unparse(node.value).partition("(")[0]
+        ast.unparse(node.value)
         for node in ast.walk(tree)
-        if isinstance(node, ast.AugAssign) and ast.unparse(node.target) in {"out", "self._out"}
+        if isinstance(node, ast.AugAssign) and ast.unparse(node.target) == "self._out"
     }
-    assert added == {
-        "self._ask_core",
-        "self._copies_after_all",
-        "self._fitting",
-        "self._sendable",
-    }
-    copies = {
-        ast.unparse(node.args[1]).partition("(")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._fitting"
-    }
-    assert copies == {"core.multicast.copies", "self._core.multicast.copies", "spread.written"}
+    assert added == {"copies", "self._sendable(data)"}
     given = {
         ast.unparse(node.func)
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and "self._out" in map(ast.unparse, node.args)
     }
-    assert given == {"self._express.carry"}
+    assert given == {"self._shortcut"}
+
+
+def test_one_place_delivers() -> None:
+    """Only `Delivery` makes copies into an effect, and of what `passage` has let pass."""
+    makers = {
+        f"{path.stem}.{function.name}"
+        for path in CORE.rglob("*.py")
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef)
+        for node in _own(function)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Deliver"
+    }
+    assert makers == {"delivery._deliver"}
+    tree = ast.parse((CORE / "delivery/delivery.py").read_text(encoding="utf-8"))
+    copies = {
+        ast.unparse(node.args[1]).partition("(")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._deliver"
+    }
+    assert copies == {"self._multicast.copies", "spread.written"}

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 from driver import Play
 
+from component.core.lane_counts import LaneCounts
 from component.http import page
 from component.http.sources import Sample, Sources
 from component.http.watch import Watch
-from component.process.counters import Tally, Timings
+from component.process.counters import Timings
 from schemas import jid
 from schemas.settings import load
 
@@ -30,7 +31,7 @@ def sources(*, waiting: int = 0) -> Sources:
     )
     store = cast("Any", SimpleNamespace(latency=Timings(), waiting=waiting, behind=False))
     watch = Watch(("example.org",))
-    return Sources(settings, Play().core, watch, Tally(), Counter(), store)
+    return Sources(settings, Play().core, watch, LaneCounts(), Counter(), store)
 
 
 def parts(html: str) -> list[str]:

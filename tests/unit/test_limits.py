@@ -6,7 +6,7 @@ from pathlib import Path
 
 from component.core import limits as core_limits
 from component.core.limits import Limits
-from component.service import limits
+from component.engine import limits
 from schemas.settings import Settings
 
 SETTINGS = Settings.model_validate(

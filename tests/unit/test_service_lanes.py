@@ -10,8 +10,8 @@ from component import control_queue
 from component.core.effects import Write
 from component.core.users.mirror import Membership
 from component.core.users.sessions import Speaks
+from component.engine import Engine
 from component.leadership import State
-from component.service import Service
 from component.wire.framing import CROWDED, Framer
 from schemas import jid
 from schemas.settings import Settings
@@ -29,15 +29,15 @@ class Store:
 
 
 class Link:
-    """A service and what it writes."""
+    """An engine and what it writes."""
 
     def __init__(self, stop_reading: Callable[[bool], None] = lambda _: None) -> None:
         self.written: list[bytes] = []
-        self.service = Service(SETTINGS)
-        self.service._store = Store()  # type: ignore[assignment]
-        self.service.up(self.written.append, stop_reading)
-        self.service._leadership.state = State.LEADING
-        mirror = self.service._core.mirror
+        self.engine = Engine(SETTINGS)
+        self.engine.store = Store()  # type: ignore[assignment]
+        self.engine.up(self.written.append, stop_reading)
+        self.engine._leadership.state = State.LEADING
+        mirror = self.engine.core.mirror
         for user in (ANNA, BEN):
             member = Membership(jid.parse(COVEN), "1", None, (), 1, shares_presence=False)
             mirror.join(jid.parse(user), member)
@@ -45,9 +45,9 @@ class Link:
 
     def reads(self, stanzas: str) -> None:
         """Bring some stanzas in one read."""
-        for frame in Framer(100_000).feed(stanzas.encode(), self.service.carry):
-            self.service.receive(frame)
-        self.service.read_ended()
+        for frame in Framer(100_000).feed(stanzas.encode(), self.engine.carry):
+            self.engine.receive(frame)
+        self.engine.read_ended()
 
 
 def message(user: str, body: str) -> str:
@@ -80,7 +80,7 @@ async def test_nothing_overtakes_what_waits_for_the_same_user(
 ) -> None:
     monkeypatch.setattr(control_queue, "SLICE", 0.0)
     link = Link()
-    core = link.service._core
+    core = link.engine.core
     device = core.mirror.row(jid.parse(ANNA)).devices.come("laptop")
     device.speaks = Speaks.MIX
     gone = f"<presence type='unavailable' from='{ANNA}/laptop' to='{OWN}'/>"
@@ -91,7 +91,7 @@ async def test_nothing_overtakes_what_waits_for_the_same_user(
         await asyncio.sleep(0)
     assert core.mirror.waiting == {}
     assert not [each for each in link.written if b"after it went" in each]
-    assert link.service._tally.hot[b"message"] == 1
+    assert link.engine.core.delivery.counts.hot[b"message"] == 1
 
 
 @pytest.mark.abuse(8)
@@ -101,7 +101,7 @@ async def test_who_asks_for_much_waits_and_nobody_else_does(
     monkeypatch.setattr(control_queue, "SLICE", 0.0)
     link = Link()
     crowded: list[bool] = []
-    link.service._stop_reading = crowded.append
+    link.engine._stop_reading = crowded.append
     ask = (
         "<iq type='get' from='{0}' to='{1}' id='{2}'><ping xmlns='urn:xmpp:ping'/><a b='{3}'/></iq>"
     )
@@ -110,11 +110,11 @@ async def test_who_asks_for_much_waits_and_nobody_else_does(
     for _ in range(4):
         await asyncio.sleep(0)
     assert any(b"id='ben'" in each for each in link.written)
-    for _ in link.service._control.rest():
+    for _ in link.engine._control.rest():
         pass
     assert not crowded
     # What had no room is answered all the same, or counted.
-    counts = link.service.counts
+    counts = link.engine.counts
     assert counts["dropped", CROWDED] > 0
     refused = [each for each in link.written if b"<resource-constraint" in each]
     assert b"id='199'" in refused[-1]
@@ -130,7 +130,7 @@ async def test_a_strangers_flood_is_not_in_the_way_of_whom_it_is_for(
     link = Link()
     stranger = message(BEN, "hello").replace(COVEN, "den@evil.example")
     link.reads(stranger * 1_000)
-    assert BEN.encode() not in link.service._core.mirror.waiting
+    assert BEN.encode() not in link.engine.core.mirror.waiting
     link.reads(message(BEN, "at once"))
     assert link.written[-1] == message(f"{BEN}/phone", "at once").encode()
 
@@ -139,7 +139,7 @@ async def test_no_more_is_read_while_much_waits_for_the_store() -> None:
     """A server tells a process that takes over all at once; Redis may take its time."""
     heard: list[bool] = []
     link = Link(heard.append)
-    failover = link.service._failover
+    failover = link.engine._failover
     failover.leadership.state = State.ACCEPTED
     released = asyncio.Event()
 
@@ -158,3 +158,18 @@ async def test_no_more_is_read_while_much_waits_for_the_store() -> None:
     assert heard == [True, False]
     assert failover._held == []
     assert failover.leadership.state is State.LEADING
+
+
+@pytest.mark.parametrize("content", ["<body/>", "<addresses/>"])
+async def test_what_comes_to_the_gathering_without_addresses_is_left_out(content: str) -> None:
+    link = Link()
+    link.engine.core.multicast._wanted = True
+    link.engine.core.multicast.begin(SERVER)
+    to = link.engine.core.multicast.gathering
+    assert to is not None
+    link.reads(f"<message from='{COVEN}' to='{to.decode()}' type='groupchat'>{content}</message>")
+    link.reads(message(BEN, "goes on"))
+    for _ in link.engine._control.rest():
+        pass
+    assert link.written == [message(f"{BEN}/phone", "goes on").encode()]
+    assert link.engine.counts["dropped", "malformed"] == 1

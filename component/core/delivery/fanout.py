@@ -1,72 +1,18 @@
-"""Copies of what a joined channel sends, for each MIX device (XEP-0405 §5.2).
+"""Copies of a stanza for each MIX device of one user (XEP-0405 §5.2).
 
-The hot lane: one look-up decides, each copy is the channel's bytes with another `to`. No
-tree, no clock, no store. The look-up is also the outgoing rule for copies: only what
-the mirror says a user has joined can come out of here.
+Each copy is the channel's bytes with another `to`, in the core namespace that the device
+speaks. No tree, no clock, no store. Who may get one, `passage` tells.
 """
 
 from __future__ import annotations
 
 from component.core.delivery.translation import FORWARDED, in_other_namespace
-from component.core.users.mirror import Mirror, Row
 from component.core.users.sessions import Copies
-from component.wire.framing import ATTRIBUTE, START_TAG, Frame, LeftOut
-from schemas.namespaces import MIX_CORE, MIX_NODES
+from component.wire.framing import ATTRIBUTE, START_TAG, Frame
+from schemas.namespaces import MIX_CORE
 
 CORE = tuple(namespace.encode() for namespace in MIX_CORE)
 _CDATA = b"<![CDATA["
-_RETRACT = b"retract"
-_PARTICIPANTS = f"{MIX_NODES}participants".encode()
-
-
-def route(mirror: Mirror, frame: Frame) -> tuple[Row, bytes] | None:
-    """Tell to which user, and from which joined channel, a stanza goes.
-
-    None if it is not for the hot lane.
-    """
-    row = mirror.rows.get(frame.to)
-    if row is None or frame.name not in _KINDS or frame.type in _NOT_COPIED:
-        return None
-    if frame.to in mirror.waiting:
-        return None
-    channel = channel_of(row, frame)
-    if channel is None or channel in row.holding:
-        return None
-    return row, channel
-
-
-def needs_ear(frame: Frame) -> bool:
-    """Tell whether the core must look at a stanza that was passed on."""
-    return frame.name == b"presence" or may_be_kick(frame)
-
-
-def may_be_kick(frame: Frame) -> bool:
-    """Tell at a glance whether a message might retract a participant.
-
-    Groupchat is what people write; events of nodes are of other types (XEP-0369 §7.1.5).
-    """
-    return frame.type != b"groupchat" and _RETRACT in frame.data and _PARTICIPANTS in frame.data
-
-
-_KINDS = frozenset({b"message", b"presence"})
-_NOT_COPIED = frozenset(
-    {b"error", b"probe", b"subscribe", b"subscribed", b"unsubscribe", b"unsubscribed"}
-)
-
-
-def channel_of(row: Row, frame: Frame | LeftOut) -> bytes | None:
-    """Tell from which of the user's channels a stanza comes, if from any.
-
-    Participants' encoded JIDs (`X#channel@…`) are their channel's, except in groupchat
-    messages: those come from the channel itself (XEP-0369 §7.1).
-    """
-    sender = frame.sender.partition(b"/")[0]
-    if row.has_joined(sender):
-        return sender
-    if frame.type == b"groupchat":
-        return None
-    channel = sender.partition(b"#")[2]
-    return channel if row.has_joined(channel) else None
 
 
 def copies(targets: Copies, frame: Frame) -> list[bytes]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from component.core.context import Context
-from component.core.effects import Copy, Send
+from component.core.context import Context, Copy
+from component.core.effects import Send
 from component.core.users.mirror import Row
 from component.wire.framing import Frame
 from schemas import codec

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 
 from component.core.delivery.fanout import (
     copies,
-    may_be_kick,
     names,
     others_of,
     translated,
 )
+from component.core.delivery.passage import code_of, may_be_kick, of_routes
 from component.core.stanza_size import ADDRESSES as LARGEST_BYTES
 from component.core.stanza_size import Largest
 from component.core.users.mirror import Mirror
-from component.core.users.packed import CHANNELS, OFF
+from component.core.users.packed import OFF
 from component.core.users.routes import EITHER, MIXED, NOT_UNDERSTOOD, NUMBER, ONLY_0, ONLY_1
 from component.core.users.sessions import Copies
 from component.wire.framing import START_TAG, Frame, LeftOut
@@ -48,7 +48,6 @@ _END = b"'/>"
 _NEXT = b"/><address type="
 _NAMES = {4: {2: b" jid=", 4: _NEXT}, 6: {2: b" jid=", 4: b" id=", 6: _NEXT}}
 _WITH_IDS = 6
-_NO_CODE = b"?"
 
 
 @dataclass(slots=True)
@@ -174,17 +173,15 @@ Users = list[tuple[bytes, bytes]]
 
 def _sorted(mirror: Mirror, plain: Frame, users: Users) -> tuple[dict[int, list[bytes]], Users]:
     """Write the addresses of the devices by kind; give also who is not simply joined."""
-    lines, waiting = mirror.lines, mirror.waiting
-    code = CHANNELS.codes.get(plain.sender.partition(b"/")[0], _NO_CODE)
+    code, routed = code_of(plain.sender), of_routes(mirror)
     listed: dict[int, list[bytes]] = {EITHER: [], ONLY_0: [], ONLY_1: []}
     strangers: Users = []
     for user, id_ in users:
-        line = lines.get(user) or mirror.line(user)
-        off = -1 if line is None else line.find(OFF)
-        if line is None or user in waiting or not 0 < line.find(code) < off:
+        route = routed(user, code)
+        if route is None:
             strangers.append((user, id_))
             continue
-        first, targets = line[0], line[off + 1 :]
+        first, targets = route
         if first:
             end = b"' id='%b'/>" % id_ if id_ else _END
             kind = first & ~NUMBER

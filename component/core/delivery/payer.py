@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 
-from component.core.delivery.fanout import channel_of
+from component.core.delivery.passage import channel_of
 from component.core.users.mirror import Mirror
 from component.wire.framing import Frame, LeftOut
 
 NOBODY = b""
 """Whose turn the tap's events about no user take."""
 
+_STATE = re.compile(rb"<(?:hello|replayed)\b")
 _TOLD_OF = re.compile(rb"\bjid\s*+=\s*+['\"]([^'\"<@]*+@[^'\"<]*+)")
 
 
@@ -43,6 +44,19 @@ def payer(mirror: Mirror, domains: frozenset[bytes], stanza: Frame | LeftOut) ->
 def is_strange(payer: bytes) -> bool:
     """Tell whether it is a strange domain whose turn it is."""
     return payer != NOBODY and b"@" not in payer
+
+
+def is_alone(payer: bytes, frame: Frame) -> bool:
+    """Tell whether a stanza is an event of the tap that must neither overtake nor be overtaken.
+
+    What it told of the sessions before has been looked at, and nothing that comes later.
+    """
+    return (
+        payer == NOBODY
+        and frame.name == b"message"
+        and b"@" not in frame.sender
+        and _STATE.match(frame.data, frame.tag_end) is not None
+    )
 
 
 def _is_users_own(mirror: Mirror, user: bytes, stanza: Frame | LeftOut) -> bool:

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from component.core.context import Context
-from component.core.effects import Copy
+from component.core.context import Context, Copy
 from component.core.presence.portions import Portions
 from component.core.presence.presence_memory import USER_SHARE, Presences
 from component.core.rates import TokenBucket
@@ -59,7 +58,7 @@ class Participants:
     def remember(self, row: Row, channel: bytes, frame: Frame) -> None:
         """Note a participant's presence that was just passed on."""
         memory = row.participants.get(channel)
-        if (memory is None or not memory.complete) and not row.copies.every:
+        if (memory is None or not memory.complete) and not row.targets.every:
             if memory is None:
                 # All that there is to know: the channel tells, so it can be asked.
                 row.activity.participants[channel] = TELLS

@@ -43,6 +43,17 @@ def line(codes: bytes, targets: list[tuple[int, bytes]]) -> bytes:
     return b"%c%b%b%b" % (first, codes, OFF, OFF.join(listed))
 
 
+def targets_of(line: bytes) -> list[tuple[int, bytes]]:
+    """Give the targets of a line, with the kind of each."""
+    first, targets = line[0], line[line.find(OFF) + 1 :]
+    if not first:
+        return []
+    kind = first & ~NUMBER
+    if kind != MIXED:
+        return [(kind, target) for target in targets.split(OFF)]
+    return [(target[0], target[1:]) for target in targets.split(OFF)]
+
+
 def keep(lines: Lines, user: bytes, made: bytes) -> bytes:
     """Keep a user's line, and give it."""
     if len(lines) >= MOST:

@@ -185,6 +185,15 @@ class Copies(NamedTuple):
             tuple([target for target, mix in targets if mix == _CORE_1]),
         )
 
+    @classmethod
+    def routed(cls, targets: list[tuple[int, bytes]]) -> Copies:
+        """Sort the targets of a route."""
+        return cls(
+            tuple([target for _, target in targets]),
+            tuple([target for kind, target in targets if kind == ONLY_0]),
+            tuple([target for kind, target in targets if kind == ONLY_1]),
+        )
+
 
 def copies_for(device: Device) -> Copies:
     """Give one device as a target, if it speaks MIX."""

@@ -14,8 +14,8 @@ from benchmarks import traffic
 from component.core.presence.announce import digest_of
 from component.core.users.mirror import Membership, Mirror
 from component.core.users.sessions import Speaks, said
+from component.engine import Engine
 from component.link.stream import Stream
-from component.service import Service
 from component.wire.framing import Frame
 from schemas import jid
 from schemas.settings import Settings
@@ -76,12 +76,12 @@ def settings(port: int = 5347) -> Settings:
 
 async def _main(port: int, devices: int, speaks: Speaks, *, gathers: bool) -> None:
     configured = settings(port)
-    service = Service(configured)
-    populate(service._core.mirror, traffic.USERS, devices, speaks=speaks)
+    engine = Engine(configured)
+    populate(engine.core.mirror, traffic.USERS, devices, speaks=speaks)
     if gathers:
         # Known to the feeder, which plays the tap.
-        service._core.multicast.begin(traffic.DOMAIN)
-        service._core.multicast.gathering = traffic.GATHERING.encode()
+        engine.core.multicast.begin(traffic.DOMAIN)
+        engine.core.multicast.gathering = traffic.GATHERING.encode()
     print("ready", flush=True)
     loop = asyncio.get_running_loop()
     _, stream = await loop.create_connection(
@@ -89,7 +89,7 @@ async def _main(port: int, devices: int, speaks: Speaks, *, gathers: bool) -> No
             configured.component_jid,
             configured.secret.get_secret_value(),
             traffic.DOMAIN,
-            service,
+            engine,
             max_bytes=configured.max_stanza_bytes,
             keepalive=configured.keepalive,
         ),
