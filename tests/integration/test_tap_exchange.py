@@ -2,7 +2,9 @@
 
 The kind: what an operator or an accident takes away in the middle of a stanza. Whatever it
 is, nothing is bounced to a channel, everything of a member's channel is archived, and what
-is archived arrives live but for what was in the very process that was killed.
+is archived arrives live but for what was in the very process that was killed. An exchange
+kills none, so all of it arrives live: what is in a batch when it comes, wherever the gatherer
+and the link happen to be, however slow they are, and whoever is at work in code before it.
 """
 
 import asyncio
@@ -149,12 +151,77 @@ async def test_an_upgrade_loses_nothing(traffic: Traffic, changed: bool) -> None
     await house.up()
 
 
+@contextlib.asynccontextmanager
+async def standing_still(house: TapHouse, process: str) -> AsyncIterator[None]:
+    """Hold up a process of the server."""
+    holds = (
+        f"begin register(holds, self()), erlang:suspend_process({process}), "
+        "receive go -> erlang:resume_process(" + process + ") end end"
+    )
+    held = asyncio.create_task(server(house).erlang(holds))
+    status = f"erlang:process_info({process}, status)"
+    while "suspended" not in await server(house).erlang(status):
+        assert not held.done(), held.result()
+    try:
+        yield
+    finally:
+        await server(house).erlang("holds ! go")
+        assert await held == "true"
+
+
+async def test_a_batch_that_is_open_is_sent(traffic: Traffic) -> None:
+    """The gatherer comes to it when the exchange is over."""
+    house = traffic.house
+    async with traffic.going_on(), standing_still(house, GATHERER.format(house.domain)):
+        await asyncio.sleep(0.1)
+        assert await server(house).erlang("ext_mod:upgrade(mod_mixpam_tap)") == "ok"
+    await traffic.check()
+
+
+async def test_a_link_that_lags_gets_all(traffic: Traffic) -> None:
+    """Of what waits on both sides of it, neither waits for the other."""
+    house = traffic.house
+    link = f'element(3, hd(ets:lookup(mixpam_link, <<"{house.domain}">>)))'
+    async with traffic.going_on(), standing_still(house, link):
+        await asyncio.sleep(0.3)
+        assert await server(house).erlang("ext_mod:upgrade(mod_mixpam_tap)") == "ok"
+        house.link.send(
+            f"<message from='{house.component}' to='{house.domain}'>"
+            f"<services xmlns='{ns.TAP}' complete='true' "
+            f"multicast='{house.component}/gathering'>"
+            f"<service jid='{house.fake.jid}'/></services></message>"
+        )
+        await asyncio.sleep(0.3)
+    await traffic.check()
+
+
 async def test_two_upgrades_in_a_row_lose_nothing(traffic: Traffic) -> None:
     house = traffic.house
     async with traffic.going_on():
         for number in range(3):
             server(house).lay_out(('<<"1.2">>', f'<<"1.2.{number}">>'))
             assert await server(house).erlang("ext_mod:upgrade(mod_mixpam_tap)") == "ok"
+    await traffic.check()
+
+
+async def test_who_is_at_work_in_the_code_of_two_exchanges_ago_is_not_ended(
+    traffic: Traffic,
+) -> None:
+    """As a stanza that waits for the archive: here one waits for a session."""
+    house, client = traffic.house, traffic.members[0]
+    user, _, domain = client.bare.partition("@")
+    session = f'<<"{user}">>, <<"{domain}">>, <<"{client.resource}">>'
+    waits = (
+        "begin {_, Ref} = spawn_monitor(mod_mixpam_tap_link, barrier, [[{" + session + "}], sync])"
+        ", receive {'DOWN', Ref, _, _, Why} -> Why end end"
+    )
+    session_stands = standing_still(house, f"ejabberd_sm:get_session_pid({session})")
+    async with traffic.going_on(), session_stands:
+        ends = asyncio.create_task(server(house).erlang(waits))
+        for number in range(2):
+            server(house).lay_out(('<<"1.2">>', f'<<"1.2.{number}">>'))
+            assert await server(house).erlang("ext_mod:upgrade(mod_mixpam_tap)") == "ok"
+        assert await ends == "normal"
     await traffic.check()
 
 

@@ -1,7 +1,7 @@
-"""The ejabberd tap's batches while they are closed under the hands of who fills them.
+"""The ejabberd tap's batches while they are taken under the hands of who fills them.
 
 The tap itself, compiled with all it has exported, in an Erlang without a server: a real one
-closes a batch at that very moment once in a long while. test_tap_multicast has the servers.
+takes a batch at that very moment once in a long while. test_tap_multicast has the servers.
 """
 
 import asyncio
@@ -13,7 +13,9 @@ import pytest
 from harness.machines import REPOSITORY
 
 SOURCES = (
-    REPOSITORY / "deploy/ejabberd/src/mod_mixpam_tap_gatherer.erl",
+    REPOSITORY / "deploy/ejabberd/src/mod_mixpam_tap_batches.erl",
+    REPOSITORY / "deploy/ejabberd/src/mod_mixpam_tap_keeper.erl",
+    REPOSITORY / "deploy/ejabberd/src/mod_mixpam_tap_link.erl",
     REPOSITORY / "tests/integration/tap_gathering.erl",
 )
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"

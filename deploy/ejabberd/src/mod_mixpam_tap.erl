@@ -10,7 +10,7 @@
 %%%
 %%%   mod_mixpam_tap_link      the link, its states and events; C1, C5, C6
 %%%   mod_mixpam_tap_channels  from channels: T1, T2, T3, T9; the archive
-%%%   mod_mixpam_tap_gatherer  several at once: T10
+%%%   mod_mixpam_tap_batches   several at once: T10; mod_mixpam_tap_gatherer sends them
 %%%   mod_mixpam_tap_sessions  users' sessions: T4, T5, T6
 %%%   mod_mixpam_tap_rosters   rosters and members: C3, T8
 %%%   mod_mixpam_tap_lists     whom a user has blocked, in C2 too
@@ -21,9 +21,10 @@
 -export([start/2, stop/1, reload/3, depends/2, mod_opt_type/1, mod_options/1, mod_doc/0]).
 -export([pre_uninstall/0]).
 
--define(OTHERS, [mod_mixpam_tap_link, mod_mixpam_tap_channels, mod_mixpam_tap_gatherer,
-                 mod_mixpam_tap_sessions, mod_mixpam_tap_rosters, mod_mixpam_tap_lists,
-                 mod_mixpam_tap_keeper, mod_mixpam_tap_sup]).
+-define(OTHERS, [mod_mixpam_tap_link, mod_mixpam_tap_channels, mod_mixpam_tap_batches,
+                 mod_mixpam_tap_gatherer, mod_mixpam_tap_sessions, mod_mixpam_tap_rosters,
+                 mod_mixpam_tap_lists, mod_mixpam_tap_keeper, mod_mixpam_tap_sup]).
+-define(PURGE, 10000). % ms that one may be at work in the version before the one that runs
 
 depends(_Host, _Opts) -> [{mod_roster, hard}, {mod_mam, soft}].
 mod_opt_type(component) -> econf:domain().
@@ -53,20 +54,35 @@ reload(Host, NewOpts, _OldOpts) ->
 %% Called by module_upgrade (and module_uninstall) before it stops this module.
 pre_uninstall() -> mod_mixpam_tap_keeper:upgrade().
 
-%% What ejabberd compiled anew is loaded in one step. Nobody is in the code of the version
-%% before the one that runs: hooks return, and processes have been started anew since.
+%% What ejabberd compiled anew is loaded in one step; hooks return, and processes go on in the
+%% new code with the next message. Who is still in the version before the one that runs, since
+%% the exchange before this, waits for a database: to purge that version would end it.
+-spec exchange() -> ok.
 exchange() ->
     case [M || M <- ?OTHERS, is_changed(M)] of
         [] -> ok;
         Changed ->
-            [code:purge(M) || M <- Changed],
+            purge(Changed, ?PURGE),
             ok = code:atomic_load(Changed)
     end.
 
+-spec purge([module()], non_neg_integer()) -> ok.
+purge(Modules, Wait) ->
+    case [M || M <- Modules, not code:soft_purge(M)] of
+        [] -> ok;
+        Busy when Wait > 0 ->
+            timer:sleep(100),
+            purge(Busy, Wait - 100);
+        Busy ->
+            logger:warning("mod_mixpam_tap: who is in an old version of ~0tp is ended", [Busy]),
+            lists:foreach(fun code:purge/1, Busy)
+    end.
+
+-spec is_changed(module()) -> boolean().
 is_changed(Module) ->
     case code:get_object_code(Module) of
         {Module, Binary, _} ->
             {ok, {Module, MD5}} = beam_lib:md5(Binary),
-            code:is_loaded(Module) /= false andalso Module:module_info(md5) /= MD5;
+            code:is_loaded(Module) == false orelse Module:module_info(md5) /= MD5;
         error -> false
     end.

@@ -34,7 +34,7 @@ received(Pkt) ->
             case is_channel_stanza(Pkt)
                 andalso (element(1, Pkt) == iq orelse ejabberd_auth:user_exists(U, Host)) of
                 true ->
-                    mod_mixpam_tap_gatherer:wait_for_room(Host, Pkt),
+                    mod_mixpam_tap_batches:wait_for_room(Host, Pkt),
                     divert(Host, Pkt),
                     {stop, drop};
                 false -> Pkt
@@ -74,8 +74,8 @@ divert(Host, Pkt) ->
         true -> ok;
         false when element(1, Pkt) == message ->
             Own = without_id(sound(Pkt)),
-            mod_mixpam_tap_gatherer:pass_on(Host, Own, archive(Host, Own));
-        false -> mod_mixpam_tap_gatherer:pass_on(Host, sound(Pkt), <<>>)
+            mod_mixpam_tap_batches:pass_on(Host, Own, archive(Host, Own));
+        false -> mod_mixpam_tap_batches:pass_on(Host, sound(Pkt), <<>>)
     end.
 
 %% ejabberd forgets the prefixes that a stream or a stanza's own tag has declared, and gives

@@ -4,8 +4,7 @@
 -module(mod_mixpam_tap_keeper).
 -behaviour(gen_server).
 
--export([start_link/0, table/1, watch/1, weight/1, upgrade/0, is_upgraded/0,
-         weigh/2]).
+-export([start_link/0, store/1, watch/1, weight/1, upgrade/0, is_upgraded/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -define(UPGRADE, 120000). % ms that a module may take to be compiled
@@ -13,88 +12,124 @@
 -define(WEIGHING, 50). % ms
 -define(SETTLE, 1000). % ms for ejabberd to clear its own tables of a node that has died
 
+%% `stores` by domain; `weighed` are links by the monitor of the process that asks each; `upgrade`
+%% is the timer of one that goes on.
+-type state() :: #{stores := #{binary() => mod_mixpam_tap_batches:store()},
+                   weighed := #{reference() => {pid(), counters:counters_ref(), integer()}},
+                   upgrade => reference()}.
+
+-spec start_link() -> {ok, pid()} | {error, any()}.
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% A gatherer's rows, and the bytes of the messages in them. They outlive the gatherer.
-table(Host) -> gen_server:call(?MODULE, {table, Host}).
+%% Where a domain's batches are, and how many bytes of messages. It outlives the gatherer.
+-spec store(binary()) -> mod_mixpam_tap_batches:store().
+store(Host) -> gen_server:call(?MODULE, {store, Host}).
 
 %% A link's process may be killed: then ejabberd does not say that it has gone.
+-spec watch(pid()) -> ok.
 watch(Link) -> gen_server:cast(?MODULE, {watch, Link}).
 
-%% Where the bytes are counted that wait before a link of this node.
+%% The counter of the bytes that wait before a link of this node.
+-spec weight(pid()) -> {ok, counters:counters_ref()} | none.
 weight(Link) ->
     try {ok, ets:lookup_element(mixpam_weight, Link, 2)} catch error:badarg -> none end.
 
 %% Until the module starts again, or is not going to.
+-spec upgrade() -> ok.
 upgrade() ->
     Hosts = mod_mixpam_tap_link:hosts(),
     logger:notice("mod_mixpam_tap goes on for ~B s while it is exchanged", [?UPGRADE div 1000]),
     persistent_term:put(?MODULE, upgraded),
     gen_server:cast(?MODULE, {upgrade, Hosts}).
 
+-spec is_upgraded() -> boolean().
 is_upgraded() -> persistent_term:get(?MODULE, running) == upgraded.
 
+-spec init([]) -> {ok, state()}.
 init([]) ->
     ok = net_kernel:monitor_nodes(true),
     erlang:send_after(?SWEEP, self(), sweep),
     mixpam_weight = ets:new(mixpam_weight, [named_table, public, {read_concurrency, true}]),
-    {ok, #{}}.
+    [watch(Link) || Link <- lists:usort([Pid || {_, Host, Pid, _} <- ets:tab2list(mixpam_link),
+                                                is_binary(Host)])],
+    {ok, #{stores => #{}, weighed => #{}}}.
 
-handle_call({table, Host}, _From, Tables) ->
-    case Tables of
-        #{Host := Table} -> {reply, Table, Tables};
+-spec handle_call(any(), any(), state()) -> {reply, any(), state()}.
+handle_call({store, Host}, _From, #{stores := Stores} = State) ->
+    case Stores of
+        #{Host := Store} -> {reply, Store, State};
         _ ->
-            Table = {ets:new(?MODULE, [duplicate_bag, public, {write_concurrency, true}]),
-                     counters:new(1, [write_concurrency])},
-            {reply, Table, Tables#{Host => Table}}
-    end.
+            Table = ets:new(?MODULE, [duplicate_bag, public, {write_concurrency, true}]),
+            Store = mod_mixpam_tap_batches:keep(Host, Table,
+                                                counters:new(1, [write_concurrency])),
+            {reply, Store, State#{stores := Stores#{Host => Store}}}
+    end;
+handle_call(_, _From, State) -> {reply, ok, State}.
 
-handle_cast({upgrade, Hosts}, Tables) ->
-    _ = erlang:cancel_timer(maps:get(upgrade, Tables, make_ref())),
-    {noreply, Tables#{upgrade => erlang:start_timer(?UPGRADE, self(), Hosts)}};
-handle_cast({watch, Link}, Tables) ->
-    erlang:monitor(process, Link),
-    case node(Link) == node() andalso counters:new(1, []) of
-        false -> ok;
-        Bytes ->
-            true = ets:insert(mixpam_weight, {Link, Bytes}),
-            spawn(?MODULE, weigh, [Link, Bytes])
+-spec handle_cast(any(), state()) -> {noreply, state()}.
+handle_cast({upgrade, Hosts}, State) ->
+    _ = erlang:cancel_timer(maps:get(upgrade, State, make_ref())),
+    {noreply, State#{upgrade => erlang:start_timer(?UPGRADE, self(), Hosts)}};
+handle_cast({watch, Link}, State) ->
+    case node(Link) == node() andalso ets:member(mixpam_weight, Link) of
+        true -> ok; % after an exchange
+        false ->
+            erlang:monitor(process, Link),
+            node(Link) == node() andalso weigh_first(Link)
     end,
-    {noreply, Tables};
-handle_cast(_, Tables) -> {noreply, Tables}.
+    {noreply, State};
+handle_cast(_, State) -> {noreply, State}.
 
-handle_info({nodedown, Node}, Tables) ->
+-spec handle_info(any(), state()) -> {noreply, state()}.
+handle_info({nodedown, Node}, State) ->
     erlang:send_after(?SETTLE, self(), {lost, Node}),
-    {noreply, Tables};
-handle_info({lost, Node}, Tables) ->
+    {noreply, State};
+handle_info({lost, Node}, State) ->
     apart(fun() -> mod_mixpam_tap_link:node_lost(Node) end),
-    {noreply, Tables};
-handle_info({'DOWN', _, process, Link, _}, Tables) ->
+    {noreply, State};
+handle_info({weigh, Link, Bytes}, State) -> {noreply, weigh(Link, Bytes, State)};
+handle_info({'DOWN', Ref, process, _, _}, #{weighed := Weighed} = State)
+  when is_map_key(Ref, Weighed) ->
+    {{Link, Bytes, Weight}, Others} = maps:take(Ref, Weighed),
+    counters:sub(Bytes, 1, Weight),
+    weigh_later(Link, Bytes),
+    {noreply, State#{weighed := Others}};
+handle_info({'DOWN', _, process, Link, _}, State) ->
     true = ets:delete(mixpam_weight, Link),
     apart(fun() -> mod_mixpam_tap_link:link_lost(Link) end),
-    {noreply, Tables};
-handle_info(sweep, Tables) ->
+    {noreply, State};
+handle_info(sweep, State) ->
     erlang:send_after(?SWEEP, self(), sweep),
     apart(fun mod_mixpam_tap_sessions:sweep/0),
-    {noreply, Tables};
-handle_info({timeout, Timer, Hosts}, #{upgrade := Timer} = Tables) ->
+    {noreply, State};
+handle_info({timeout, Timer, Hosts}, #{upgrade := Timer} = State) ->
     persistent_term:erase(?MODULE),
     apart(fun() -> [mod_mixpam_tap_link:stop(Host)
                     || Host <- Hosts, not gen_mod:is_loaded(Host, mod_mixpam_tap)] end),
-    {noreply, maps:remove(upgrade, Tables)};
-handle_info(_, Tables) -> {noreply, Tables}.
+    {noreply, maps:remove(upgrade, State)};
+handle_info(_, State) -> {noreply, State}.
 
 %% To resume what is not suspended does nothing, and is answered in its turn: what was before
-%% the link until then has gone. Each round is in the code of the version that runs.
-weigh(Link, Bytes) ->
-    timer:sleep(?WEIGHING),
-    Weight = counters:get(Bytes, 1),
-    try Weight == 0 orelse sys:resume(Link, infinity) of
-        _ ->
-            counters:sub(Bytes, 1, Weight),
-            is_process_alive(Link) andalso ?MODULE:weigh(Link, Bytes)
-    catch exit:_ -> gone
+%% the link until then has gone. Who asks is in no code of the tap's, so that no exchange ends it.
+-spec weigh(pid(), counters:counters_ref(), state()) -> state().
+weigh(Link, Bytes, #{weighed := Weighed} = State) ->
+    case {is_process_alive(Link), counters:get(Bytes, 1)} of
+        {false, _} -> State;
+        {true, 0} -> weigh_later(Link, Bytes), State;
+        {true, Weight} ->
+            {_, Ref} = spawn_monitor(sys, resume, [Link, infinity]),
+            State#{weighed := Weighed#{Ref => {Link, Bytes, Weight}}}
     end.
 
+-spec weigh_first(pid()) -> reference().
+weigh_first(Link) ->
+    Bytes = counters:new(1, []),
+    true = ets:insert(mixpam_weight, {Link, Bytes}),
+    weigh_later(Link, Bytes).
+
+-spec weigh_later(pid(), counters:counters_ref()) -> reference().
+weigh_later(Link, Bytes) -> erlang:send_after(?WEIGHING, self(), {weigh, Link, Bytes}).
+
 %% Whatever goes wrong there, the tables stay.
+-spec apart(fun(() -> any())) -> pid().
 apart(Fun) -> spawn(Fun).

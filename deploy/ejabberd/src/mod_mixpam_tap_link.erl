@@ -35,13 +35,15 @@ start(Host, Component) ->
           [{ram_copies, [node()]}, {attributes, [key, pid]}]),
     ok = mod_mixpam_tap_rosters:start(),
     forget_links(node()), % of the node's life before
-    Before = component(Host),
+    {Before, Hooks} = persistent_term:get({?MODULE, Host}, {none, []}),
     persistent_term:put({?MODULE, Host}, {Component, hooks(Host)}),
     persistent_term:put(?MODULE, lists:usort([Host | hosts()])),
     ok = mod_mixpam_tap_sup:start(Host),
-    mod_mixpam_tap_gatherer:exchange(Host),
     [ejabberd_hooks:add(Hook, At, Module, Fun, Prio)
      || {Hook, At, Module, Fun, Prio} <- hooks(Host)],
+    %% Those of a version before that this one has no more.
+    [ejabberd_hooks:delete(Hook, At, Module, Fun, Prio)
+     || {Hook, At, Module, Fun, Prio} <- Hooks -- hooks(Host)],
     [gen_iq_handler:add_iq_handler(ejabberd_sm, Host, NS, mod_mixpam_tap_sessions, process_iq)
      || NS <- ?PAM],
     _ = Before == none orelse Before == Component orelse forget_link(Host),
@@ -286,7 +288,7 @@ connect(Hosts, Pid) ->
         {atomic, ok} ->
             mod_mixpam_tap_keeper:watch(Pid),
             lists:foreach(fun(Host) ->
-                              mod_mixpam_tap_gatherer:forget(Host),
+                              mod_mixpam_tap_batches:forget(Host),
                               send(Pid, hello(Host, Pid)),
                               mnesia:dirty_write({mixpam_link, Host, Pid, connected}),
                               spawn(?MODULE, replay, [Host, Pid])
@@ -307,7 +309,7 @@ link_lost(Link) ->
                           is_binary(Host)].
 
 forget_link(Host) ->
-    mod_mixpam_tap_gatherer:forget(Host),
+    mod_mixpam_tap_batches:forget(Host),
     mnesia:dirty_delete(mixpam_link, Host).
 
 %% T6, T7: every session writes its own state to the link and then says so, hence
@@ -421,7 +423,7 @@ services(Host, {xmlel, _, Attrs, Els}) ->
             Known = mnesia:dirty_match_object({mixpam_service, {Host, '_'}, '_'}),
             [mnesia:dirty_delete(mixpam_service, {Host, D})
              || {_, {_, D}, _} <- Known, not is_map_key(D, Kept)],
-            mod_mixpam_tap_gatherer:set(Host, attr(<<"multicast">>, Attrs)),
+            mod_mixpam_tap_batches:set(Host, attr(<<"multicast">>, Attrs)),
             mnesia:dirty_write({mixpam_link, Host, self(), up});
         _ -> ok
     end,

@@ -69,7 +69,7 @@ deliver_to(U, Host, R, Pkt) ->
 
 %% The way back of T4 and T5 is by C1, too. What nobody waits for is late.
 deliver({Copy, Id}, #{jid := JID} = State) ->
-    deliver(mod_mixpam_tap_gatherer:with_id(xmpp:set_to(Copy, JID), Id), State);
+    deliver(mod_mixpam_tap_batches:with_id(xmpp:set_to(Copy, JID), Id), State);
 deliver(Pkt, #{lserver := Host} = State) ->
     case settle(Pkt, State) of
         {taken, State1} -> State1;
