@@ -26,11 +26,48 @@
                  mod_mixpam_tap_lists, mod_mixpam_tap_keeper, mod_mixpam_tap_sup]).
 -define(PURGE, 10000). % ms that one may be at work in the version before the one that runs
 
+-spec depends(binary(), gen_mod:opts()) -> [{module(), hard | soft}].
 depends(_Host, _Opts) -> [{mod_roster, hard}, {mod_mam, soft}].
+-spec mod_opt_type(atom()) -> econf:validator().
 mod_opt_type(component) -> econf:domain().
+-spec mod_options(binary()) -> [atom() | {atom(), any()}].
 mod_options(_Host) -> [component].
-mod_doc() -> #{}.
+-spec mod_doc() -> map().
+mod_doc() ->
+    #{desc =>
+          [<<"This module connects the mixpam component, which adds "
+             "https://xmpp.org/extensions/xep-0405.html[XEP-0405: Mediated Information "
+             "eXchange (MIX): Participant Server Requirements] to the users of this server. "
+             "It shows the component what a MIX-PAM server must see, over the component's own "
+             "connection (a listener with module 'ejabberd_service'), and delivers what the "
+             "component sends to users' sessions. Messages of channels are archived by "
+             "_`mod_mam`_ where that archives by default.">>,
+           <<"_`mod_roster`_ is required. _`mod_mix_pam`_ does the same job: this module does "
+             "not start where that is enabled. _`mod_mix`_ (channels) is welcome.">>],
+      opts =>
+          [{component,
+            #{value => <<"Domain">>,
+              desc =>
+                  <<"The domain of the mixpam component: one of the 'hosts' of its listener. "
+                    "Several virtual hosts may have the same one. There is no default.">>}}],
+      example =>
+          [<<"listen:">>,
+           <<"  -">>,
+           <<"    port: 5347">>,
+           <<"    ip: 127.0.0.1">>,
+           <<"    module: ejabberd_service">>,
+           <<"    check_from: false">>,
+           <<"    global_routes: false">>,
+           <<"    shaper: none">>,
+           <<"    max_fsm_queue: 100000">>,
+           <<"    hosts:">>,
+           <<"      mixpam.example.org:">>,
+           <<"        password: secret">>,
+           <<"modules:">>,
+           <<"  mod_mixpam_tap:">>,
+           <<"    component: mixpam.example.org">>]}.
 
+-spec start(binary(), gen_mod:opts()) -> ok | {error, any()}.
 start(Host, Opts) ->
     case lists:keymember(mod_mix_pam, 1, ejabberd_option:modules(Host)) of
         true ->
@@ -42,16 +79,19 @@ start(Host, Opts) ->
             mod_mixpam_tap_link:start(Host, gen_mod:get_opt(component, Opts))
     end.
 
+-spec stop(binary()) -> ok.
 stop(Host) ->
     case mod_mixpam_tap_keeper:is_upgraded() of
         true -> ok; % the keeper stops what nobody has started again
         false -> mod_mixpam_tap_link:stop(Host)
     end.
 
+-spec reload(binary(), gen_mod:opts(), gen_mod:opts()) -> ok.
 reload(Host, NewOpts, _OldOpts) ->
     mod_mixpam_tap_link:start(Host, gen_mod:get_opt(component, NewOpts)).
 
 %% Called by module_upgrade (and module_uninstall) before it stops this module.
+-spec pre_uninstall() -> ok.
 pre_uninstall() -> mod_mixpam_tap_keeper:upgrade().
 
 %% What ejabberd compiled anew is loaded in one step; hooks return, and processes go on in the

@@ -19,6 +19,7 @@
 -define(ADDRESSES_BYTES, 65536).
 -define(SID, <<"urn:xmpp:sid:0">>).
 
+-type stanza() :: mod_mixpam_tap_link:stanza().
 -type batch() :: integer().
 -type store() :: {Table :: ets:tid(), Bytes :: counters:counters_ref(), Gatherer :: atom()}.
 -type address() :: {jid:jid(), Id :: binary()}.
@@ -66,10 +67,10 @@ place(Host) ->
 %% One that brings presence and events faster than the link takes them waits, so that others'
 %% messages need not stand behind them. The link never runs dry; nobody waits longer than N ms
 %% or so.
--spec wait_for_room(binary(), xmpp:stanza()) -> ok.
+-spec wait_for_room(binary(), stanza()) -> ok.
 wait_for_room(Host, Pkt) -> wait_for_room(Host, Pkt, 50).
 
--spec wait_for_room(binary(), xmpp:stanza(), non_neg_integer()) -> ok.
+-spec wait_for_room(binary(), stanza(), non_neg_integer()) -> ok.
 wait_for_room(Host, Pkt, N) when N > 0 ->
     case xmpp:get_type(Pkt) /= groupchat andalso is_link_crowded(Host) of
         true -> timer:sleep(1), wait_for_room(Host, Pkt, N - 1);
@@ -94,12 +95,12 @@ gatherer({_, _, Gatherer}) -> whereis(Gatherer);
 gatherer(none) -> undefined.
 
 %% `Id` is the archive's, or <<>>.
--spec pass_on(binary(), xmpp:stanza(), binary()) -> any().
+-spec pass_on(binary(), stanza(), binary()) -> any().
 pass_on(Host, Pkt, Id) -> pass_on(Host, self(), Pkt, Id).
 
 %% `From` is the process that has brought it: this one, or one of another node. If there is no
 %% gatherer, nor anybody who would start it again, it goes as T1.
--spec pass_on(binary(), pid(), xmpp:stanza(), binary()) -> any().
+-spec pass_on(binary(), pid(), stanza(), binary()) -> any().
 pass_on(Host, From, Pkt, Id) ->
     case {place(Host), kept(Host)} of
         {{Link, _}, _} when node(Link) /= node() ->
@@ -115,7 +116,7 @@ pass_on(Host, From, Pkt, Id) ->
     end.
 
 %% The user's archive gave the message this id.
--spec with_id(xmpp:stanza(), binary()) -> xmpp:stanza().
+-spec with_id(stanza(), binary()) -> stanza().
 with_id(Pkt, <<>>) -> Pkt;
 with_id(Pkt, Id) ->
     By = jid:encode(jid:remove_resource(xmpp:get_to(Pkt))),
@@ -125,7 +126,7 @@ with_id(Pkt, Id) ->
 
 %% Only what opens a batch is told to the gatherer; the others' addresses and ids are rows of
 %% the table: to wake the gatherer for each is what would cost most.
--spec add({pid(), binary()}, store(), pid(), xmpp:stanza(), binary()) -> ok | gone.
+-spec add({pid(), binary()}, store(), pid(), stanza(), binary()) -> ok | gone.
 add({Link, _} = Place, {Table, _, _} = Store, From, Pkt, Id) when element(1, Pkt) == message ->
     {U, Host, _} = jid:tolower(JID = xmpp:get_to(Pkt)),
     Common = xmpp:set_meta(xmpp:set_to(Pkt, undefined), #{}),
@@ -151,8 +152,7 @@ add(Place, Store, From, Pkt, _Id) ->
     catch error:badarg -> gone
     end.
 
--spec open({pid(), binary()}, store(), pid(), xmpp:stanza(), pos_integer(), [address()]) ->
-          ok | gone.
+-spec open({pid(), binary()}, store(), pid(), stanza(), pos_integer(), [address()]) -> ok | gone.
 open({Link, _} = Place, Store, From, Common, Length, JIDs) ->
     case open_row(Place, Store, From, Common, JIDs, open) of
         gone -> gone;
@@ -160,7 +160,7 @@ open({Link, _} = Place, Store, From, Common, Length, JIDs) ->
     end.
 
 %% A batch's number tells which was first.
--spec open_row({pid(), binary()}, store(), pid(), xmpp:stanza(), [address()], open | pass) ->
+-spec open_row({pid(), binary()}, store(), pid(), stanza(), [address()], open | pass) ->
           batch() | gone.
 open_row({Link, Address}, {Table, Bytes, Gatherer} = Store, From, Pkt, JIDs, Word) ->
     Batch = erlang:unique_integer([monotonic]),
@@ -201,7 +201,7 @@ send_own_first(Host, Store, From) ->
         _ -> ok
     end.
 
--spec send_own(pid(), {pid(), binary(), xmpp:stanza(), [address()]} | none) -> ok.
+-spec send_own(pid(), {pid(), binary(), stanza(), [address()]} | none) -> ok.
 send_own(Link, {Link, _, Pkt, Tos}) when element(1, Pkt) == message ->
     lists:foreach(fun({To, Id}) -> pass(Link, with_id(xmpp:set_to(Pkt, To), Id)) end, Tos);
 send_own(Link, {Link, _, Pkt, []}) -> pass(Link, Pkt), ok;
@@ -223,7 +223,7 @@ link(Table, Batch) ->
     end.
 
 %% Each batch is taken once, by the gatherer or by the process that has brought it.
--spec take(store(), batch()) -> {pid(), binary(), xmpp:stanza(), [address()]} | none.
+-spec take(store(), batch()) -> {pid(), binary(), stanza(), [address()]} | none.
 take({Table, Bytes, _}, Batch) ->
     case ets:take(Table, {open, Batch}) of
         [{_, _, Pkt, Size, Link, Address}] ->

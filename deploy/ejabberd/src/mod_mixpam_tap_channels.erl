@@ -10,8 +10,11 @@
 -define(SHORT, 8192). % bytes
 -define(XML, <<"http://www.w3.org/XML/1998/namespace">>).
 
+-type stanza() :: mod_mixpam_tap_link:stanza().
+
 %% Whatever goes wrong with a stanza of a channel costs that stanza alone: to let it pass would
 %% show it to clients, or bounce it.
+-spec sm_receive_packet(Acc) -> Acc | {stop, drop} when Acc :: stanza() | drop.
 sm_receive_packet(Pkt) when is_tuple(Pkt) ->
     try received(Pkt)
     catch Class:Reason:Stack ->
@@ -23,6 +26,7 @@ sm_receive_packet(Pkt) when is_tuple(Pkt) ->
     end;
 sm_receive_packet(Acc) -> Acc.
 
+-spec received(stanza()) -> stanza() | {stop, drop}.
 received(Pkt) ->
     {U, Host, R} = lower(xmpp:get_to(Pkt)),
     {_, Domain, _} = lower(xmpp:get_from(Pkt)),
@@ -42,6 +46,7 @@ received(Pkt) ->
     end.
 
 %% The answer of a domain that is on no list yet to what the component asked it.
+-spec is_for_us(stanza()) -> boolean().
 is_for_us(Pkt) when element(1, Pkt) == iq ->
     case xmpp:get_id(Pkt) of
         <<"mixpam:", _/binary>> -> {_, _, R} = jid:tolower(xmpp:get_to(Pkt)), R == <<>>;
@@ -49,6 +54,7 @@ is_for_us(Pkt) when element(1, Pkt) == iq ->
     end;
 is_for_us(_) -> false.
 
+-spec is_channel_stanza(stanza()) -> boolean().
 is_channel_stanza(Pkt) ->
     case {element(1, Pkt), xmpp:get_type(Pkt)} of
         {message, error} -> false;
@@ -58,6 +64,7 @@ is_channel_stanza(Pkt) ->
         {iq, Type} -> Type == result orelse Type == error
     end.
 
+-spec is_mix_child(any()) -> boolean().
 is_mix_child(El) ->
     case xmpp:get_ns(El) of
         <<"urn:xmpp:mix:misc:", _/binary>> -> false; % XEP-0407: from user to user
@@ -69,6 +76,7 @@ is_mix_child(El) ->
         _ -> false
     end.
 
+-spec divert(binary(), stanza()) -> any().
 divert(Host, Pkt) ->
     case mod_mixpam_tap_lists:is_blocked(Host, Pkt) of
         true -> ok;
@@ -82,6 +90,7 @@ divert(Host, Pkt) ->
 %% elements of the prefix xml a namespace that none may have. It takes neither back, in copies,
 %% nor would clients. Children that are no XML any more are taken out.
 %% Nearly always all of them are kept, and the same ones come for each participant.
+-spec sound(stanza()) -> stanza().
 sound(Pkt) ->
     Els = xmpp:get_els(Pkt),
     case get({?MODULE, sound}) of
@@ -94,6 +103,7 @@ sound(Pkt) ->
             case Kept of all -> Pkt; _ -> xmpp:set_els(Pkt, Kept) end
     end.
 
+-spec is_sound(any(), [binary()]) -> boolean().
 is_sound({xmlel, Name, Attrs, Els}, Outer) ->
     Declared = case [Prefix || {<<"xmlns:", Prefix/binary>>, _} <- Attrs] of
                    [] -> Outer;
@@ -109,6 +119,7 @@ is_sound({xmlel, Name, Attrs, Els}, Outer) ->
 is_sound({xmlcdata, _}, _) -> true;
 is_sound(El, Outer) -> is_sound(xmpp:encode(El), Outer).
 
+-spec is_known(binary(), [binary()]) -> boolean().
 is_known(Name, Declared) ->
     case binary:match(Name, <<":">>) of
         nomatch -> true;
@@ -119,6 +130,7 @@ is_known(Name, Declared) ->
 
 %% mod_mam takes no groupchat, but honours preferences and hints for a chat message;
 %% store_mam_message below turns it back before it is written. The archive's id, or <<>>.
+-spec archive(binary(), stanza()) -> binary().
 archive(Host, Pkt) ->
     case xmpp:get_type(Pkt) == groupchat andalso gen_mod:is_loaded(Host, mod_mam) of
         true ->
@@ -130,15 +142,18 @@ archive(Host, Pkt) ->
         false -> <<>>
     end.
 
+-spec without_id(stanza()) -> stanza().
 without_id(Pkt) ->
     By = bare(xmpp:get_to(Pkt)),
     xmpp:set_els(Pkt, [El || El <- xmpp:get_els(Pkt), not is_id(El, By)]).
 
+-spec is_id(any(), jid:ljid()) -> boolean().
 is_id({xmlel, <<"stanza-id">>, _, _} = El, By) -> whose(El) == By;
 is_id(El, By) when element(1, El) == stanza_id -> whose(El) == By;
 is_id(_, _) -> false.
 
 %% The same element comes for each participant, one after the other.
+-spec whose(any()) -> jid:ljid() | none.
 whose(El) ->
     case get({?MODULE, whose}) of
         {El, Known} -> Known;
@@ -149,12 +164,20 @@ whose(El) ->
             By
     end.
 
+-spec store_mam_message(Acc, binary(), binary(), jid:jid(), binary(), any(), any()) ->
+          Acc | stanza() | {stop, drop}
+          when Acc :: stanza() | drop | pass.
 store_mam_message(Pkt, User, Host, Peer, _Nick, _Type, _Dir) ->
     to_be_stored(Pkt, User, Host, Peer).
+-spec store_mam_message(Acc, binary(), binary(), jid:jid(), binary(), any(), any(), any()) ->
+          Acc | stanza() | {stop, drop}
+          when Acc :: stanza() | drop | pass.
 store_mam_message(Pkt, User, Host, Peer, _Nick, _Type, _Dir, _InMuc) ->
     to_be_stored(Pkt, User, Host, Peer).
 
 %% Of channels that the user is in; asked here, where preferences have spoken.
+-spec to_be_stored(Acc, binary(), binary(), jid:jid()) -> Acc | stanza() | {stop, drop}
+          when Acc :: stanza() | drop | pass.
 to_be_stored(Pkt, User, Host, Peer) when is_tuple(Pkt) ->
     case xmpp:get_meta(Pkt, mixpam_groupchat, false) of
         true ->
@@ -167,6 +190,7 @@ to_be_stored(Pkt, User, Host, Peer) when is_tuple(Pkt) ->
 to_be_stored(Acc, _User, _Host, _Peer) -> Acc.
 
 %% T9
+-spec copy_preference(binary(), stanza()) -> stanza().
 copy_preference(Host, Pkt) when element(1, Pkt) == iq ->
     Els = [xmpp:encode(El) || El <- xmpp:get_els(Pkt)],
     case lists:any(fun is_preference/1, Els ++ lists:append([Cs || {xmlel, _, _, Cs} <- Els])) of
@@ -177,6 +201,7 @@ copy_preference(Host, Pkt) when element(1, Pkt) == iq ->
 copy_preference(_Host, Pkt) -> Pkt.
 
 %% A preference is short.
+-spec copy(binary(), stanza()) -> any().
 copy(Host, Pkt) ->
     case link_of(Host) of
         {Link, _} ->
@@ -185,6 +210,7 @@ copy(Host, Pkt) ->
         none -> none
     end.
 
+-spec is_preference(any()) -> boolean().
 is_preference({xmlel, <<"user-preference">>, Attrs, _}) ->
     attr(<<"xmlns">>, Attrs) == <<"urn:xmpp:mix:anon:0">>;
 is_preference(_) -> false.

@@ -16,6 +16,8 @@
 -define(PATIENCE, 5). % ms that a message waits for others at most
 -define(ADDRESS, <<"http://jabber.org/protocol/address">>).
 
+-type stanza() :: mod_mixpam_tap_link:stanza().
+
 %% `open` is a batch for each process that brings stanzas, and `until` the time (ms, monotonic)
 %% at which they are sent.
 -type state() :: #{host := binary(), store := mod_mixpam_tap_batches:store(),
@@ -125,7 +127,7 @@ send(#{store := {Table, _, _} = Store}, From, Batch) ->
             end
     end.
 
--spec send_to(pid(), binary(), xmpp:stanza(), [mod_mixpam_tap_batches:address()]) -> any().
+-spec send_to(pid(), binary(), stanza(), [mod_mixpam_tap_batches:address()]) -> any().
 send_to(_Link, _Address, _Common, []) -> ok;
 send_to(Link, _Address, Common, [{To, Id}]) -> pass(Link, with_id(xmpp:set_to(Common, To), Id));
 send_to(Link, Address, Common, Tos) ->

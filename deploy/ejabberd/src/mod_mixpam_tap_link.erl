@@ -20,9 +20,17 @@
 -define(ROSTER, <<"jabber:iq:roster">>).
 -define(PAM, [<<"urn:xmpp:mix:pam:0">>, <<"urn:xmpp:mix:pam:1">>, <<"urn:xmpp:mix:pam:2">>]).
 
+%% A #message{}, #presence{} or #iq{}, and #xmlel{}, as this version of ejabberd has them.
+-type stanza() :: tuple().
+-type xml() :: tuple().
+-type attr() :: {binary(), binary()}.
+-type hook() :: {Hook :: atom(), binary() | global, module(), Fun :: atom(), Prio :: integer()}.
+-export_type([stanza/0, xml/0, attr/0]).
+
 %%% Domains
 
 %% Also of a domain that is started already: the module may be listed twice, or exchanged.
+-spec start(binary(), binary()) -> ok.
 start(Host, Component) ->
     %% One row per domain while the component is connected, one per MIX domain for ever.
     %% Mnesia shares them with the cluster's other nodes.
@@ -53,12 +61,14 @@ start(Host, Component) ->
                              node(Pid) == node() orelse has_sessions(Host)],
     ok.
 
+-spec has_sessions(binary()) -> boolean().
 has_sessions(Host) ->
     lists:any(fun({U, S, R}) ->
                   Pid = ejabberd_sm:get_session_pid(U, S, R),
                   is_pid(Pid) andalso node(Pid) == node()
               end, ejabberd_sm:get_vh_session_list(Host)).
 
+-spec stop(binary()) -> ok.
 stop(Host) ->
     [gen_iq_handler:remove_iq_handler(ejabberd_sm, Host, NS) || NS <- ?PAM],
     Others = lists:delete(Host, hosts()),
@@ -73,14 +83,17 @@ stop(Host) ->
     ok.
 
 %% Kept here, because gen_mod forgets what it has stopped.
+-spec hosts() -> [binary()].
 hosts() -> persistent_term:get(?MODULE, []).
 
+-spec component(binary()) -> binary() | none.
 component(Host) ->
     case persistent_term:get({?MODULE, Host}, none) of
         {Component, _} -> Component;
         none -> none
     end.
 
+-spec hooks(binary()) -> [hook()].
 hooks(Host) ->
     Link = ?MODULE,
     Channels = mod_mixpam_tap_channels,
@@ -132,6 +145,7 @@ hooks(Host) ->
 
 %%% The link
 
+-spec routes(binary()) -> [pid()].
 routes(Component) ->
     case (ejabberd_router:get_backend()):find_routes(Component) of
         {ok, Routes} -> [element(4, Route) || Route <- Routes];
@@ -139,28 +153,34 @@ routes(Component) ->
     end.
 
 %% Reads the Mnesia tables' local ETS copy: this is asked for every stanza.
+-spec link_of(binary()) -> {pid(), connected | up} | none.
 link_of(Host) ->
     case ets:lookup(mixpam_link, Host) of
         [{_, _, Pid, State}] when State /= opening -> {Pid, State};
         _ -> none
     end.
 
+-spec is_mix(binary(), binary()) -> boolean().
 is_mix(Host, Domain) -> ets:member(mixpam_service, {Host, Domain}).
 
+-spec to_link(binary(), stanza()) -> boolean() | none.
 to_link(Host, Pkt) ->
     case link_of(Host) of
         {Pid, _} -> send(Pid, Pkt);
         none -> none
     end.
 
+-spec send(pid(), stanza()) -> boolean().
 send(Link, Pkt) ->
     weigh(Link, Pkt),
     pass(Link, Pkt).
 
 %% Of what is bounded before it comes here.
+-spec pass(pid(), stanza()) -> boolean().
 pass(Link, Pkt) -> ejabberd_cluster:send(Link, {route, Pkt}).
 
 %% A component that does not read leaves everything before the link.
+-spec weigh(pid(), stanza()) -> any().
 weigh(Link, Pkt) ->
     case mod_mixpam_tap_keeper:weight(Link) of
         {ok, Bytes} ->
@@ -169,11 +189,13 @@ weigh(Link, Pkt) ->
         none -> false
     end.
 
+-spec close(pid(), counters:counters_ref()) -> any().
 close(Link, Bytes) ->
     counters:put(Bytes, 1, 0),
     logger:warning("mod_mixpam_tap: the component is too slow, its link is closed"),
     ejabberd_service:close(Link).
 
+-spec has_room(pid()) -> boolean().
 has_room(Link) ->
     case mod_mixpam_tap_keeper:weight(Link) of
         {ok, Bytes} -> counters:get(Bytes, 1) < ?ROOM;
@@ -181,6 +203,7 @@ has_room(Link) ->
     end.
 
 %% What is for the component itself goes there without us, but not if too much waits.
+-spec takes(binary(), stanza()) -> boolean().
 takes(Host, Pkt) ->
     {_, Domain, _} = lower(xmpp:get_to(Pkt)),
     case Domain == component(Host) andalso link_of(Host) of
@@ -192,6 +215,7 @@ takes(Host, Pkt) ->
         _ -> true
     end.
 
+-spec s2s_receive_packet(Acc) -> Acc | {stop, {drop, map()}} when Acc :: {stanza() | drop, map()}.
 s2s_receive_packet({Pkt, #{lserver := Host} = State} = Acc) when is_tuple(Pkt) ->
     case takes(Host, Pkt) of
         true -> Acc;
@@ -199,29 +223,38 @@ s2s_receive_packet({Pkt, #{lserver := Host} = State} = Acc) when is_tuple(Pkt) -
     end;
 s2s_receive_packet(Acc) -> Acc.
 
+-spec refuse(stanza()) -> ok.
 refuse(Pkt) ->
     Text = <<"Too much waits for MIX">>,
     ejabberd_router:route_error(Pkt, xmpp:err_resource_constraint(Text, xmpp:get_lang(Pkt))).
 
+-spec stanza(binary(), [attr()], xml()) -> stanza().
 stanza(Name, Attrs, Child) ->
     xmpp:decode({xmlel, Name, Attrs, [Child]}, <<"jabber:client">>, [ignore_els]).
 
+-spec event(binary(), binary(), [attr()]) -> stanza().
 event(Host, Name, Attrs) ->
     stanza(<<"message">>, [{<<"from">>, Host}, {<<"to">>, component(Host)}],
            {xmlel, Name, [{<<"xmlns">>, ?TAP} | Attrs], []}).
 
+-spec attr(binary(), [attr()]) -> binary().
 attr(Name, Attrs) -> attr(Name, Attrs, <<>>).
+-spec attr(binary(), [attr()], Default) -> binary() | Default.
 attr(Name, Attrs, Default) ->
     case lists:keyfind(Name, 1, Attrs) of {_, Value} -> Value; false -> Default end.
 
+-spec parsed(binary()) -> {jid:jid(), jid:ljid()} | error.
 parsed(Text) ->
     try JID = jid:decode(Text), {JID, jid:tolower(JID)} catch _:_ -> error end.
 
+-spec lower(jid:jid() | undefined) -> jid:ljid().
 lower(undefined) -> {<<>>, <<>>, <<>>};
 lower(JID) -> jid:tolower(JID).
 
+-spec bare(jid:jid()) -> jid:ljid().
 bare(JID) -> jid:remove_resource(jid:tolower(JID)).
 
+-spec hello(binary(), pid()) -> stanza().
 hello(Host, Link) ->
     event(Host, <<"hello">>,
           [{<<"version">>, <<"1">>}, {<<"tap">>, ?VERSION},
@@ -232,11 +265,13 @@ hello(Host, Link) ->
            {<<"pages">>, <<"true">>}
            | [{<<"limit">>, integer_to_binary(Limit)} || Limit <- limits(Host, Link)]]).
 
+-spec archives(binary()) -> boolean().
 archives(Host) ->
     gen_mod:is_loaded(Host, mod_mam)
         andalso gen_mod:get_module_opt(Host, mod_mam, default) == always.
 
 %% The listener by whose port the component has come says what it takes.
+-spec limits(binary(), pid()) -> [pos_integer()].
 limits(Host, Link) ->
     Ports = local_ports(Link),
     Component = component(Host),
@@ -246,13 +281,16 @@ limits(Host, Link) ->
                      Size <- [option(max_stanza_size, Opts, infinity)], is_integer(Size)],
     lists:sublist(lists:sort(Sizes), 1).
 
+-spec option(atom(), map() | [{atom(), any()}], any()) -> any().
 option(Key, Opts, Default) when is_map(Opts) -> maps:get(Key, Opts, Default);
 option(Key, Opts, Default) -> proplists:get_value(Key, Opts, Default).
 
+-spec local_ports(pid()) -> [inet:port_number()].
 local_ports(Link) when node(Link) == node() ->
     [Port || Socket <- sockets(Link), {ok, {_, Port}} <- [inet:sockname(Socket)]];
 local_ports(_) -> [].
 
+-spec sockets(pid()) -> [port()].
 sockets(Link) ->
     case process_info(Link, links) of
         {links, Linked} -> [Port || Port <- Linked, is_port(Port)];
@@ -261,6 +299,7 @@ sockets(Link) ->
 
 %% Runs in the link's process. One connection at a time: a second one is told so
 %% at once, and cannot take stanzas from the first.
+-spec component_connected(binary()) -> any().
 component_connected(Component) ->
     %% The socket's own 1,460 bytes would cut a C6 into several reads, each with its wake-up.
     [inet:setopts(Socket, [{buffer, ?READ}]) || Socket <- sockets(self())],
@@ -274,6 +313,7 @@ component_connected(Component) ->
 
 %% While the row says `opening` nobody else writes to the link: hello is first. A link that is
 %% there already, when the module is reloaded, goes on.
+-spec connect([binary()], pid()) -> ok | conflict.
 connect(Hosts, Pid) ->
     Claim = fun() ->
         Rows = [{H, mnesia:read(mixpam_link, H, write)} || H <- Hosts],
@@ -296,27 +336,33 @@ connect(Hosts, Pid) ->
     end.
 
 %% A node that is back has its name from before, but none of its processes.
+-spec runs(pid()) -> boolean().
 runs(Pid) when node(Pid) == node() ->
     try is_process_alive(Pid) catch error:badarg -> false end;
 runs(Pid) ->
     lists:member(node(Pid), nodes())
         andalso rpc:call(node(Pid), ?MODULE, runs, [Pid], ?BARRIER) /= false.
 
+-spec component_disconnected(binary(), any()) -> any().
 component_disconnected(_Component, _Reason) -> link_lost(self()).
 
+-spec link_lost(pid()) -> any().
 link_lost(Link) ->
     [forget_link(Host) || {_, Host, _, _} <- ets:match_object(mixpam_link, {'_', '_', Link, '_'}),
                           is_binary(Host)].
 
+-spec forget_link(binary()) -> ok.
 forget_link(Host) ->
     mod_mixpam_tap_batches:forget(Host),
     mnesia:dirty_delete(mixpam_link, Host).
 
 %% T6, T7: every session writes its own state to the link and then says so, hence
 %% nothing newer is overtaken, and `replayed` is last.
+-spec replay(binary(), pid()) -> any().
 replay(Host, Link) ->
     replay(Host, Link, ejabberd_sm:get_vh_session_list(Host)).
 
+-spec replay(binary(), pid(), [jid:ljid()]) -> any().
 replay(Host, Link, Sessions) when length(Sessions) > ?BATCH ->
     {Batch, Rest} = lists:split(?BATCH, Sessions),
     barrier(Batch, {replay, Link}),
@@ -326,6 +372,7 @@ replay(Host, Link, Sessions) ->
     send(Link, event(Host, <<"replayed">>, [])).
 
 %% Ask these sessions' processes, and wait until each has answered or is gone.
+-spec barrier([jid:ljid()], sync | {replay, pid()}) -> ok.
 barrier(Sessions, Ask) ->
     Until = erlang:monotonic_time(millisecond) + ?BARRIER,
     Asked = [begin
@@ -344,10 +391,12 @@ barrier(Sessions, Ask) ->
 
 %% ejabberd forgets the sessions of a node that has died, but runs no hook for them. Every
 %% node does this; the one with the link tells the component.
+-spec node_lost(node()) -> any().
 node_lost(Node) ->
     forget_links(Node),
     mod_mixpam_tap_sessions:lost(fun(Pid) -> node(Pid) == Node andalso not runs(Pid) end).
 
+-spec forget_links(node()) -> any().
 forget_links(Node) ->
     [mnesia:dirty_delete_object(Row)
      || {_, _, Pid, _} = Row <- ets:tab2list(mixpam_link), node(Pid) == Node, not runs(Pid)].
@@ -355,6 +404,8 @@ forget_links(Node) ->
 %%% From the component: runs in the link's process
 
 %% What cannot be read is dropped: nobody else is to make something of it.
+-spec component_send_packet(Acc) -> Acc | {stop, {stanza() | drop, map()}}
+          when Acc :: {stanza() | drop, map()}.
 component_send_packet({Pkt, State} = Acc) when is_tuple(Pkt) ->
     try from_link(Pkt) of
         pass -> Acc;
@@ -367,6 +418,7 @@ component_send_packet({Pkt, State} = Acc) when is_tuple(Pkt) ->
     end;
 component_send_packet(Acc) -> Acc.
 
+-spec from_link(stanza()) -> pass | done | {route, stanza()}.
 from_link(Pkt) ->
     {U, Host, R} = lower(xmpp:get_to(Pkt)),
     case link_of(Host) of
@@ -383,6 +435,7 @@ from_link(Pkt) ->
     end.
 
 %% C2
+-spec in_a_users_name(stanza()) -> done | {route, stanza()}.
 in_a_users_name(Pkt) ->
     {U, Host, _} = From = lower(xmpp:get_from(Pkt)),
     case U /= <<>> andalso link_of(Host) of
@@ -392,6 +445,7 @@ in_a_users_name(Pkt) ->
 
 %% C1 goes to the session's process by a message of our own: router, archive,
 %% carbons and offline storage never see it. C4 is T1 again.
+-spec from_component(binary(), binary(), binary(), stanza()) -> done | route.
 from_component(<<>>, <<>>, Host, Pkt) when element(1, Pkt) == message;
                                            element(1, Pkt) == presence ->
     case [{xmpp:get_name(El), xmpp:get_ns(El)} || El <- lists:sublist(xmpp:get_els(Pkt), 1)] of
@@ -413,6 +467,7 @@ from_component(U, R, Host, Pkt) when U /= <<>>, R /= <<>> ->
 from_component(_, _, _, _) -> route.
 
 %% C5
+-spec services(binary(), xml()) -> done.
 services(Host, {xmlel, _, Attrs, Els}) ->
     New = [D || {xmlel, <<"service">>, A, _} <- Els,
                 D <- [jid:nameprep(attr(<<"jid">>, A))], is_binary(D), D /= <<>>],
@@ -432,19 +487,23 @@ services(Host, {xmlel, _, Attrs, Els}) ->
 %%% T7: connections to other domains
 
 %% Only the domain's own connections: those of a local service are hooked here too.
+-spec s2s_out_auth_result(map(), any()) -> map().
 s2s_out_auth_result(#{server := Host, remote_server := Remote} = State, true) ->
     s2s(<<"up">>, Host, Remote, State);
 s2s_out_auth_result(State, _) -> State.
 
+-spec s2s_in_auth_result(map(), boolean(), binary()) -> map().
 s2s_in_auth_result(#{lserver := Host} = State, true, Remote) ->
     s2s(<<"up">>, Host, Remote, State);
 s2s_in_auth_result(State, _, _) -> State.
 
 %% Also after an attempt that failed: the domain cannot be reached.
+-spec s2s_out_closed(map(), any()) -> map().
 s2s_out_closed(#{server := Host, remote_server := Remote} = State, _Reason) ->
     s2s(<<"down">>, Host, Remote, State);
 s2s_out_closed(State, _Reason) -> State.
 
+-spec s2s(binary(), binary(), binary(), map()) -> map().
 s2s(Word, Host, Remote, #{server_host := Host} = State) ->
     to_link(Host, event(Host, <<"s2s">>, [{<<"domain">>, Remote}, {<<"state">>, Word}])),
     State;

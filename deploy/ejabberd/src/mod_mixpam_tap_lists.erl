@@ -12,9 +12,13 @@
 -define(TAP, <<"mixpam:tap:1">>).
 -define(MOST, 1000). % channels of one user that are looked at
 
+-type stanza() :: mod_mixpam_tap_link:stanza().
+-type attr() :: mod_mixpam_tap_link:attr().
+
 %%% Towards a user
 
 %% Blocked: dropped, for a bounce would reach the channel.
+-spec is_blocked(binary(), stanza()) -> boolean().
 is_blocked(Host, Pkt) ->
     lists:any(fun(From) ->
                   deny == ejabberd_hooks:run_fold(privacy_check_packet, Host, allow,
@@ -23,6 +27,7 @@ is_blocked(Host, Pkt) ->
 
 %% A participant's address is id#channel@...: who has blocked the channel has
 %% blocked that, too.
+-spec addresses(jid:jid()) -> [jid:jid()].
 addresses(JID) ->
     {U, Domain, _} = lower(JID),
     case binary:split(U, <<"#">>) of
@@ -32,6 +37,7 @@ addresses(JID) ->
 
 %%% In a user's name: C2, judged as the user's own would be
 
+-spec judged(jid:ljid(), stanza(), pid()) -> done | {route, stanza()}.
 judged({_, Host, _} = From, Pkt, Link) ->
     case without_mark(Pkt) of
         {marked, Pkt1} -> {route, Pkt1};
@@ -44,6 +50,7 @@ judged({_, Host, _} = From, Pkt, Link) ->
     end.
 
 %% mod_privacy takes the session's list if it is told one, else the user's default one.
+-spec is_denied(binary(), jid:ljid(), stanza()) -> boolean().
 is_denied(Host, From, Pkt) ->
     Who = case ets:lookup(mixpam_online, {list, jid:encode(From)}) of
               [{_, _, {List, _}}] -> #{jid => jid:make(From), lserver => Host,
@@ -54,6 +61,7 @@ is_denied(Host, From, Pkt) ->
                                     [Who, xmpp:put_meta(Pkt, mixpam, true), out]).
 
 %% That devices are gone which the channel was shown: XEP-0191 §3.3.
+-spec without_mark(stanza()) -> {marked, stanza()} | none.
 without_mark(Pkt) when element(1, Pkt) == presence ->
     case lists:partition(fun is_mark/1, xmpp:get_els(Pkt)) of
         {[_ | _], Els} ->
@@ -65,9 +73,11 @@ without_mark(Pkt) when element(1, Pkt) == presence ->
     end;
 without_mark(_) -> none.
 
+-spec is_mark(any()) -> boolean().
 is_mark({xmlel, <<"blocked">>, Attrs, _}) -> attr(<<"xmlns">>, Attrs) == ?TAP;
 is_mark(_) -> false.
 
+-spec refuse(stanza(), pid()) -> any().
 refuse(Pkt, Link) when element(1, Pkt) == iq ->
     case xmpp:get_type(Pkt) of
         Type when Type == get; Type == set ->
@@ -84,8 +94,10 @@ refuse(Pkt, Link) when element(1, Pkt) == iq ->
 refuse(_, _) -> none.
 
 %% The list that a session has chosen for itself (XEP-0016) is known to its process alone.
+-spec list_used(Acc) -> Acc.
 list_used({Pkt, #{jid := JID, lserver := Host} = State} = Acc) when element(1, Pkt) == iq ->
-    _ = case lower(xmpp:get_to(Pkt)) == bare(JID) andalso [xmpp:get_ns(E) || E <- xmpp:get_els(Pkt)] of
+    _ = case lower(xmpp:get_to(Pkt)) == bare(JID)
+            andalso [xmpp:get_ns(E) || E <- xmpp:get_els(Pkt)] of
             [<<"jabber:iq:privacy">>] ->
                 Key = {list, jid:encode(jid:tolower(JID))},
                 case maps:get(privacy_active_list, State, none) of
@@ -101,6 +113,7 @@ list_used(Acc) -> Acc.
 
 %% ejabberd does in the session's process what is asked there, before it reads the next
 %% message: this one.
+-spec asked(any()) -> any().
 asked(El) ->
     case xmpp:encode(El) of
         {xmlel, Name, _, Els} when Name == <<"block">>; Name == <<"unblock">> ->
@@ -109,6 +122,7 @@ asked(El) ->
         _ -> none
     end.
 
+-spec changed({Name :: binary(), [binary()]}, jid:jid()) -> any().
 changed({<<"unblock">>, []}, JID) -> tell(<<"unblocked">>, JID, []);
 changed({Name, Texts}, JID) ->
     {_, Host, _} = bare(JID),
@@ -119,6 +133,7 @@ changed({Name, Texts}, JID) ->
 
 %% The user's channels that are blocked, before the first presence of a session on a link: the
 %% component may have been away when that changed, or the user without a session when it began.
+-spec tell_blocked(fun((stanza()) -> any()), jid:jid()) -> any().
 tell_blocked(Tell, JID) ->
     {U, Host, _} = bare(JID),
     [Tell(event(Host, <<"blocked">>, [{<<"jid">>, jid:encode({U, Host, <<>>})},
@@ -126,6 +141,7 @@ tell_blocked(Tell, JID) ->
      || {_, Domain, _} = Channel <- lists:sublist(mod_mixpam_tap_rosters:channels(U, Host), ?MOST),
         is_mix(Host, Domain), is_listed(Host, JID, Channel)].
 
+-spec is_listed(binary(), jid:jid(), jid:ljid()) -> boolean().
 is_listed(Host, JID, Peer) ->
     Pkt = mod_mixpam_tap_link:stanza(<<"message">>,
               [{<<"from">>, jid:encode(Peer)}, {<<"to">>, jid:encode(jid:remove_resource(JID))}],
@@ -133,12 +149,14 @@ is_listed(Host, JID, Peer) ->
     deny == ejabberd_hooks:run_fold(privacy_check_packet, Host, allow,
                                     [xmpp:get_to(Pkt), Pkt, in]).
 
+-spec tell(binary(), jid:jid(), [attr()]) -> any().
 tell(Name, JID, Attrs) ->
     {_, Host, _} = Bare = bare(JID),
     to_link(Host, event(Host, Name, [{<<"jid">>, jid:encode(Bare)} | Attrs])).
 
 %%% Presence towards channels: the component alone knows which devices they may see
 
+-spec is_suppressed(stanza()) -> boolean().
 is_suppressed(Pkt) ->
     {_, Domain, R} = To = lower(xmpp:get_to(Pkt)),
     {_, Host, _} = From = lower(xmpp:get_from(Pkt)),
@@ -148,6 +166,8 @@ is_suppressed(Pkt) ->
 
 %% Asked for every single recipient of a broadcast. The global hook has a JID
 %% where the others have the session: mod_roster, about an item just lost.
+-spec privacy_check_packet(Acc, map() | jid:jid(), stanza(), in | out) -> Acc | {stop, deny}
+          when Acc :: allow | deny.
 privacy_check_packet(Acc, From, Pkt, out) when element(1, Pkt) == presence ->
     case xmpp:get_meta(Pkt, mixpam, false) of
         true -> Acc;

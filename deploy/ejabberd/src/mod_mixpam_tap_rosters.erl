@@ -21,8 +21,16 @@
 -define(WORKERS, 4).
 -define(WAITING, 10000). % requests that may wait for one of them, of some 2 kB
 
+-type stanza() :: mod_mixpam_tap_link:stanza().
+-type xml() :: mod_mixpam_tap_link:xml().
+
+%% A #roster_item{} as it is on the wire, and a #roster{} as it is kept.
+-type item() :: tuple().
+-type row() :: tuple().
+
 %% A row of {mixpam_member, {Host, User, Channel}, true} is a membership; one with `known` in
 %% the channel's place says that all of this user's are there.
+-spec start() -> ok.
 start() ->
     _ = ejabberd_mnesia:create(?MODULE, mixpam_member,
           [{disc_copies, [node()]}, {type, ordered_set}, {attributes, [key, value]}]),
@@ -30,16 +38,21 @@ start() ->
 
 %%% C3
 
+-spec workers() -> [atom()].
 workers() -> [list_to_atom(atom_to_list(?MODULE) ++ "_" ++ integer_to_list(N))
               || N <- lists:seq(1, ?WORKERS)].
 
+-spec start_link(atom()) -> {ok, pid()} | {error, any()}.
 start_link(Worker) -> gen_server:start_link({local, Worker}, ?MODULE, [], []).
 
+-spec init([]) -> {ok, none}.
 init([]) -> {ok, none}.
 
+-spec handle_call(any(), any(), none) -> {reply, ok, none}.
 handle_call(_, _From, State) -> {reply, ok, State}.
 
 %% A request that fails ends neither those that wait behind it nor, without an answer, in silence.
+-spec handle_cast({pid(), get | set, binary(), binary(), xml(), stanza()}, none) -> {noreply, none}.
 handle_cast({Link, Type, U, Host, El, IQ}, State) ->
     try answer(Link, Type, U, Host, El, IQ)
     catch Class:Reason:Stack ->
@@ -50,6 +63,7 @@ handle_cast({Link, Type, U, Host, El, IQ}, State) ->
     {noreply, State}.
 
 %% Runs in the link's process.
+-spec from_component(get | set, binary(), binary(), xml(), stanza()) -> done.
 from_component(Type, U, Host, El, IQ) ->
     Worker = lists:nth(erlang:phash2({U, Host}, ?WORKERS) + 1, workers()),
     case waiting(whereis(Worker)) of
@@ -58,6 +72,7 @@ from_component(Type, U, Host, El, IQ) ->
     end,
     done.
 
+-spec waiting(pid() | undefined) -> non_neg_integer() | none.
 waiting(undefined) -> none;
 waiting(Pid) ->
     case process_info(Pid, message_queue_len) of
@@ -65,6 +80,7 @@ waiting(Pid) ->
         undefined -> none
     end.
 
+-spec answer(pid(), get | set, binary(), binary(), xml(), stanza()) -> any().
 answer(Link, Type, U, Host, {xmlel, _, _, Els} = El, IQ) ->
     case ejabberd_auth:user_exists(U, Host) of
         false ->
@@ -86,12 +102,14 @@ answer(Link, Type, U, Host, {xmlel, _, _, Els} = El, IQ) ->
             spawn(fun() -> mod_mixpam_tap_link:barrier(Sessions, sync), send(Link, Answer) end)
     end.
 
+-spec page([item()], binary()) -> [xml()].
 page(Items, After) ->
     Behind = lists:keysort(1, [{Text, Item} || Item <- Items,
                                                Text <- [jid:encode(element(2, Item))],
                                                Text > After]),
     page(Behind, ?PAGE, ?PAGE_BYTES, []).
 
+-spec page([{binary(), item()}], non_neg_integer(), integer(), [xml()]) -> [xml()].
 page([{_, Item} | Rest] = Left, N, Bytes, Page) ->
     {xmlel, Name, Attrs, _} = xmpp:encode(Item),
     El = {xmlel, Name, [A || {Key, _} = A <- Attrs,
@@ -102,9 +120,11 @@ page([{_, Item} | Rest] = Left, N, Bytes, Page) ->
     end;
 page([], _, _, Page) -> lists:reverse(Page, [end_of_page([])]).
 
+-spec end_of_page(list()) -> xml().
 end_of_page(Left) ->
     {xmlel, <<"page">>, [{<<"xmlns">>, ?TAP} | [{<<"more">>, <<"true">>} || Left /= []]], []}.
 
+-spec set(binary(), binary(), xml(), stanza()) -> stanza().
 set(U, Host, {xmlel, _, _, Els}, IQ) ->
     try [Item] = [xmpp:decode(setelement(3, E, [{<<"xmlns">>, ?ROSTER} | A]), ?ROSTER, [])
                   || {xmlel, <<"item">>, A, _} = E <- Els],
@@ -114,6 +134,7 @@ set(U, Host, {xmlel, _, _, Els}, IQ) ->
     catch _:_ -> xmpp:make_error(IQ, xmpp:err_bad_request())
     end.
 
+-spec set_and_remember(binary(), binary(), item()) -> ok | {error, any()}.
 set_and_remember(U, Host, Item) ->
     Channel = bare(element(2, Item)),
     remember_all(U, Host),
@@ -134,6 +155,7 @@ set_and_remember(U, Host, Item) ->
 %% {roster, _, US, LJID, Name, Subscription, …, Ask, Groups, _, _} in every version.
 %% What is to be gone with the item (`ask`, and for a removal the subscription,
 %% or the channel would be sent an `unsubscribed`) is cleared without a push first.
+-spec set(binary(), binary(), item()) -> ok | {error, any()}.
 set(U, Host, Item) ->
     Remove = element(5, Item) == remove,
     case roster_item(U, Host, bare(element(2, Item))) of
@@ -147,11 +169,14 @@ set(U, Host, Item) ->
                                          element(5, Old)))
     end.
 
+-spec set_item(binary(), binary(), item()) -> ok | {error, any()}.
 set_item(U, Host, Item) ->
     mod_roster:set_item_and_notify_clients(jid:make(U, Host), Item, true).
 
+-spec ask(row()) -> pos_integer().
 ask(Record) -> tuple_size(Record) - 3.
 
+-spec roster_item(binary(), binary(), jid:ljid()) -> row() | none.
 roster_item(U, Host, LPeer) ->
     case [R || R <- roster(U, Host), element(4, R) == LPeer] of
         [Record | _] -> Record;
@@ -159,11 +184,13 @@ roster_item(U, Host, LPeer) ->
     end.
 
 %% An item with `ask` in and subscription none is a request, and not in the roster.
+-spec roster(binary(), binary()) -> [row()].
 roster(U, Host) ->
     [R || R <- mod_roster:get_roster(U, Host),
           not (element(6, R) == none andalso element(ask(R), R) == in)].
 
 %% ejabberd caches the answer to the first question, which settles most cases.
+-spec in_roster(jid:ljid(), jid:ljid()) -> boolean().
 in_roster({U, Host, _}, LPeer) ->
     case ejabberd_hooks:run_fold(roster_get_jid_info, Host, {none, none, []},
                                  [U, Host, jid:make(LPeer)]) of
@@ -173,11 +200,13 @@ in_roster({U, Host, _}, LPeer) ->
 
 %%% Members
 
+-spec is_member(binary(), binary(), jid:ljid()) -> boolean().
 is_member(U, Host, {CU, CS, _} = Channel) ->
     ets:member(mixpam_member, {Host, U, {CU, CS}})
         orelse not ets:member(mixpam_member, {Host, U, known})
                andalso in_roster({U, Host, <<>>}, Channel).
 
+-spec channels(binary(), binary()) -> [jid:ljid()].
 channels(U, Host) ->
     case ets:member(mixpam_member, {Host, U, known}) of
         true -> [{CU, CS, <<>>}
@@ -187,12 +216,15 @@ channels(U, Host) ->
                                     is_mix(Host, CS)]
     end.
 
+-spec remember(binary(), binary(), jid:ljid()) -> ok.
 remember(U, Host, {CU, CS, _}) -> mnesia:dirty_write({mixpam_member, {Host, U, {CU, CS}}, true}).
 
+-spec forget(binary(), binary(), jid:ljid()) -> ok.
 forget(U, Host, {CU, CS, _}) -> mnesia:dirty_delete(mixpam_member, {Host, U, {CU, CS}}).
 
 %% Before a change: of a user who is not known yet, what is in the roster now. One session
 %% does so at a time, or what has been removed meanwhile would come back.
+-spec remember_all(binary(), binary()) -> any().
 remember_all(U, Host) ->
     ets:member(mixpam_member, {Host, U, known}) orelse
         mnesia:transaction(fun() ->
@@ -209,6 +241,7 @@ remember_all(U, Host) ->
 
 %% Runs within the roster's transaction, the only place every change of an item passes, and
 %% before it is written; of one that fails the component hears too much, not too little.
+-spec roster_process_item(Acc, binary()) -> Acc.
 roster_process_item(Record, Host) when element(1, Record) == roster ->
     {U, _} = element(3, Record),
     {_, Domain, _} = Channel = element(4, Record),
@@ -223,23 +256,29 @@ roster_process_item(Record, Host) when element(1, Record) == roster ->
 roster_process_item(Acc, _Host) -> Acc.
 
 %% A subscription stanza changes the item by another way.
+-spec before_subscription(Acc, stanza()) -> Acc.
 before_subscription(Acc, Pkt) ->
     before(xmpp:get_to(Pkt), xmpp:get_from(Pkt)),
     Acc.
 
+-spec before_subscription(stanza()) -> any().
 before_subscription(Pkt) -> before(xmpp:get_from(Pkt), xmpp:get_to(Pkt)).
 
+-spec before(jid:jid(), jid:jid()) -> any().
 before(User, Peer) ->
     {U, Host, _} = lower(User),
     {_, Domain, _} = lower(Peer),
     is_mix(Host, Domain) andalso remember_all(U, Host).
 
+-spec roster_in_subscription(Acc, stanza()) -> Acc.
 roster_in_subscription(Changed, Pkt) ->
     _ = Changed == true andalso subscription(xmpp:get_to(Pkt), xmpp:get_from(Pkt)),
     Changed.
 
+-spec roster_out_subscription(stanza()) -> any().
 roster_out_subscription(Pkt) -> subscription(xmpp:get_from(Pkt), xmpp:get_to(Pkt)).
 
+-spec subscription(jid:jid(), jid:jid()) -> any().
 subscription(User, Peer) ->
     {U, Host, _} = lower(User),
     {_, Domain, _} = LPeer = jid:remove_resource(lower(Peer)),
@@ -249,6 +288,7 @@ subscription(User, Peer) ->
         false -> none
     end.
 
+-spec item_changed(row()) -> stanza().
 item_changed(Record) ->
     {U, Host} = element(3, Record),
     Short = case link_of(Host) of {Link, _} -> not has_room(Link); none -> true end,
@@ -258,11 +298,13 @@ item_changed(Record) ->
     Item = {xmlel, <<"item">>,
             [{<<"jid">>, jid:encode(jid:make(element(4, Record)))},
              {<<"subscription">>, atom_to_binary(element(6, Record), utf8)}] ++ Name ++ Ask,
-            [{xmlel, <<"group">>, [], [{xmlcdata, G}]} || not Short, G <- element(ask(Record) + 1, Record)]},
+            [{xmlel, <<"group">>, [], [{xmlcdata, G}]}
+             || not Short, G <- element(ask(Record) + 1, Record)]},
     stanza(<<"iq">>, [{<<"from">>, jid:encode(jid:make(U, Host))}, {<<"to">>, component(Host)},
                       {<<"type">>, <<"set">>}, {<<"id">>, p1_rand:get_string()}],
            {xmlel, <<"query">>, [{<<"xmlns">>, ?ROSTER}], [Item]}).
 
+-spec remove_user(binary(), binary()) -> any().
 remove_user(User, Server) ->
     {U, Host, _} = jid:tolower(JID = jid:make(User, Server)),
     [mnesia:dirty_delete(mixpam_member, Key)

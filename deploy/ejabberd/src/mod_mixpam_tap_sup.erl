@@ -4,6 +4,7 @@
 
 -export([start/1, stop/1, start_link/0, init/1]).
 
+-spec start(binary()) -> ok.
 start(Host) ->
     Sup = #{id => ?MODULE, start => {?MODULE, start_link, []}, type => supervisor},
     _ = supervisor:start_child(ejabberd_gen_mod_sup, Sup),
@@ -11,23 +12,28 @@ start(Host) ->
     [supervisor:start_child(?MODULE, Child) || Child <- [gatherer(Host) | workers()]],
     ok.
 
+-spec stop(binary()) -> ok.
 stop(Host) ->
     _ = (catch supervisor:terminate_child(?MODULE, {gatherer, Host})),
     _ = (catch supervisor:delete_child(?MODULE, {gatherer, Host})),
     ok.
 
+-spec start_link() -> {ok, pid()} | {error, any()}.
 start_link() -> supervisor:start_link({local, ?MODULE}, ?MODULE, []).
 
 %% Stays below the 10 restarts in a second that ejabberd_gen_mod_sup takes for all modules.
+-spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
     Hosts = mod_mixpam_tap_link:hosts(),
     {ok, {#{strategy => one_for_one, intensity => 50, period => 5},
           [#{id => mod_mixpam_tap_keeper, start => {mod_mixpam_tap_keeper, start_link, []}}
            | workers() ++ [gatherer(Host) || Host <- Hosts]]}}.
 
+-spec gatherer(binary()) -> supervisor:child_spec().
 gatherer(Host) ->
     #{id => {gatherer, Host}, start => {mod_mixpam_tap_gatherer, start_link, [Host]}}.
 
+-spec workers() -> [supervisor:child_spec()].
 workers() ->
     [#{id => Worker, start => {mod_mixpam_tap_rosters, start_link, [Worker]}}
      || Worker <- mod_mixpam_tap_rosters:workers()].
