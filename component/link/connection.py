@@ -1,4 +1,4 @@
-"""Keeps a stream to the server: connects, explains failures, connects again.
+"""The link to the server: connects, reports failures, connects again.
 
 The waits double up to half a minute and carry jitter, so that many components do not come
 back in step. A conflict means that another process is connected as this component: this one

@@ -1,9 +1,9 @@
-"""White space behind what is written, so that no parser waits for more than there is.
+"""White space after large writes, so that expat parses them at once.
 
-From 2.6 on, and where distributions have mended older ones, expat looks at a tag that came in
-pieces again only when twice as much is there as at its last look, or its buffer is full. On a
-link that falls silent that is never: a tag of 9,000 bytes kept it, and all that came behind
-it, until the next stanza but many. XMPP allows white space between stanzas (RFC 6120 §4.6.1).
+From 2.6 on, and with distributions' patches before, expat parses a tag that came in pieces
+again only when there is twice as much of it as the last time, or its buffer is full. On a
+silent link that never happens: a tag of 9,000 bytes held up itself and all stanzas after it
+for many stanzas more. XMPP allows white space between stanzas (RFC 6120 §4.6.1).
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from __future__ import annotations
 import re
 
 ONE_READ = 2_048
-"""Bytes that a server reads in one piece; a tag within them is never looked at twice."""
+"""Bytes that a server reads in one piece; a tag within them is parsed at once."""
 
 USUAL = 1_024
-"""Bytes of the longest tag that is not searched for."""
+"""Bytes of white space in any case; only a longer tag needs to be searched for."""
 
 _NEAR = USUAL // 2
 _TAG = re.compile(rb"<[^'\"<>]*+(?:'[^'<]*+'[^'\"<>]*+|\"[^\"<]*+\"[^'\"<>]*+)*+>")
 
 
 def padding(data: bytes) -> bytes:
-    """Give as much white space as a parser may want behind some whole stanzas."""
+    """Give the white space that expat may need after some whole stanzas."""
     return b"" if len(data) <= ONE_READ else b" " * max(USUAL, _missing(data))
 
 

@@ -1,8 +1,8 @@
 """One XEP-0114 stream: header, handshake, frames, keepalive, backpressure, end.
 
-An asyncio.Protocol and no more: what comes is framed and handed on in the same call, what
-is to be said is written in one piece for each read. When the server takes less than it
-gives, reading pauses, so that memory stays bounded.
+An asyncio.Protocol and no more. Bytes are framed and handed on in the call that brings them;
+the answers to one read are written in one piece. Reading pauses while the server does not read
+what is written, so that memory stays bounded.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from schemas import codec
 from schemas.namespaces import COMPONENT, STREAMS
 
 WRITE_BUFFER = 1_048_576
-"""Bytes that may wait to be written before reading pauses."""
+"""Bytes in the write buffer beyond which reading pauses."""
 
 ADDRESSES_BYTES = 65_536
-"""Bytes by which the addresses may make a stanza for many users longer (tap protocol T10)."""
+"""Bytes of addresses allowed beyond the limit in a stanza for many users (tap protocol T10)."""
 
 HEADER_BYTES = 8_192
-"""Bytes of the longest stream header accepted."""
+"""Bytes of the stream header at most."""
 
 _CLOSE = b"</stream:stream>"
 
 
 class State(Enum):
-    """How far a stream has come."""
+    """The state of a stream."""
 
     HEADER = 1
     HANDSHAKE = 2
@@ -41,29 +41,29 @@ class State(Enum):
 
 
 class Lanes(Protocol):
-    """What deals with the frames of a stream that is up."""
+    """Takes the stanzas of a stream that is up, in their order."""
 
     def up(self, write: Callable[[bytes], None], crowded: Callable[[bool], None]) -> None:
-        """Begin; `write` puts bytes onto the link, `crowded` says whether to stop reading."""
+        """Begin; `write` sends bytes, `crowded` pauses reading (True) or resumes it."""
 
     def carry(self, data: bytes, position: int) -> int:
-        """Deal with stanzas that need no frame (framing.Carry)."""
+        """Take simple messages from unframed bytes (framing.Carry)."""
 
     def receive(self, frame: Frame) -> None:
-        """Deal with one stanza."""
+        """Take one stanza."""
 
     def read_ended(self) -> None:
-        """Write what came of all that one read brought."""
+        """Write the answers to all stanzas of one read."""
 
     def leave_out(self, left: LeftOut) -> None:
-        """Deal with one that was too large, in order with the others."""
+        """Take what is known of a stanza that was too large."""
 
 
 class Stream(asyncio.Protocol):
-    """The client side of one stream; `ended` gets the reason when it is over.
+    """The client side of one stream; `ended` gets the reason of its end.
 
     The reason is the condition of a stream error, or "closed", "silent" or "unreachable"
-    for an end without one.
+    if there was none.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Stream(asyncio.Protocol):
         self._listen_for_life()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the server sent."""
+        """Take bytes from the server."""
         self._heard = True
         self._pinged = False
         try:
@@ -123,14 +123,14 @@ class Stream(asyncio.Protocol):
             self.fail(error.condition)
 
     def pause_writing(self) -> None:
-        """Stop reading: the server does not keep up."""
+        """Pause reading: the server does not read fast enough."""
         self._paused = True
         if self._transport is not None:
             self._backlog = self._transport.get_write_buffer_size()
             self._read_or_wait()
 
     def resume_writing(self) -> None:
-        """Read on."""
+        """Resume reading."""
         self._paused = False
         self._read_or_wait()
 
@@ -145,11 +145,11 @@ class Stream(asyncio.Protocol):
     # -- for the service -----------------------------------------------------------------
 
     def close(self) -> None:
-        """End the stream in good order; what was written still goes out."""
+        """Close the stream; what was written is still sent."""
         self._end(_CLOSE)
 
     def fail(self, condition: str) -> None:
-        """End the stream because of what the peer sent, and say why."""
+        """End the stream with a stream error, for what the server sent."""
         self._reason = condition
         error = f"<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
         self._end(f"<stream:error>{error}</stream:error>".encode() + _CLOSE)
@@ -157,7 +157,7 @@ class Stream(asyncio.Protocol):
     # -- inside --------------------------------------------------------------------------
 
     def _crowded(self, crowded: bool) -> None:
-        """Stop reading: the lanes do not keep up; or read on."""
+        """Pause reading because the lanes are full, or resume it."""
         self._lanes_crowded = crowded
         self._read_or_wait()
 
@@ -182,11 +182,11 @@ class Stream(asyncio.Protocol):
             self._transport.write(data)
             space = padding(data)
             if space:
-                # Not joined to it: a copy of all that is said costs more than a second call.
+                # Not joined to the data: copying that costs more than a second call.
                 self._transport.write(space)
 
     def _read_header(self, data: bytes) -> bytes:
-        """Read the server's stream header; give what came after it."""
+        """Read the server's stream header; give the bytes after it."""
         self._header += data
         start = self._header.find(b"<stream:stream")
         match = START_TAG.match(self._header, start) if start >= 0 else None
@@ -211,7 +211,7 @@ class Stream(asyncio.Protocol):
             self._end(_CLOSE)
 
     def _carry(self, data: bytes, position: int) -> int:
-        """Let the lanes have stanzas without frames, once the stream is up."""
+        """Offer unframed bytes to the lanes, once the stream is up."""
         return self._lanes.carry(data, position) if self._state is State.UP else position
 
     def _take(self, frame: Frame) -> None:
@@ -233,19 +233,19 @@ class Stream(asyncio.Protocol):
             self._lanes.leave_out(left)
 
     def _drains(self) -> bool:
-        """Tell whether a server that does not keep up still takes some of what waits.
+        """Tell whether the server is alive though nothing is read from it.
 
-        While reading pauses, that is the only sign of life there can be.
+        While reading pauses, the only sign of life is that the write buffer shrinks.
         """
         if self._lanes_crowded:
-            return True  # it is us
+            return True  # reading has paused because of us
         if not self._paused or self._transport is None:
             return False
         before, self._backlog = self._backlog, self._transport.get_write_buffer_size()
         return self._backlog < before
 
     def _listen_for_life(self) -> None:
-        """Ask after a silent while; a link that stays silent then is half-open."""
+        """Ping a server that was silent for `keepalive` seconds; end the link the second time."""
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._keepalive, self._listen_for_life)
         if self._heard or self._drains():
@@ -267,8 +267,8 @@ _PING_ID = b"mixpam-keepalive"
 
 
 def _is_pong(frame: Frame) -> bool:
-    """Tell the answer to our ping from a stanza that merely has its id."""
-    # Attributes are read last: of nearly every stanza nobody wants them.
+    """Tell whether this is the answer to our ping, and not another stanza with its id."""
+    # The id is read last: parsing attributes is slow, and few stanzas get that far.
     return (
         frame.name == b"iq" and frame.type in {b"result", b"error"} and frame.get(b"id") == _PING_ID
     )
