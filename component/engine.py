@@ -229,7 +229,7 @@ class Engine:
         self.report("outgoing-refused", "error", reason=reason)
         return []
 
-    # -- what the store has to tell (store.store.Owner) ------------------------------------
+    # -- events of the store (store.store.StoreListener) -----------------------------------
 
     def written(self, token: int, done: bool) -> None:
         """Go on, in its turn, with what waited for a write."""
@@ -251,8 +251,8 @@ class Engine:
         self._failover.meet(Event.SUPERSEDED)
 
     @property
-    def memory(self) -> Remembered:
-        """What the store is to hold."""
+    def snapshot(self) -> Remembered:
+        """What Redis has to hold."""
         return self.core.remembered
 
     # -- time and log ----------------------------------------------------------------------

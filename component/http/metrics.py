@@ -122,7 +122,7 @@ class _Exposition(Collector):
         yield _gauge(
             "mixpam_store_behind",
             "1 if Redis has less than memory and has yet to be written anew.",
-            sources.store.behind,
+            sources.store.needs_rewrite,
         )
         yield _gauge("mixpam_store_waiting", "Writes that wait for Redis.", sources.store.waiting)
         yield _histogram(

@@ -47,7 +47,7 @@ class StoreView(Protocol):
         """Writes that wait."""
 
     @property
-    def behind(self) -> bool:
+    def needs_rewrite(self) -> bool:
         """Whether Redis has yet to be written anew."""
 
 

@@ -1,1 +1,1 @@
-"""The memory: what Redis holds, how it is named, read and written."""
+"""Redis: its keys and records, and how they are read, written and followed."""

@@ -1,4 +1,4 @@
-"""The connection to Redis, as component and `mixpam check` make it."""
+"""The connection to Redis of the component and of `mixpam check`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from component.store.trouble import Trouble, explain
 from schemas.settings import PREFIX, Settings, SettingsError
 
 LISTEN = 1.0
-"""Seconds in which a Redis that turns everybody away has said why."""
+"""Seconds to wait for the error that a Redis sends before it refuses a connection."""
 
 
 def connect(settings: Settings, *, named: bool) -> Any:  # noqa: ANN401 - see below
-    """Make a client, which connects when it is used; a `named` one tells Redis who it is.
+    """Make a client, which connects when it is used; a `named` one sets its name in Redis.
 
-    Raises SettingsError if MIXPAM_REDIS_URL asks for what the client cannot do.
+    Raises SettingsError if MIXPAM_REDIS_URL has options that the client does not know.
     """
     # Any: redis-py's types know only the client that does not decode.
     made = Redis.from_url(
@@ -32,12 +32,12 @@ def connect(settings: Settings, *, named: bool) -> Any:  # noqa: ANN401 - see be
         socket_timeout=settings.redis_timeout,
         socket_connect_timeout=settings.redis_timeout,
         decode_responses=True,
-        # Somebody else's bytes below our prefix are set aside like any record that is none.
+        # Bytes below our prefix that are no UTF-8 are set aside like any other bad record.
         encoding_errors="surrogateescape",
-        # A Redis that is too old for more can then still be told from none.
+        # With RESP 3 a Redis that is too old could not be told from none.
         protocol=2,
-        # Redis may have been restarted since the last write; all of ours may be repeated.
-        # What else fails is tried again by the store, which knows what is still wanted.
+        # Once, because Redis may have restarted since the last command, and all our commands
+        # can be repeated. The store decides what else is tried again.
         retry=Retry(NoBackoff(), 1, supported_errors=(NoConnection,)),
         redis_connect_func=partial(_introduce, client_name(settings)) if named else None,
     )
@@ -45,7 +45,7 @@ def connect(settings: Settings, *, named: bool) -> Any:  # noqa: ANN401 - see be
         make: Callable[[], Any] = made.connection_pool.make_connection
         make()
     except (TypeError, ValueError):
-        # What the client does not know by name, or not of this kind of connection.
+        # The name of an option is unknown, or unknown for this kind of connection.
         raise SettingsError(
             [f"{PREFIX}REDIS_URL: the options behind its ? are not those of this client"]
         ) from None
@@ -53,14 +53,14 @@ def connect(settings: Settings, *, named: bool) -> Any:  # noqa: ANN401 - see be
 
 
 def client_name(settings: Settings) -> str:
-    """Give the name by which a component's connections to Redis are known there."""
+    """Give the name of a component's connections in Redis (CLIENT LIST)."""
     return f"mixpam:{settings.component_jid}"
 
 
 async def _introduce(name: str, connection: Any) -> None:  # noqa: ANN401 - as above
-    """Give a new connection its name, by which `mixpam check` sees that we are running.
+    """Set the name of a new connection, by which `mixpam check` sees that we are running.
 
-    Where the operator's ACL does not allow that, it has to do without.
+    An operator's ACL may forbid that; the connection then has no name.
     """
     await connection.on_connect()
     await connection.send_command("CLIENT", "SETNAME", name)
@@ -69,10 +69,10 @@ async def _introduce(name: str, connection: Any) -> None:  # noqa: ANN401 - as a
 
 
 async def diagnose(redis: Any, error: Exception) -> Trouble:  # noqa: ANN401 - as above
-    """Say what is wrong with Redis; of one that hangs up, listen to why it does.
+    """Say what is wrong with Redis; connect again to one that closes, and read why.
 
-    One that has too many connections, or talks to its own machine only, says so at once
-    and closes, and what it said is lost to those who were writing meanwhile.
+    A Redis with too many connections, or in protected mode, sends an error at once and closes.
+    A client that was writing meanwhile does not see that error.
     """
     trouble = explain(error)
     if trouble.kind != "closed":

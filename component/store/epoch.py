@@ -1,12 +1,13 @@
-"""Marks: by which a process knows Redis for the one it wrote to last.
+"""Epochs: fencing tokens by which a process knows Redis for the one it wrote to last.
 
-Every transaction leaves a mark, which is higher than all before, and reads the one that
-was there. A lower one than expected, or none: what was written is not there any more.
-Redis was flushed, or restarted empty or from an old copy, or a replica took over that
-missed the last of it. A higher one of another process: that one has served since.
+An epoch is the number of a process and the number of its write. Each transaction reads the
+epoch that Redis has and leaves a higher one. A lower one than expected, or none, means that
+writes were lost: Redis was flushed, was restarted empty or from an old copy, or failed over to
+a replica that missed them. A higher one of another process means that it has served since.
 
-Beside it stands whose the records are: the component's JID. Nobody writes below another's
-(`component.store.ownership`); a mark of an earlier version has no owner yet.
+The JID of the component whose records these are stands in the same hash, the key `mark`.
+Nobody writes to records of another owner (`component.store.ownership`); an epoch of an
+earlier version has no owner yet.
 """
 
 from __future__ import annotations
@@ -14,64 +15,68 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 FIELD = "written"
-"""The field of the mark's hash that has the mark."""
+"""The hash field of the epoch, and that of an entry in the stream of changes."""
 
 OWNER = "component"
-"""The field that has the JID of the component whose records these are."""
+"""The hash field of the owner: the JID of the component whose records these are."""
 
 
-class Mark(NamedTuple):
-    """The number of a process, in the order in which they took over, and of its writing."""
+class Epoch(NamedTuple):
+    """A process's number, in the order in which they took over, and the number of its write."""
 
     process: int
     number: int
 
     @classmethod
-    def read(cls, fields: dict[str, str]) -> Mark:
-        """Read what the hash has; nothing, or what is no mark, is the lowest there is."""
+    def read(cls, fields: dict[str, str]) -> Epoch:
+        """Read the epoch of a hash or entry; `NO_EPOCH` if it has none."""
         return cls.parse(fields.get(FIELD, ""))
 
     @classmethod
-    def parse(cls, text: str) -> Mark:
-        """Read one as `str` writes it; what is no mark is the lowest there is."""
+    def parse(cls, text: str) -> Epoch:
+        """Parse `process:number`; `NO_EPOCH` for anything else."""
         process, _, number = text.partition(":")
         if process.isdecimal() and number.isdecimal():
             return cls(int(process), int(number))
-        return NOTHING
+        return NO_EPOCH
 
     def __str__(self) -> str:
         return f"{self.process}:{self.number}"
 
 
-NOTHING = Mark(0, 0)
+NO_EPOCH = Epoch(0, 0)
+"""Lower than any epoch that is written."""
 
 
-class Marks:
-    """The marks of this process, and the highest that is known to be in Redis."""
+class Fence:
+    """The epochs of this process, and the highest one known to be in Redis."""
 
     def __init__(self) -> None:
-        self._known = self._last = NOTHING
+        self._known = self._last = NO_EPOCH
 
-    def begin(self, found: Mark) -> None:
-        """Begin anew behind the mark that was found when everything was read."""
-        self._known, self._last = found, Mark(found.process + 1, 0)
+    def begin(self, found: Epoch) -> None:
+        """Begin a new process number, one higher than that of the epoch found in Redis."""
+        self._known, self._last = found, Epoch(found.process + 1, 0)
 
-    def next(self) -> Mark:
-        """Make the next mark."""
-        self._last = Mark(self._last.process, self._last.number + 1)
+    def next(self) -> Epoch:
+        """Make the epoch of the next write."""
+        self._last = Epoch(self._last.process, self._last.number + 1)
         return self._last
 
     @property
-    def known(self) -> Mark:
-        """The highest mark that is known to have been in Redis."""
+    def known(self) -> Epoch:
+        """The highest epoch known to have been in Redis."""
         return self._known
 
     def written(self) -> None:
-        """Note that the last mark has arrived."""
+        """Note that Redis has the last epoch made."""
         self._known = self._last
 
-    def judge(self, found: Mark) -> Literal["ours", "lost", "superseded"]:
-        """Tell what a mark that was found says about all that was written."""
+    def compare(self, found: Epoch) -> Literal["ours", "lost", "superseded"]:
+        """Compare an epoch found in Redis with what this process has written.
+
+        The epoch of a write whose outcome is unknown may be there or not: both are "ours".
+        """
         if found.process > self._last.process:
             return "superseded"
         return "lost" if found < self._known else "ours"

@@ -1,14 +1,14 @@
-"""Follows what another process writes, so that the memory of a standby is current.
+"""Follows what another process writes, so that a standby's replica is current.
 
-Every transaction of a process leaves an entry in a stream: its mark, the mark that was
-known before it, and what it changed (`component.store.writing`). A follower that still
-finds the entry it stands at has missed none behind it: none was trimmed away, and Redis was
-neither flushed nor set back. If each entry names a mark before it that the follower has
-seen, and the last one's mark is the one Redis has, then nobody has written without an entry
-either. Else all is to be read again; that is also what a whole writing anew asks for.
+Each transaction appends an entry to a stream: its epoch, the epoch known before it, and its
+changes (`component.store.writing`). A follower that still finds the entry of its position has
+missed no later one: none was trimmed, and Redis was neither flushed nor restored from an old
+copy. If each entry names an epoch before it that the follower has seen, and the last entry has
+the epoch of Redis, then nobody has written without an entry either. Otherwise everything must
+be read again; a full rewrite trims the stream so that followers do.
 
-What an entry says is what a field holds now, so it does no harm to apply it twice: the
-place is taken before everything is read, and what came meanwhile follows.
+An entry has the values after the transaction, so it can be applied twice. That is why the
+position is taken before everything is read, and the entries since then are applied after it.
 """
 
 from __future__ import annotations
@@ -17,34 +17,37 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
+from component.store.epoch import NO_EPOCH, Epoch, Fence
 from component.store.keys import Keys
-from component.store.mark import NOTHING, Mark, Marks
-from component.store.reading import Learner, Reader
-from component.store.writing import BEFORE, CHANGES, Held, leave_mark
+from component.store.reading import Reader, Replica
+from component.store.writing import BEFORE, CHANGES, Held, leave_epoch
 
 _CHANGES = TypeAdapter(list[Held])
 
 
-class Place(NamedTuple):
-    """An entry of the stream, and the mark that it left."""
+class Position(NamedTuple):
+    """An entry of the stream (Redis's id), and its epoch."""
 
     entry: str
-    mark: Mark
+    epoch: Epoch
 
 
 class Follower:
-    """Reads the stream of one Redis from a place on; without a place it follows nothing."""
+    """Reads the stream of changes from a position on.
+
+    Without a position nothing can be followed: this process leads, or has not read everything.
+    """
 
     def __init__(self, redis: Any, keys: Keys, reader: Reader) -> None:  # noqa: ANN401 - see `client`
         self._redis = redis
         self._keys = keys
         self._reader = reader
-        self.place: Place | None = None
-        # Changes that were followed since the place was taken.
+        self.position: Position | None = None
+        # Changes applied since the position was taken.
         self.changes = 0
 
-    async def find(self) -> Place | None:
-        """Find the end of the stream; None if what Redis holds has none that leads to it."""
+    async def find(self) -> Position | None:
+        """Find the end of the stream; None if its last entry does not have Redis's epoch."""
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hgetall(self._keys.mark)
             pipeline.xrevrange(self._keys.changes, count=1)
@@ -52,56 +55,56 @@ class Follower:
         if not (isinstance(found, dict) and isinstance(last, list) and last):
             return None
         entry, fields = last[0]
-        mark = Mark.read(fields)
-        return Place(entry, mark) if mark == Mark.read(found) != NOTHING else None
+        epoch = Epoch.read(fields)
+        return Position(entry, epoch) if epoch == Epoch.read(found) != NO_EPOCH else None
 
-    def begin(self, place: Place | None) -> None:
-        """Follow from a place on, or not at all."""
-        self.place = place
+    def begin(self, position: Position | None) -> None:
+        """Follow from a position on, or with None not at all."""
+        self.position = position
         self.changes = 0
 
-    async def follow(self, learner: Learner) -> bool:
-        """Give what came since; False if some of it may be missing."""
-        if self.place is None:
+    async def follow(self, replica: Replica) -> bool:
+        """Apply the entries since the position; False if some may be missing."""
+        if self.position is None:
             return False
         async with self._redis.pipeline(transaction=True) as pipeline:
-            self._read(pipeline, self.place)
+            self._read(pipeline, self.position)
             found, entries = await pipeline.execute()
-        return await self._take(learner, self.place, Mark.read(found), entries)
+        return await self._take(replica, self.position, Epoch.read(found), entries)
 
-    async def take_over(self, learner: Learner, marks: Marks) -> bool:
-        """Give the last of what came, and leave a mark behind it, in one transaction.
+    async def take_over(self, replica: Replica, fence: Fence) -> bool:
+        """Apply the last entries and leave an epoch of our own, in one transaction.
 
-        Whoever wrote until now, and may not know that it is over, can write nothing between
-        the two, and finds that mark before the next thing it writes.
+        The process that wrote until now may still run. It can write nothing between the two,
+        and finds our epoch with its next write. False if some entries may be missing.
         """
-        if not await self.follow(learner) or self.place is None:
+        if not await self.follow(replica) or self.position is None:
             return False
-        marks.begin(self.place.mark)
+        fence.begin(self.position.epoch)
         async with self._redis.pipeline(transaction=True) as pipeline:
-            self._read(pipeline, self.place)
-            leave_mark(pipeline, self._keys, marks.next(), marks.known, [])
+            self._read(pipeline, self.position)
+            leave_epoch(pipeline, self._keys, fence.next(), fence.known, [])
             found, entries, *_ = await pipeline.execute()
-        if Mark.read(found).process != self.place.mark.process:
+        if Epoch.read(found).process != self.position.epoch.process:
             return False
-        if not await self._take(learner, self.place, Mark.read(found), entries):
+        if not await self._take(replica, self.position, Epoch.read(found), entries):
             return False
-        marks.written()
+        fence.written()
         return True
 
-    def _read(self, pipeline: Any, place: Place) -> None:  # noqa: ANN401 - see `client`
+    def _read(self, pipeline: Any, position: Position) -> None:  # noqa: ANN401 - see `client`
         pipeline.hgetall(self._keys.mark)
-        pipeline.xrange(self._keys.changes, min=place.entry)
+        pipeline.xrange(self._keys.changes, min=position.entry)
 
     async def _take(
         self,
-        learner: Learner,
-        place: Place,
-        found: Mark,
+        replica: Replica,
+        position: Position,
+        found: Epoch,
         entries: list[tuple[str, dict[str, str]]],
     ) -> bool:
-        """Give what the entries behind a place say, if they lead to the mark that was found."""
-        if not entries or entries[0][0] != place.entry:
+        """Apply the entries after a position, if they lead to the epoch found in Redis."""
+        if not entries or entries[0][0] != position.entry:
             return False
         latest: dict[tuple[str, str], str | None] = {}
         count = 0
@@ -110,15 +113,15 @@ class Follower:
                 changes = _CHANGES.validate_json(fields.get(CHANGES, ""))
             except ValueError:
                 return False
-            if not NOTHING < Mark.parse(fields.get(BEFORE, "")) <= place.mark:
+            if not NO_EPOCH < Epoch.parse(fields.get(BEFORE, "")) <= position.epoch:
                 return False
-            place = Place(entry, Mark.read(fields))
+            position = Position(entry, Epoch.read(fields))
             count += len(changes)
             latest.update(((key, field), value) for key, field, value in changes)
-        if place.mark != found:
+        if position.epoch != found:
             return False
         for (key, field), value in latest.items():
-            await self._reader.learn(learner, key, field, value)
-        self.place = place
+            await self._reader.apply(replica, key, field, value)
+        self.position = position
         self.changes += count
         return True

@@ -1,7 +1,7 @@
 """Names of keys in Redis.
 
-Everything of one user carries one hash tag, `{user@domain}`, so that it lives on one node
-of a cluster. Names are percent-encoded: `{}` and `:` are legal in JIDs.
+All keys of one user have one hash tag, `{user@domain}`, so that they are on one node of a
+cluster. Names are percent-encoded: `{}` and `:` are legal in JIDs.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ from urllib.parse import quote, unquote
 from schemas import jid
 
 KINDS = frozenset({"channels", "journal", "shown"})
-"""What is kept of each user."""
+"""The kinds of hashes that a user has."""
 
 
 CAPABILITY = "2 "
-"""How the fields of capabilities begin. Those that were written before there was such a
-beginning say what one answer made of a hash, and are not believed. It stands in the name, not
-in the record: an older process, which may be the standby, leaves alone what it does not know."""
+"""Prefix of the fields of capabilities. Fields without it are of an earlier version, which
+stored one device's unverified answer for a hash; they are ignored. The version is in the
+field's name and not in the record because an older process, which may be the standby, leaves
+fields alone whose names it does not know."""
 
 
 class Keys:
-    """Makes and reads key names below one prefix, for the users of some domains.
+    """Makes and parses key names below one prefix, for the users of some domains.
 
-    Without domains, of all. Records of users of other domains are never ours to touch.
+    Without domains, for all users. Records of users of other domains are never touched.
     """
 
     def __init__(self, prefix: str, domains: Iterable[str] = (), owner: str = "") -> None:
         self._domains = frozenset(domains)
-        # JID of the component whose records they are.
+        # JID of the component that owns the records.
         self.owner = owner
         self.use(prefix)
 
@@ -43,7 +44,7 @@ class Keys:
         self.all_users = f"{prefix}:{{*}}:*"
 
     def serves(self, user: str) -> bool:
-        """Tell whether a user, as keys name it, is of a domain that is served."""
+        """Tell whether a user (bare JID, as in keys) is of a domain that is served."""
         return not self._domains or user.partition("@")[2] in self._domains
 
     def channels(self, user: str) -> str:
@@ -51,15 +52,15 @@ class Keys:
         return f"{self.prefix}:{{{quote(user, safe='@')}}}:channels"
 
     def journal(self, user: str) -> str:
-        """Name the hash of a user's changes under way: channel -> record."""
+        """Name the hash of a user's unfinished changes: channel -> record."""
         return f"{self.prefix}:{{{quote(user, safe='@')}}}:journal"
 
     def shown(self, user: str) -> str:
-        """Name the hash of a user's devices that channels were shown: resource -> digest."""
+        """Name the hash of a user's devices announced to channels: resource -> digest."""
         return f"{self.prefix}:{{{quote(user, safe='@')}}}:shown"
 
     def is_ours(self, key: str, user: str) -> bool:
-        """Tell whether a key that was read is the one we would write for that user."""
+        """Tell whether a key found in Redis is the one we would write for that user."""
         try:
             parsed = jid.parse(user)
         except ValueError:

@@ -1,13 +1,13 @@
-"""Whose the records in Redis are: settled before anything is read, seen to before each write.
+"""The owner of the records in Redis: chosen before anything is read, checked before each write.
 
-The component's JID stands beside the mark (`component.store.mark`). What has another's is
-neither written to nor read nor removed. A mark of an earlier version has no owner: it goes
-to the first component that has users there.
+The owner is a component's JID, in the hash of the epoch (`component.store.epoch`). Records of
+another owner are neither read nor written nor removed. Those of an earlier version have no
+owner: the first component that has users there becomes it.
 
-Without MIXPAM_REDIS_PREFIX the first component on a Redis has `mixpam`, any other `mixpam:`
-and its own JID. One that comes to find `mixpam` another's brings along what is there of the
-users of its domains: two that shared it in an earlier version, or one that was renamed, lose
-nothing.
+Without MIXPAM_REDIS_PREFIX the first component on a Redis has the prefix `mixpam`, any other
+`mixpam:` and its own JID. One that finds another owner at `mixpam` copies the records there of
+the users of its domains. So two components that shared the prefix in an earlier version, or
+one that was renamed, lose nothing.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from urllib.parse import quote
 
 from redis.exceptions import ResponseError
 
+from component.store.epoch import OWNER
 from component.store.keys import Keys
-from component.store.mark import OWNER
 from component.store.reading import SCAN_COUNT, read_hashes, user_hashes
 from component.store.trouble import Foreign
 from schemas.settings import Settings
 
 FIRST = "mixpam"
-"""The prefix of the first component on a Redis."""
+"""The default prefix, of the first component on a Redis."""
 
 
 def own_prefix(settings: Settings) -> str:
-    """Give the prefix that no other component takes by itself."""
+    """Give the default prefix of a component that is not the first on its Redis."""
     return f"{FIRST}:{quote(settings.component_jid, safe='')}"
 
 
 def make_keys(settings: Settings) -> Keys:
-    """Make the keys of a component, of which the prefix is still to be settled."""
+    """Make the keys of a component; `Ownership.settle` chooses their prefix."""
     prefix = settings.redis_prefix or FIRST
     return Keys(prefix, settings.domains, settings.component_jid)
 
 
 class Ownership:
-    """Settles below which prefix the keys of a component are, and sees that they stay so."""
+    """Chooses the prefix of a component's keys, and checks that its records stay ours."""
 
     def __init__(
         self,
@@ -57,9 +57,9 @@ class Ownership:
         self._report = report
 
     async def settle(self, *, bring_along: bool = True) -> None:
-        """Choose the prefix, and bring along what we left below `FIRST` when we go on.
+        """Choose the prefix; at a new one, copy our records from `FIRST` if `bring_along`.
 
-        Raises Foreign if what was chosen by the operator is another's.
+        Raises Foreign if the operator has chosen a prefix with another owner.
         """
         if self._fixed is not None:
             self._keys.use(self._fixed)
@@ -71,39 +71,39 @@ class Ownership:
             await self._bring_along()
 
     async def confirm(self) -> None:
-        """Raise Foreign if what is below the prefix is another component's by now."""
+        """Raise Foreign if the records below the prefix have another owner."""
         try:
-            # Before each transaction: no pipeline for one command.
+            # One command before each transaction needs no pipeline.
             fields: dict[str, str] = await self._redis.hgetall(self._keys.mark)
         except ResponseError as error:
             if "WRONGTYPE" not in str(error):
                 raise
-            return  # the reader tells of it
+            return  # the reader reports it
         owner = fields.get(OWNER, "")
         if owner not in {"", self._us}:
             raise Foreign(self._keys.prefix, owner)
 
     def may_move(self) -> bool:
-        """Go on below the prefix of our own, if the one that is another's was not chosen."""
+        """Go on below our own prefix; False if we do, or the operator has chosen this one."""
         if self._fixed is not None or self._keys.prefix == self._own:
             return False
         self._keys.use(self._own)
         return True
 
     async def _choose(self) -> tuple[str, bool]:
-        """Give the prefix to use, and whether it is our own and never was used."""
-        own = await self._mark(self._own)
+        """Give the prefix to use, and whether it is our own and was never used."""
+        own = await self._epoch_hash(self._own)
         if own:
             if own.get(OWNER, "") not in {"", self._us}:
                 raise Foreign(self._own, own[OWNER])
             return self._own, False
-        owner = (await self._mark(FIRST)).get(OWNER, "")
+        owner = (await self._epoch_hash(FIRST)).get(OWNER, "")
         if owner == self._us or (not owner and await self._may_adopt()):
             return FIRST, False
         return self._own, True
 
     async def _may_adopt(self) -> bool:
-        """Tell whether what has no owner is for us: it has users of ours, or none at all."""
+        """Tell whether records without an owner are ours: of users of ours, or there are none."""
         first = Keys(FIRST)
         others, cursor = False, 0
         while True:
@@ -118,7 +118,7 @@ class Ownership:
                 return not others
 
     async def _bring_along(self) -> None:
-        """Copy what `FIRST` has of our users. Its owner keeps what it has."""
+        """Copy our users' records from `FIRST`. Its owner keeps them."""
         users: set[str] = set()
         first = Keys(FIRST)
         async for found in user_hashes(self._redis, first):
@@ -132,7 +132,7 @@ class Ownership:
                 await pipeline.execute()
         self._report("prefix-taken", prefix=self._keys.prefix, users=len(users))
 
-    async def _mark(self, prefix: str) -> dict[str, str]:
-        """Read a mark's fields; none of what is no hash, which the reader tells of."""
+    async def _epoch_hash(self, prefix: str) -> dict[str, str]:
+        """Read the hash of epoch and owner; empty if it is none, which the reader reports."""
         (fields,) = await read_hashes(self._redis, [Keys(prefix).mark])
         return fields or {}

@@ -1,6 +1,7 @@
-"""Reads what Redis holds: all of it at the start; what does not validate is set aside.
+"""Reads records from Redis into a replica; what does not validate is set aside.
 
-After that, a standby reads what changes (`component.store.following`), with the same care.
+Everything is read at the start. A standby then applies single changes
+(`component.store.following`), which are validated alike.
 """
 
 from __future__ import annotations
@@ -21,34 +22,37 @@ from component.core.effects import (
     DropMembership,
     DropShown,
 )
+from component.store.epoch import NO_EPOCH, Epoch
 from component.store.keys import CAPABILITY, Keys
-from component.store.mark import NOTHING, Mark
 from schemas import jid
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
 SCAN_COUNT = 200
-"""Keys that are read at a time; the loop has other things to do in between."""
+"""Keys read at a time; other tasks have their turn in between."""
 
 PROGRESS_EVERY = 5.0
-"""Seconds between two words about a load that takes long."""
+"""Seconds between two reports of a load that takes long."""
 
 DOMAINS_TOLD = 5
-"""Domains that are named in one entry of the log."""
+"""Domains named in one log entry."""
 
 LONGEST_NAME = 3_200
-"""Characters of a key or field in the log: a JID, which has 3,071 bytes at most, and more."""
+"""Characters of a key or field in the log: a JID of 3,071 bytes (RFC 6122), and its key."""
 
 R = TypeVar("R", bound=BaseModel)
 
 
-class Learner(Protocol):
-    """Takes what is stored, in any order; users are canonical bare JIDs."""
+class Replica(Protocol):
+    """The copy in memory of what Redis has; records come in any order.
+
+    Users are canonical bare JIDs.
+    """
 
     def start_over(self) -> None:
-        """Forget what was taken so far: it is read anew."""
+        """Forget all records: they are read again."""
 
     def load_memberships(self, user: str, records: Iterable[MembershipRecord]) -> None:
-        """Take all memberships of a user."""
+        """Take memberships of a user."""
 
     def load_journal(self, user: str, record: JournalRecord) -> None:
         """Take an unfinished change."""
@@ -57,29 +61,29 @@ class Learner(Protocol):
         """Take a verified capabilities hash."""
 
     def load_shown(self, user: str, resource: str, digest: str) -> None:
-        """Take what the channels were shown of a device."""
+        """Take the digest of the presence that channels were sent of a device."""
 
     def forget(self, gone: Drop) -> None:
-        """Forget what is not stored any more, if it was taken."""
+        """Forget a record that was removed, if there is one."""
 
 
 @dataclass(slots=True)
 class Loaded:
-    """How much Redis knew at the start."""
+    """Numbers of what was read."""
 
     memberships: int = 0
     unfinished: int = 0
     capabilities: int = 0
-    mark: Mark = NOTHING
+    epoch: Epoch = NO_EPOCH
     set_aside: int = 0
-    # Records of users of other domains, which were left alone, and some of the domains.
+    # Ignored records of users of other domains, and some of those domains.
     elsewhere: int = 0
     domains: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
 class UserHash:
-    """One key of a user: name, whose it is, one of `keys.KINDS`; None for what is no hash."""
+    """One key of a user: its name, the user, one of `keys.KINDS`; no `fields` if it is no hash."""
 
     name: str
     user: str
@@ -91,7 +95,7 @@ async def user_hashes(
     redis: Any,  # noqa: ANN401 - see `component.store.client`
     keys: Keys,
 ) -> AsyncIterator[list[UserHash]]:
-    """Give all users' keys in portions."""
+    """Read all users' keys, some at a time."""
     cursor = 0
     while True:
         cursor, names = await redis.scan(cursor, match=keys.all_users, count=SCAN_COUNT)
@@ -103,7 +107,7 @@ async def user_hashes(
 
 
 async def read_hashes(redis: Any, names: list[str]) -> list[dict[str, str] | None]:  # noqa: ANN401
-    """Read many hashes at once; None for what is of another type."""
+    """Read many hashes at once; None for a key of another type."""
     async with redis.pipeline(transaction=False) as pipeline:
         for name in names:
             pipeline.hgetall(name)
@@ -122,38 +126,38 @@ class Reader:
         self._keys = keys
         self._report = report
 
-    async def load(self, learner: Learner) -> Loaded:
-        """Give everything to whoever learns it, a few users at a time.
+    async def load(self, replica: Replica) -> Loaded:
+        """Read everything into a replica, some users at a time.
 
-        What does not validate is set aside, counted and reported.
+        A record that does not validate is set aside, counted and reported.
 
-        Raises one of `component.store.trouble.FAILURES` if Redis goes away meanwhile.
+        Raises one of `component.store.trouble.FAILURES` if Redis fails meanwhile.
         """
         loaded, said = Loaded(), perf_counter()
         async for found in user_hashes(self._redis, self._keys):
             for each in found:
-                await self._load_user(learner, loaded, each)
+                await self._load_user(replica, loaded, each)
             if perf_counter() - said > PROGRESS_EVERY:
                 said = perf_counter()
                 self._report("loading", memberships=loaded.memberships)
         capabilities = self._keys.capabilities
-        fields, mark = await read_hashes(self._redis, [capabilities, self._keys.mark])
+        fields, epoch = await read_hashes(self._redis, [capabilities, self._keys.mark])
         if fields is None:
             self._not_ours(loaded, capabilities, "not a hash")
         else:
-            await self._load_capabilities(learner, loaded, fields)
-        if mark is None:
+            await self._load_capabilities(replica, loaded, fields)
+        if epoch is None:
             self._not_ours(loaded, self._keys.mark, "not a hash")
-        loaded.mark = Mark.read(mark or {})
+        loaded.epoch = Epoch.read(epoch or {})
         if loaded.elsewhere:
             some = ", ".join(sorted(loaded.domains)[:DOMAINS_TOLD])
             self._report("users-not-served", "warning", records=loaded.elsewhere, domains=some)
         return loaded
 
     async def memberships(self, user: str) -> dict[str, MembershipRecord]:
-        """Read what Redis has of one user's memberships.
+        """Read one user's memberships, by channel.
 
-        A record that does not validate is left out: the next start sets it aside.
+        A record that does not validate is left out; the next start sets it aside.
         """
         fields = await self._redis.hgetall(self._keys.channels(user))
         found: dict[str, MembershipRecord] = {}
@@ -162,19 +166,19 @@ class Reader:
                 found[channel] = MembershipRecord.model_validate_json(text)
         return found
 
-    async def learn(self, learner: Learner, key: str, field: str, value: str | None) -> None:
-        """Give one change; a value that does not validate is set aside, None is gone."""
+    async def apply(self, replica: Replica, key: str, field: str, value: str | None) -> None:
+        """Apply one change; None removes, and a value that does not validate is set aside."""
         if value is not None and key == self._keys.capabilities:
-            await self._load_capabilities(learner, Loaded(), {field: value})
+            await self._load_capabilities(replica, Loaded(), {field: value})
         elif value is not None and (read := self._keys.read(key)) is not None:
-            await self._load_user(learner, Loaded(), UserHash(key, *read, {field: value}))
+            await self._load_user(replica, Loaded(), UserHash(key, *read, {field: value}))
         elif (gone := self._gone(key, field)) is not None:
-            # What has no name of ours was never taken.
+            # A record of another name than we write was never taken.
             with contextlib.suppress(ValueError):
-                learner.forget(gone)
+                replica.forget(gone)
 
     def _gone(self, key: str, field: str) -> Drop | None:
-        """Tell what it means that a field is gone; None if it never meant anything."""
+        """Give the record that a removed field was; None if it was none of ours."""
         if key == self._keys.capabilities:
             return DropCapability(field.removeprefix(CAPABILITY))
         user, kind = self._keys.read(key) or ("", "")
@@ -185,7 +189,7 @@ class Reader:
         return DropMembership(user, field) if kind == "channels" else DropJournal(user, field)
 
     async def _load_capabilities(
-        self, learner: Learner, loaded: Loaded, fields: dict[str, str]
+        self, replica: Replica, loaded: Loaded, fields: dict[str, str]
     ) -> None:
         fields = {name: text for name, text in fields.items() if name.startswith(CAPABILITY)}
         records = await self._read_records(
@@ -193,37 +197,37 @@ class Reader:
         )
         loaded.capabilities += len(records)
         for name, record in records:
-            learner.load_capability(name.removeprefix(CAPABILITY), record)
+            replica.load_capability(name.removeprefix(CAPABILITY), record)
 
-    async def _load_user(self, learner: Learner, loaded: Loaded, found: UserHash) -> None:
+    async def _load_user(self, replica: Replica, loaded: Loaded, found: UserHash) -> None:
         name, user, fields = found.name, found.user, found.fields
         if fields is None:
             self._not_ours(loaded, name, "not a hash")
         elif not self._keys.is_ours(name, user):
             self._not_ours(loaded, name, "not the address of a user")
         elif not self._keys.serves(user):
-            # They may be another component's, or ours again when the domain is.
+            # Kept: it may be another component's, or the domain may be served again.
             loaded.elsewhere += 1
             if len(loaded.domains) < DOMAINS_TOLD:
                 loaded.domains.add(user.partition("@")[2])
         elif found.kind == "shown":
             for resource, digest in fields.items():
                 if _is_resource(user, resource):
-                    learner.load_shown(user, resource, digest)
+                    replica.load_shown(user, resource, digest)
                 else:
                     await self._set_aside(loaded, name, (resource, digest), "not a resource")
         elif found.kind == "channels":
             members = await self._read_records(loaded, name, fields, MembershipRecord)
-            learner.load_memberships(user, [record for _, record in members])
+            replica.load_memberships(user, [record for _, record in members])
             loaded.memberships += len(members)
         else:
             entries = await self._read_records(loaded, name, fields, JournalRecord)
             loaded.unfinished += len(entries)
             for _, entry in entries:
-                learner.load_journal(user, entry)
+                replica.load_journal(user, entry)
 
     def _not_ours(self, loaded: Loaded, key: str, reason: str) -> None:
-        """Leave a key below our prefix where it is: somebody else has put it there."""
+        """Report and keep a key below our prefix that we would not write."""
         loaded.set_aside += 1
         self._report("record-unusable", "error", key=_printable(key), reason=reason)
 
@@ -246,12 +250,12 @@ class Reader:
     async def _set_aside(
         self, loaded: Loaded, key: str, item: tuple[str, str], reason: str
     ) -> None:
-        """Put a field that cannot be used where it does no harm."""
+        """Move a field that cannot be used into the hash `set-aside`."""
         name, text = item
         loaded.set_aside += 1
         field = _printable(name)
         self._report("record-unusable", "error", key=_printable(key), field=field, reason=reason)
-        # Where Redis takes no more, the record stays and is met again.
+        # A Redis that refuses writes keeps the record, and the next start reports it again.
         with contextlib.suppress(ResponseError):
             await self._redis.hset(self._keys.set_aside, f"{key} {name}", text)
             await self._redis.hdel(key, name)

@@ -1,8 +1,8 @@
-"""What can be wrong with Redis: how it is told, and what an operator does about it.
+"""The troubles of Redis: how an error is recognized, and what an operator does about it.
 
-What an error itself says is never repeated: it may quote the command that failed, and with
-it addresses of users and channels, or the URL with its password. Its class and the word
-that Redis begins it with tell which of our own sentences it is.
+The text of an error is never logged: it may quote the command that failed, with addresses of
+users and channels, or the URL with its password. Its class, its first word and known phrases
+select one of the sentences here.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ from redis.exceptions import TimeoutError as NoAnswer
 from schemas import jid
 
 OLDEST = (6, 0)
-"""The tests have run on 7.0 and 8.0; 6.0 is the first with all that is used (users of
-Redis that may do only what is needed)."""
+"""The first version with ACL users, who may run some commands only. Tested: 7.0 and 8.0."""
 
 
 class TooOld(RedisError):  # noqa: N818 - what is wrong, as redis-py names its own
@@ -44,7 +43,7 @@ class TooOld(RedisError):  # noqa: N818 - what is wrong, as redis-py names its o
 
 
 class Foreign(RedisError):  # noqa: N818 - likewise
-    """What is below our prefix is another component's, the `owner`'s."""
+    """The records below our prefix are another component's: `owner` is its JID."""
 
     def __init__(self, prefix: str, owner: str) -> None:
         super().__init__("another component's")
@@ -53,13 +52,13 @@ class Foreign(RedisError):  # noqa: N818 - likewise
 
 
 FAILURES = (RedisError, OSError, ValueError, RuntimeError)
-"""What talking to Redis may raise; ValueError for bytes of something that is not Redis,
-RuntimeError by uvloop for a transport that was closed before we wrote."""
+"""Raised by any call to Redis. ValueError: the peer is not Redis. RuntimeError: uvloop's, for
+a transport that was closed before we wrote."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One of the kinds of trouble, what is wrong, and what to do."""
+    """A kind of trouble (a value of metrics and log), its reason, and what operators do."""
 
     kind: str
     reason: str
@@ -229,14 +228,14 @@ _ENDED = (
 """What an error says of a connection that there was."""
 
 _ANNOTATION = " of pipeline caused error: "
-"""What redis-py puts, with the command, before the error of a command in a transaction."""
+"""redis-py's words, after the command, before the error of a command in a transaction."""
 
 _CODE = re.compile(r"[A-Z]{3,20}\b")
 _REFUSED_COMMAND = re.compile(r"the '([a-z]{1,20}(?:\|[a-z]{1,20})?)' command")
 
 
 def explain(error: Exception) -> Trouble:
-    """Say what is wrong with Redis, in words of our own."""
+    """Find the trouble that an error is a sign of."""
     if isinstance(error, TooOld):
         return Trouble("too-old", str(error), "Upgrade Redis.")
     if isinstance(error, Foreign):
@@ -260,7 +259,7 @@ def _foreign(error: Foreign) -> Trouble:
 
 
 def _said(error: Exception) -> str:
-    """Give what Redis itself said, without the command that redis-py puts before it."""
+    """Give the text from Redis, without the command that redis-py puts before it."""
     return str(error).rpartition(_ANNOTATION)[2].lstrip("('\"")
 
 
@@ -301,7 +300,7 @@ def _unreachable(error: Exception, said: str) -> Trouble:
 
 
 def _causes(error: BaseException) -> Iterator[OSError]:
-    """Give the errors of the machine from which an error came."""
+    """Give the operating system's errors that caused an error."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, OSError):
@@ -310,7 +309,7 @@ def _causes(error: BaseException) -> Iterator[OSError]:
 
 
 def _permission(said: str) -> Trouble:
-    """Name the command that is not allowed: Redis names it, and then perhaps a key."""
+    """Name the command that the ACL forbids, if Redis does."""
     command = _REFUSED_COMMAND.search(said)
     what = f"the command {command[1]}" if command else "a command or key that it uses"
     reason = f"Redis does not let mixpam use {what}"
@@ -318,7 +317,7 @@ def _permission(said: str) -> Trouble:
 
 
 async def check_version(redis: Any) -> None:  # noqa: ANN401 - see `component.store.client`
-    """Raise TooOld for a Redis that is; one that does not tell is taken as it is."""
+    """Raise TooOld for a Redis older than `OLDEST`; one that hides its version passes."""
     try:
         info: dict[str, Any] = await redis.info("server")
     except NoPermissionError:
@@ -330,12 +329,12 @@ async def check_version(redis: Any) -> None:  # noqa: ANN401 - see `component.st
 
 
 def version_of(info: dict[str, Any]) -> tuple[int, ...]:
-    """Read the version in what INFO says; nothing for none."""
+    """Read the version from INFO; empty if there is none."""
     text = str(info.get("redis_version", ""))
     return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
 def version_text(info: dict[str, Any]) -> str:
-    """Read the version for people; what is no number is not repeated."""
+    """Give the version as text; only numbers are repeated."""
     found = re.match(r"\d{1,4}(\.\d{1,4}){0,3}", str(info.get("redis_version", "")))
     return found[0] if found else "of an unknown version"

@@ -1,6 +1,6 @@
-"""How changes are written, and how everything is written anew from memory.
+"""Writes changes, and rewrites everything from a snapshot.
 
-Each transaction also tells of itself in a stream, for those who stand by and follow
+Each transaction also appends its changes to a stream, which standbys follow
 (`component.store.following`).
 """
 
@@ -22,50 +22,50 @@ from component.core.effects import (
     PutMembership,
     PutShown,
 )
+from component.store.epoch import FIELD, OWNER, Epoch, Fence
 from component.store.keys import CAPABILITY, Keys
-from component.store.mark import FIELD, OWNER, Mark, Marks
 from component.store.reading import user_hashes
 
 BATCH = 500
 """Changes, or users, in one transaction at most."""
 
 KEPT = 10_000
-"""Transactions that the stream of changes has, about. A standby reads it every second,
-but has to find there what came since it began to read all the rest, which takes a large
-server's a quarter of a minute; a busy one has some hundred transactions a second."""
+"""Entries in the stream of changes, about. A standby that reads everything must still find the
+entry at which it began: that takes 15 s on a large server, and a busy one makes some 100
+transactions a second. The margin is sixfold."""
 
 BEFORE, CHANGES = "before", "changes"
-"""Fields of an entry, beside that of its mark: the mark known before, and key, field and
-value (null for what is gone) of each change, as JSON."""
+"""Fields of an entry besides its epoch: the epoch known before it, and a JSON list of the
+changes, each with key, field and value (null for a field that is removed)."""
 
 Held = tuple[str, str, str | None]
-"""Key and field of a change, and the value, None where it is to go."""
+"""Key, field and value of a change; None for a field that is removed."""
 
 
 class Unwritable(Exception):  # noqa: N818 - what it is, not whose fault
-    """A change cannot be put as a record: no trouble with Redis, which a ValueError would be."""
+    """A change that makes no record: a fault of ours, while a ValueError is one of Redis."""
 
 
-class Memory(Protocol):
-    """What the core remembers of all that a store is to hold."""
+class Snapshot(Protocol):
+    """All that Redis has to hold, as changes; read by user, and while others change."""
 
     def users(self) -> list[str]:
-        """List the users of whom something is to be held."""
+        """List the users (bare JIDs) who have records."""
 
     def of_user(self, user: str) -> list[Change]:
-        """Give what is to be held of a user."""
+        """Give the records of a user."""
 
     def of_all(self) -> list[Change]:
-        """Give what is to be held and is no user's."""
+        """Give the records that are no user's."""
 
 
-def add(pipeline: Any, keys: Keys, change: Change) -> Held:  # noqa: ANN401 - see `client`
-    """Put a change into a transaction; give where it is made, and the value.
+def add_change(pipeline: Any, keys: Keys, change: Change) -> Held:  # noqa: ANN401 - see `client`
+    """Add a change to a transaction; give its key, field and value.
 
     Raises Unwritable for a fault of ours.
     """
     try:
-        key, field, value = held = _place(keys, change)
+        key, field, value = held = _held(keys, change)
     except (ValueError, RuntimeError) as error:
         raise Unwritable from error
     if value is None:
@@ -75,26 +75,26 @@ def add(pipeline: Any, keys: Keys, change: Change) -> Held:  # noqa: ANN401 - se
     return held
 
 
-def leave_mark(
+def leave_epoch(
     pipeline: Any,  # noqa: ANN401 - see `client`
     keys: Keys,
-    mark: Mark,
-    before: Mark,
+    epoch: Epoch,
+    before: Epoch,
     changes: list[Held],
     *,
     alone: bool = False,
 ) -> None:
-    """Put the mark of a transaction into it, and an entry that tells what it changes.
+    """Add an epoch to a transaction, and an entry with its changes to the stream.
 
-    Left `alone` in the stream, it has whoever follows read everything again.
+    `alone` removes all older entries, so that followers read everything again.
     """
-    pipeline.hset(keys.mark, mapping={FIELD: str(mark), OWNER: keys.owner})
-    entry = {FIELD: str(mark), BEFORE: str(before), CHANGES: json.dumps(changes)}
+    pipeline.hset(keys.mark, mapping={FIELD: str(epoch), OWNER: keys.owner})
+    entry = {FIELD: str(epoch), BEFORE: str(before), CHANGES: json.dumps(changes)}
     pipeline.xadd(keys.changes, entry, maxlen=1 if alone else KEPT, approximate=not alone)
 
 
-def _place(keys: Keys, change: Change) -> Held:  # noqa: PLR0911 - one for each kind of change
-    """Give key and field of a change, and the value, None where it is to go."""
+def _held(keys: Keys, change: Change) -> Held:  # noqa: PLR0911 - one for each kind of change
+    """Give key, field and value of a change; None for a field that is removed."""
     match change:
         case PutMembership(user, record):
             return keys.channels(user), record.channel, record.model_dump_json()
@@ -114,23 +114,23 @@ def _place(keys: Keys, change: Change) -> Held:  # noqa: PLR0911 - one for each 
             return keys.capabilities, CAPABILITY + key, None
 
 
-async def write_anew(redis: Any, keys: Keys, memory: Memory, marks: Marks) -> int:  # noqa: ANN401
-    """Make Redis hold what memory does, and nothing else; give the number of users.
+async def rewrite(redis: Any, keys: Keys, snapshot: Snapshot, fence: Fence) -> int:  # noqa: ANN401
+    """Make Redis hold what the snapshot does, and nothing else; give the number of users.
 
-    What changes meanwhile has to be written afterwards. The mark is the last of it: as
-    long as it is not there, this is not done. It is also all that is left of the stream of changes:
-    nobody can follow this.
+    Changes since the start have to be written afterwards. The epoch is written last, so that
+    a rewrite that was cut off is noticed. It leaves its entry alone in the stream: a rewrite
+    cannot be followed.
     """
-    users = memory.users()
+    users = snapshot.users()
     rest = iter(users)
     while some := list(islice(rest, BATCH)):
-        await _write(redis, keys, (change for user in some for change in memory.of_user(user)))
-    others = iter(memory.of_all())
+        await _write(redis, keys, (change for user in some for change in snapshot.of_user(user)))
+    others = iter(snapshot.of_all())
     while chunk := list(islice(others, BATCH)):
         await _write(redis, keys, chunk)
-    await _remove_others(redis, keys, memory)
+    await _remove_others(redis, keys, snapshot)
     async with redis.pipeline(transaction=True) as pipeline:
-        leave_mark(pipeline, keys, marks.next(), marks.known, [], alone=True)
+        leave_epoch(pipeline, keys, fence.next(), fence.known, [], alone=True)
         await pipeline.execute()
     return len(users)
 
@@ -138,14 +138,14 @@ async def write_anew(redis: Any, keys: Keys, memory: Memory, marks: Marks) -> in
 async def _write(redis: Any, keys: Keys, changes: Iterable[Change]) -> None:  # noqa: ANN401
     async with redis.pipeline(transaction=True) as pipeline:
         for change in changes:
-            add(pipeline, keys, change)
+            add_change(pipeline, keys, change)
         await pipeline.execute()
 
 
-async def _remove_others(redis: Any, keys: Keys, memory: Memory) -> None:  # noqa: ANN401
-    """Remove what an old copy brought back, memberships that were left since above all.
+async def _remove_others(redis: Any, keys: Keys, snapshot: Snapshot) -> None:  # noqa: ANN401
+    """Remove what an old copy brought back, above all memberships that have ended since.
 
-    Of users of other domains nothing is known here, so nothing is removed.
+    Records of users of other domains stay: the snapshot does not have them.
     """
     async for found in user_hashes(redis, keys):
         async with redis.pipeline(transaction=True) as pipeline:
@@ -154,7 +154,7 @@ async def _remove_others(redis: Any, keys: Keys, memory: Memory) -> None:  # noq
                     continue
                 if not keys.serves(each.user):
                     continue
-                places = (_place(keys, change) for change in memory.of_user(each.user))
+                places = (_held(keys, change) for change in snapshot.of_user(each.user))
                 wanted = {field for key, field, _ in places if key == each.name}
                 for field in each.fields.keys() - wanted:
                     pipeline.hdel(each.name, field)

@@ -18,9 +18,9 @@ from benchmarks.population import Population
 from benchmarks.report import Report, median, spread, table
 from benchmarks.standin import StandIn
 from component.core.effects import PutMembership
+from component.store.epoch import Epoch
 from component.store.keys import Keys
-from component.store.mark import Mark
-from component.store.writing import add, leave_mark
+from component.store.writing import add_change, leave_epoch
 from schemas.records import MembershipRecord
 
 _KEYS = Keys("mixpam")
@@ -41,14 +41,14 @@ class _Leader:
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._mark = Mark(1, 0)
+        self._mark = Epoch(1, 0)
 
     async def write(self, *changes: PutMembership) -> None:
         """Write changes in one transaction."""
-        before, self._mark = self._mark, Mark(1, self._mark.number + 1)
+        before, self._mark = self._mark, Epoch(1, self._mark.number + 1)
         async with self._client.pipeline(transaction=True) as pipeline:
-            held = [add(pipeline, _KEYS, change) for change in changes]
-            leave_mark(pipeline, _KEYS, self._mark, before, held)
+            held = [add_change(pipeline, _KEYS, change) for change in changes]
+            leave_epoch(pipeline, _KEYS, self._mark, before, held)
             await pipeline.execute()
 
 

@@ -9,12 +9,12 @@ from component.core.effects import (
     DropMembership,
     DropShown,
 )
-from component.store.reading import Learner
+from component.store.reading import Replica
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
 
 class Taken:
-    """A `component.store.reading.Learner` that only remembers."""
+    """A `component.store.reading.Replica` that only remembers."""
 
     def __init__(self) -> None:
         self.start_over()
@@ -64,16 +64,16 @@ class Taken:
         """User, resource and digest of each device that was shown."""
         return [(*whose, digest) for whose, digest in self._shown.items()]
 
-    def give(self, learner: Learner) -> None:
+    def give(self, replica: Replica) -> None:
         """Give everything on, as a store would."""
         for user, membership in self.memberships:
-            learner.load_memberships(user, [membership])
+            replica.load_memberships(user, [membership])
         for (user, _), entry in self._journal.items():
-            learner.load_journal(user, entry)
+            replica.load_journal(user, entry)
         for user, resource, digest in self.shown:
-            learner.load_shown(user, resource, digest)
+            replica.load_shown(user, resource, digest)
         for key, capability in self._capabilities.items():
-            learner.load_capability(key, capability)
+            replica.load_capability(key, capability)
 
     def ordered(self) -> list[list[str]]:
         """Return everything, in an order that does not depend on Redis."""

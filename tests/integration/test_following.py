@@ -47,7 +47,7 @@ def member(channel: str = COVEN, participant_id: str = "1") -> MembershipRecord:
     return MembershipRecord(channel=channel, participant_id=participant_id, nick='\u2615 "n"')
 
 
-class Memory:
+class Snapshot:
     """What a process that leads remembers: what it was given to write."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Process:
         self.reports: list[str] = []
         self.store = Store(settings, self._report, self)
         self.taken = Taken()
-        self.memory = Memory()
+        self.snapshot = Snapshot()
         self.loads = 0
         self._tokens = count()
         self._waiting: dict[int, asyncio.Future[bool]] = {}
@@ -122,7 +122,7 @@ class Process:
     async def writes(self, *changes: Change) -> None:
         """Write in one transaction, and wait until that is done."""
         token = next(self._tokens)
-        self.memory.changes += changes
+        self.snapshot.changes += changes
         done = self._waiting[token] = asyncio.get_running_loop().create_future()
         self.store.put(Write(changes, token))
         assert await asyncio.wait_for(done, 10)
@@ -261,7 +261,7 @@ async def test_a_process_that_is_not_dead_is_found_out(process: Start) -> None:
     await leader.dies()
     assert await standby.store.take_over() == 1
     standby.store.lead()
-    standby.memory.changes.append(PutMembership(ANNA, member()))
+    standby.snapshot.changes.append(PutMembership(ANNA, member()))
     leader.store.put(Write((DropMembership(ANNA, COVEN),)))
     leader._run()
     await leader.knows(lambda _: "superseded" in leader.reports)
@@ -274,8 +274,8 @@ async def test_a_process_that_is_not_dead_is_found_out(process: Start) -> None:
 async def test_a_write_that_nobody_heard_of_breaks_nothing(process: Start, client: Client) -> None:
     """It may have been done or not; the one after it names the last that is certain."""
     leader, standby = await pair(process)
-    marks = leader.store._marks
-    marks.next()
+    fence = leader.store._fence
+    fence.next()
     await leader.writes(PutMembership(ANNA, member()))
     _, fields = (await client.xrevrange(KEYS.changes, count=1))[0]
     await client.xadd(KEYS.changes, fields)

@@ -69,7 +69,7 @@ class Writer:
         self.reports.append({"event": event, "level": level, **facts})
 
     @property
-    def memory(self) -> "Writer":
+    def snapshot(self) -> "Writer":
         """Remember nothing."""
         return self
 

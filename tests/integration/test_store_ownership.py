@@ -82,7 +82,7 @@ class Process:
         self.store.resign()
 
     @property
-    def memory(self) -> "Process":
+    def snapshot(self) -> "Process":
         """Be what is remembered."""
         return self
 
