@@ -1,6 +1,6 @@
-"""What travels between a participant's server and a channel: join and leave (XEP-0369 §7.1).
+"""The join and leave between a participant's server and a channel (XEP-0369 §7.1).
 
-One class a namespace, because living peers speak `urn:xmpp:mix:core:0` or `:1`.
+Living peers speak `urn:xmpp:mix:core:0` or `:1`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Collection
 from typing import NamedTuple
-
-from aioxmpp import xso
 
 from schemas import codec
 from schemas.namespaces import MIX_ANON, MIX_CORE
@@ -24,68 +22,6 @@ MAX_NICK = 1023
 MAX_NODES = 100
 MAX_NODES_BYTES = 4_096
 """Nodes of a membership, and their bytes together: the XEPs know ten of forty bytes."""
-
-
-class Subscribe(xso.XSO):
-    """A node the user wants, or was given."""
-
-    node = xso.Attr("node")
-
-
-class Subscribe0(Subscribe):
-    """`<subscribe/>` of MIX core 0."""
-
-    TAG = (MIX_CORE[0], "subscribe")
-
-
-class Subscribe1(Subscribe):
-    """`<subscribe/>` of MIX core 1."""
-
-    TAG = (MIX_CORE[1], "subscribe")
-
-
-class _Join(xso.XSO):
-    """A join request, or the channel's answer to it, which carries the participant id.
-
-    XEP-0369 gives the id as `id`, its older versions as `jid='X#channel'`.
-    """
-
-    UNKNOWN_CHILD_POLICY = xso.UnknownChildPolicy.DROP
-
-    id_ = xso.Attr("id", default=None)
-    jid = xso.Attr("jid", default=None)
-
-
-class Join0(_Join):
-    """`<join/>` of MIX core 0."""
-
-    TAG = (MIX_CORE[0], "join")
-    subscriptions = xso.ChildList([Subscribe0])
-    nick = xso.ChildText((MIX_CORE[0], "nick"), default=None)
-
-
-class Join1(_Join):
-    """`<join/>` of MIX core 1."""
-
-    TAG = (MIX_CORE[1], "join")
-    subscriptions = xso.ChildList([Subscribe1])
-    nick = xso.ChildText((MIX_CORE[1], "nick"), default=None)
-
-
-class Leave0(xso.XSO):
-    """`<leave/>` of MIX core 0."""
-
-    TAG = (MIX_CORE[0], "leave")
-
-
-class Leave1(xso.XSO):
-    """`<leave/>` of MIX core 1."""
-
-    TAG = (MIX_CORE[1], "leave")
-
-
-JOIN = (Join0, Join1)
-LEAVE = (Leave0, Leave1)
 
 JOIN_TAGS = tuple(f"{{{namespace}}}join" for namespace in MIX_CORE)
 LEAVE_TAGS = tuple(f"{{{namespace}}}leave" for namespace in MIX_CORE)
@@ -103,9 +39,9 @@ class Join(NamedTuple):
 
 
 def read_join(join: ET.Element) -> Join:
-    """Read a join as its XSO would, in a tenth of the time.
+    """Read a join as an XSO would (tests/harness/xsos.py), in a tenth of the time.
 
-    Raises codec.MalformedStanza where the XSO does not take it. `bounded` makes of it what
+    Raises codec.MalformedStanza where the XSO does not accept it. `bounded` makes of it what
     may be remembered, `refuse_too_much` refuses what may not.
     """
     namespace = join.tag.removesuffix("join")

@@ -26,8 +26,6 @@ MIX_PAM = ("urn:xmpp:mix:pam:0", "urn:xmpp:mix:pam:1", "urn:xmpp:mix:pam:2")
 MIX_ANON = "urn:xmpp:mix:anon:0"
 MIX_ROSTER = "urn:xmpp:mix:roster:0"
 MIX_PRESENCE = "urn:xmpp:mix:presence:0"
-# What the seed, XEP-0405 0.1.1, writes in its examples for the same thing.
-MIX_PRESENCE_SEED = "urn:xmpp:presence:0"
 MIX_NODES = "urn:xmpp:mix:nodes:"
 
 TAP = "mixpam:tap:1"

@@ -50,9 +50,7 @@ def joined(request: Request, reply: Stanza, participant_id: str) -> ET.Element:
 
     Kaidan reads `id`, Siskin and Beagle read `jid='X#channel'`.
     """
-    inner = find(reply, mix.JOIN_TAGS)
-    if inner is None:  # pragma: no cover - the caller has read it
-        inner = codec.from_xso(mix.JOIN[request.core]())
+    inner = _inner(request, reply, mix.JOIN_TAGS)
     inner.set("id", participant_id)
     inner.set("jid", f"{participant_id}#{request.channel}")
     return _wrapped(request, inner)
@@ -60,15 +58,18 @@ def joined(request: Request, reply: Stanza, participant_id: str) -> ET.Element:
 
 def left(request: Request, reply: Stanza | None) -> ET.Element:
     """Wrap the channel's `<leave/>`, or one of ours where it gave none."""
-    inner = None if reply is None else find(reply, mix.LEAVE_TAGS)
-    if inner is None:
-        inner = ET.Element(mix.LEAVE_TAGS[request.core])
-    return _wrapped(request, inner)
+    return _wrapped(request, _inner(request, reply, mix.LEAVE_TAGS))
 
 
 def find(reply: Stanza, tags: tuple[str, ...]) -> ET.Element | None:
     """Find the first child with one of the tags."""
     return next((child for child in reply.element if child.tag in tags), None)
+
+
+def _inner(request: Request, reply: Stanza | None, tags: tuple[str, ...]) -> ET.Element:
+    """Find the channel's `<join/>` or `<leave/>`, or make an empty one."""
+    found = None if reply is None else find(reply, tags)
+    return ET.Element(tags[request.core]) if found is None else found
 
 
 def _wrapped(request: Request, inner: ET.Element) -> ET.Element:

@@ -25,7 +25,7 @@ from component.core.presence.participants import Participants
 from component.core.roster import candidates
 from component.core.roster.access import Rosters
 from component.core.users.packed import Member
-from schemas import codec, mix
+from schemas import mix
 from schemas import stanza as stanzas
 from schemas.jid import Jid
 from schemas.records import MembershipRecord
@@ -81,7 +81,7 @@ class Changes(Guarded):
                 # The client may have used it before, and that answer may still come.
                 id_ = context.new_id()
         else:
-            id_, inner = context.new_id(), codec.from_xso(mix.LEAVE[op.core]())
+            id_, inner = context.new_id(), ET.Element(mix.LEAVE_TAGS[op.core])
         asked = Asked(op.kind, op.user, op.channel, op.core, op.wish, op.recovers, id_)
         op.asked = asked
         self._ledger.ask(asked)

@@ -8,12 +8,13 @@ from typing import Any
 import aioxmpp
 import aioxmpp.xml
 from aioxmpp import xso
+from harness import xsos
 
 from benchmarks import traffic
-from schemas import mix, pam
+from schemas.namespaces import MIX_PAM
 
 
-class Join(mix.Join1):
+class Join(xsos.Join1):
     """`<join/>`, as a payload and within client-join."""
 
 
@@ -21,7 +22,7 @@ class Join(mix.Join1):
 class ClientJoin(xso.XSO):  # type: ignore[misc]
     """`<client-join/>` with the channel's address and what it wraps."""
 
-    TAG = pam.ClientJoin2.TAG
+    TAG = (MIX_PAM[2], "client-join")
     channel = xso.Attr("channel", type_=xso.JID())
     join = xso.Child([Join])
 
