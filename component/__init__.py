@@ -5,4 +5,4 @@ I/O and answers with effects, ``link`` and ``store`` carry them out. ``engine`` 
 joins them. CONTRIBUTING.md has the map.
 """
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
