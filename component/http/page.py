@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Final
 
@@ -21,9 +21,9 @@ from component.http import format as formats
 from component.http.charts import charts
 from component.http.sources import Sources
 from component.http.watch import utc_now
+from component.operator.tables import of_user
 from component.operator.views import UserView, describe_user
 from schemas import jid
-from schemas.namespaces import MIX_NODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,6 @@ def _environment() -> Environment:
     made.filters.update(formats.FILTERS)
     made.globals.update(
         nothing=formats.NOTHING,
-        nodes=MIX_NODES,
         icon=_ICON,
         # Our own files, and under their hashes in the policy: not to be escaped.
         style=Markup(_STYLE),  # noqa: S704
@@ -107,6 +106,7 @@ def _render(template: str, sources: Sources, asked: str) -> str:
         charts=charts(sources.samples),
         asked=asked,
         user=user,
+        tables=() if user is None else of_user(asdict(user)),
         trouble=trouble,
     )
 

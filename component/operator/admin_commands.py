@@ -5,10 +5,14 @@ The same functions serve ad-hoc commands here and the HTTP API elsewhere.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from component.core.checks.findings import Finding, UserFindings
 from component.core.commands import Command, Outcome, Tell, Values
 from component.core.errors import Refusal
 from component.core.machine import Core
+from component.operator import tables
+from component.operator.tables import Table
 from component.operator.views import describe_channel, describe_user, totals
 from schemas import jid
 from schemas.adhoc import Field
@@ -64,46 +68,27 @@ def _show_user(core: Core, user: str) -> Outcome | Refusal:
     view = describe_user(core, jid.parse(user))
     if not view.known:
         return Refusal("cancel", "item-not-found", f"nothing is known of {user}")
-    channels = tuple(
-        f"{each.channel}: {each.participant_id}"
-        + (f" ({each.nick})" if each.nick else "")
-        + ("" if each.shares_presence else ", presence not shared")
-        for each in view.channels
-    )
-    devices = tuple(
-        f"{each.resource}: {'MIX' if each.mix else 'not MIX'}, {each.why}"
-        + (", hibernated" if each.hibernated else "")
-        for each in view.devices
-    )
-    under_way = tuple(f"{each.kind} {each.channel}" for each in view.operations)
-    return Outcome(
-        None,
-        view.user,
-        (
-            Field("channels", "Channels", "text-multi", values=channels or ("none",)),
-            Field("devices", "Devices online", "text-multi", values=devices or ("none",)),
-            Field("under-way", "Under way", "text-multi", values=under_way or ("none",)),
-        ),
-    )
+    fields = zip(("channels", "devices", "under-way"), tables.of_user(asdict(view)), strict=True)
+    return Outcome(None, view.user, tuple(_field(name, table) for name, table in fields))
 
 
 def _show_channel(core: Core, channel: str) -> Outcome | Refusal:
     view = describe_channel(core, jid.parse(channel))
     if not (view.members or view.under_way):
-        return Refusal("cancel", "item-not-found", f"nobody of ours is in {channel}")
-    members = tuple(
-        f"{each.user}: {each.participant_id}, copies go to"
-        f" {each.mix_devices} of {each.devices} devices"
-        for each in view.members
-    )
+        return Refusal("cancel", "item-not-found", f"no user of this server is in {channel}")
+    under_way = view.under_way or ("none",)
     return Outcome(
         None,
         view.channel,
         (
-            Field("members", "Members", "text-multi", values=members or ("none",)),
-            Field("under-way", "Under way", "text-multi", values=view.under_way or ("none",)),
+            _field("members", tables.of_channel(asdict(view))),
+            Field("under-way", "Under way", "text-multi", values=under_way),
         ),
     )
+
+
+def _field(name: str, table: Table) -> Field:
+    return Field(name, table.title.capitalize(), "text-multi", values=table.lines() or ("none",))
 
 
 def _leave(core: Core, values: Values, tell: Tell) -> None:

@@ -187,7 +187,7 @@ async def test_a_user_is_described(fresh_stack: FreshStack) -> None:
     assert (operation["kind"], operation["channel"]) == ("join", slow.jid)
     assert (operation["step"], operation["device"]) == ("ask", "asked")
     page = (await http.ask(f"/?user={account.jid}")).text
-    for words in ("did not answer when asked", "waits for the channel", channel.jid, ">from<"):
+    for words in ("did not answer when asked", "waits for the channel", channel.jid, ">shared<"):
         assert words in page
     for wrong in ("nonsense", "a@b@c", "@", stack.domain):
         assert (await http.ask(f"/api/user/{wrong}")).status == 400

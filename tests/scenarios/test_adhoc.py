@@ -82,11 +82,13 @@ async def test_slixmpp_finds_and_runs_the_commands(house: tuple[Stack, Account])
     user = await stack.device(await stack.user())
     channel = await stack.joined(user)
     command = await fill_in(console, stack.component, "mixpam:show-user", user=user.bare)
-    assert f"{channel.jid}: {channel.pid}" in shown(command, "channels")
+    assert f"{channel.jid}: participant id {channel.pid}" in shown(command, "channels")
     assert "console" not in shown(command, "devices")
-    assert f"{user.xmpp.boundjid.resource}: MIX, " in shown(command, "devices")
+    assert f"{user.xmpp.boundjid.resource}: gets copies yes, " in shown(command, "devices")
     command = await fill_in(console, stack.component, "mixpam:show-channel", channel=channel.jid)
-    assert f"{user.bare}: {channel.pid}, copies go to 1 of 1 devices" in shown(command, "members")
+    members = shown(command, "members")
+    assert f"{user.bare}: participant id {channel.pid}, " in members
+    assert "devices 1, get copies 1" in members
 
     step = await console.xmpp.plugin["xep_0050"].send_command(stack.component, "mixpam:statistics")
     assert int(shown(step["command"], "memberships")) >= 1

@@ -87,7 +87,7 @@ async def test_the_list_and_commands_that_only_show(house: tuple[Stack, Account]
     assert asked["valid"] is False
     assert asked["valid when filled in"] is True
     assert shown["completed"] is True
-    assert f"{channel.jid}: {channel.pid}" in shown["fields"]["channels"]["value"]
+    assert f"{channel.jid}: participant id {channel.pid}" in shown["fields"]["channels"]["value"]
     assert user.bare in members["fields"]["members"]["value"]
     assert numbers["completed"] is True
     assert int(numbers["fields"]["memberships"]["value"]) >= 1
