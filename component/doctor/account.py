@@ -33,7 +33,7 @@ class Insecure(Exception):  # noqa: N818 - a fact, named as one
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Whom to log in as, and where."""
+    """The account to log in with, and the server's address."""
 
     user: Jid
     password: str

@@ -1,4 +1,4 @@
-"""What to change in the server's configuration, in the words of both servers."""
+"""Changes to the server's configuration that remedy a problem, in the words of both servers."""
 
 from __future__ import annotations
 

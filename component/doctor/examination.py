@@ -16,7 +16,7 @@ from schemas.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the operator wants besides; see `mixpam check --help`."""
+    """The options of `mixpam check`; see its `--help`."""
 
     connect: bool = False
     user: str | None = None

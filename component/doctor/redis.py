@@ -238,7 +238,7 @@ async def _clock(redis: Any) -> Result:  # noqa: ANN401 - as above
 
 
 def clock(check: str, whose: str, ahead: float) -> Result:
-    """Judge by how many seconds another clock is ahead of ours."""
+    """Judge the seconds by which Redis's clock is ahead of this machine's."""
     if abs(ahead) > MAX_SKEW:
         direction = "ahead of" if ahead > 0 else "behind"
         return Result(

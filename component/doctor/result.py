@@ -1,4 +1,4 @@
-"""What a check found: one line for people, with what to do about it."""
+"""The result of one check: a line for people, and the remedy."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ async def authenticate(ask: Ask, offered: set[str], user: str, password: str) ->
 
 
 class _Exchange:
-    """What aiosasl calls a SASLInterface; what fails on the way is a LoginFailed."""
+    """aiosasl's SASLInterface over the stream. A refusal by the server raises LoginFailed."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask

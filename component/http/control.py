@@ -34,7 +34,7 @@ LONGEST = 3_600.0
 
 
 class StoredMemberships(Protocol):
-    """What is read of the store, and whether it has been read as a whole."""
+    """The store, as far as this API needs it."""
 
     @property
     def loaded(self) -> bool:
@@ -97,7 +97,7 @@ class Control:
     async def _reconcile(self, request: web.Request) -> web.StreamResponse:
         """Reconcile one user: `{"user": …, "repair": true}` in, `UserFindings` out."""
         self._check(request)
-        user, repair = await _wish(request)
+        user, repair = await _body(request)
         async with self._turn:
             stored = await self._store.memberships(str(user))
             told: asyncio.Future[UserFindings] = asyncio.get_running_loop().create_future()
@@ -116,7 +116,7 @@ class Control:
             return web.json_response(asdict(outcome))
 
 
-async def _wish(request: web.Request) -> tuple[Jid, bool]:
+async def _body(request: web.Request) -> tuple[Jid, bool]:
     try:
         body = await request.json()
         user, repair = jid.parse(body["user"]), body["repair"]

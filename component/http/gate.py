@@ -1,10 +1,10 @@
-"""Who may be connected to the HTTP port, how many, and for how long without asking anything.
+"""Limits on connections to the HTTP port: how many, and how long without a request.
 
-The port serves operators; the link and Redis must never lack a descriptor because of it. So
-there is a bound, overall and for each address, far below the process's own. Where it is
-reached, whoever waits longest without a whole request makes room: a newcomer who asks is
-served though a thousand others only hold connections. What is begun and not ended (a
-request, its body, taking the answer) is bounded in time and bytes.
+The port serves operators; the link and Redis must never lack a file descriptor because of
+it. So connections are limited, overall and per address, far below the process's own limit.
+At the limit, the connection that has waited longest without a complete request is closed:
+a newcomer is served even while a thousand others only hold connections. Time and bytes are
+limited for a request, for its body and for reading the answer.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ REQUEST_SECONDS = 10.0
 """Seconds from a connection, or an answer, to the end of the next request's head."""
 
 STALL_SECONDS = 20.0
-"""Seconds in which a peer takes nothing of its answer."""
+"""Seconds after which a peer that reads nothing of its answer is disconnected."""
 
 TURN_BYTES = 65_536
 """Bytes of a request with all its headers, and of others sent before it is answered."""
 
 QUIET = 60.0
-"""Seconds between two words about connections that had to go."""
+"""Seconds between two reports (event `http-crowded`) of closed connections."""
 
 
 def descriptors() -> int:

@@ -1,4 +1,4 @@
-"""Who may ask: the token as bearer or cookie, and no strange host names without one.
+"""Access to the HTTP port: by token, as bearer or cookie; without one, not by foreign host names.
 
 Without a token the port is on loopback only, yet a web page in the operator's browser
 could still reach it under a name of its own (DNS rebinding); so then only addresses and

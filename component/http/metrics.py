@@ -42,7 +42,7 @@ _COUNTS = {
         "reason",
     ),
 }
-"""What the core counts: name, meaning, and what its reason is called."""
+"""Counters of the core: name, help text, and the label for the reason."""
 
 _LOSSES = frozenset(
     {

@@ -42,7 +42,7 @@ BODY_SECONDS = 10.0
 """Seconds in which such a request has to be there."""
 
 KEEPALIVE = 15
-"""Seconds that a connection may wait for the next request; Prometheus and browsers come anew."""
+"""Seconds that a connection may wait for the next request; Prometheus and browsers reconnect."""
 
 _ELSEWHERE = "Correct MIXPAM_HTTP_HOST and MIXPAM_HTTP_PORT; port 0 is for none."
 
@@ -125,7 +125,7 @@ class HttpServer:
         if runner.server is None:
             return
         self._gate = Gate(runner.server, self._report)
-        told = ""
+        reported = ""
         while True:
             try:
                 self._server = await asyncio.get_running_loop().create_server(
@@ -133,12 +133,12 @@ class HttpServer:
                 )
             except OSError as error:
                 reason = _why_not(error)
-                if told != reason:
+                if reported != reason:
                     remedy = _REMEDIES.get(error.errno or 0, _ELSEWHERE)
                     self._report(
                         "http-down", "warning", address=address, reason=reason, remedy=remedy
                     )
-                    told = reason
+                    reported = reason
                 await asyncio.sleep(RETRY)
             else:
                 self._report("http-up", address=address)
@@ -188,7 +188,7 @@ class HttpServer:
         return response
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Have a request answered; a fault of ours costs that answer."""
+        """Have a request answered; a fault in mixpam costs that answer alone."""
         await self._sources.counted()
         try:
             if request.can_read_body:
@@ -238,9 +238,9 @@ class HttpServer:
 
     async def _link(self, _: web.Request) -> web.StreamResponse:
         sources, watch = self._sources, self._sources.watch
-        told = {view.domain: asdict(view) for view in describe_domains(sources.core)}
+        views = {view.domain: asdict(view) for view in describe_domains(sources.core)}
         domains = [
-            {**told.get(domain, {}), **asdict(tap), "domain": domain}
+            {**views.get(domain, {}), **asdict(tap), "domain": domain}
             for domain, tap in watch.taps.items()
         ]
         return _json(

@@ -1,6 +1,6 @@
-"""What the events of the log add up to: states of link, taps and Redis, and the last problems.
+"""States of link, taps and Redis, and the last problems, derived from the events of the log.
 
-Whoever reports an event reports it here too; nothing else is told of a state twice.
+Every event that is logged also arrives here, so no state is reported in a second way.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Link:
 
 @dataclass(slots=True)
 class Tap:
-    """What the tap of one domain has said of itself on this link.
+    """The tap of one domain, by its `<hello/>` on this link.
 
     `limit` and `wanted` are bytes of a stanza: what the server takes of us, if that is less
     than what is wanted.
