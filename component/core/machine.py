@@ -171,7 +171,7 @@ class Core:
                 self._memberships.journal.forget(jid.parse(user), jid.parse(channel))
             case DropShown(user, resource):
                 self._presence.forget(jid.parse(user), resource)
-            case DropCapability(key):
+            case DropCapability(key):  # pragma: no branch - there is no other
                 self._capability.forget(key)
 
     def start_over(self) -> None:
@@ -309,7 +309,7 @@ class Core:
         """Look at a channel's presence, or what may be a kick, that was passed on."""
         if frame.name == b"presence":
             self._participants.remember(row, channel, frame)
-        elif may_be_kick(frame):
+        elif may_be_kick(frame):  # pragma: no branch - nothing else is overheard
             try:
                 self._departures.overheard(frame)
             except codec.MalformedStanza as error:

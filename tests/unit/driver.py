@@ -7,7 +7,7 @@ else was written. Time passes by `waits` only. The store works at once, fails or
 """
 
 import xml.etree.ElementTree as ET
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from itertools import count
 
@@ -113,8 +113,11 @@ class Play:
             commands=admin_commands if admins else lambda _: (),
         )
         self._outgoing = Outgoing(self.core.mirror, own, frozenset(domains))
+        of_users: defaultdict[str, list[MembershipRecord]] = defaultdict(list)
         for (user, _), membership in self.stored.memberships.items():
-            self.core.load_memberships(user, [membership])
+            of_users[user].append(membership)
+        for user, memberships in of_users.items():
+            self.core.load_memberships(user, memberships)
         for (user, _), entry in self.stored.journal.items():
             self.core.load_journal(user, entry)
         for (user, resource), digest in self.stored.shown.items():

@@ -171,3 +171,50 @@ def test_findings_in_words() -> None:
     assert sentence(Finding("c@m", "agree", *facts)) == "c@m: all agree"
     assert sentence(Finding("c@m", "differ", *facts, repairs=("a", "b"))) == "c@m: a; b"
     assert sentence(Finding("c@m", "unknown", *facts, why="no")) == "c@m: left alone, no"
+
+
+def test_a_command_without_a_form_is_done_at_once(play: Play) -> None:
+    command = step(play, "mixpam:statistics").find(COMMAND)
+    assert command is not None
+    assert command.get("status") == "completed"
+
+
+def asked(play: Play, namespace: str, node: str, type_: str = "get") -> ET.Element:
+    """Ask as an admin what there is at a node, and give the answer."""
+    play.says(
+        f"<iq type='{type_}' from='{ADMIN}' to='{OWN}' id='d'>"
+        f"<query xmlns='{namespace}' node='{node}'/></iq>"
+    )
+    return play.hears_anything()
+
+
+def test_commands_are_listed_and_each_says_what_it_is(play: Play) -> None:
+    listed = asked(play, ITEMS, COMMANDS).findall(f"{{{ITEMS}}}query/{{{ITEMS}}}item")
+    assert "mixpam:leave" in {item.get("node") for item in listed}
+    assert {item.get("jid") for item in listed} == {OWN}
+    kinds = {COMMANDS: "command-list", "mixpam:leave": "command-node"}
+    for node, kind in kinds.items():
+        answer = asked(play, DISCO, node)
+        (identity,) = answer.iter(f"{{{DISCO}}}identity")
+        assert (identity.get("category"), identity.get("type")) == ("automation", kind)
+        features = {each.get("var") for each in answer.iter(f"{{{DISCO}}}feature")}
+        assert features == {COMMANDS, "jabber:x:data"}
+    nothing = asked(play, ITEMS, "mixpam:leave")
+    assert not list(nothing.iter(f"{{{ITEMS}}}item"))
+
+
+def test_who_may_use_commands_is_told_that_there_are_some(play: Play) -> None:
+    for sender, expected in ((ADMIN, True), (PHONE, False)):
+        play.says(f"<iq type='get' from='{sender}' to='{OWN}' id='d'><query xmlns='{DISCO}'/></iq>")
+        features = play.hears_anything().iter(f"{{{DISCO}}}feature")
+        assert (COMMANDS in {each.get("var") for each in features}) == expected
+
+
+@pytest.mark.parametrize("namespace", [DISCO, ITEMS])
+def test_discovery_is_no_set(play: Play, namespace: str) -> None:
+    assert problem(asked(play, namespace, COMMANDS, "set")) == {"bad-request"}
+
+
+def test_a_request_for_nothing_is_about_no_command(play: Play) -> None:
+    play.says(f"<iq type='get' from='{ADMIN}' to='{OWN}' id='d'/>")
+    assert problem(play.hears_anything()) == {"service-unavailable"}

@@ -91,3 +91,12 @@ def test_it_fits_into_what_the_server_takes(odd: str, limit: str) -> None:
     # As bytes, some of it is annotated; a tree tells its size only when it is written.
     marked = sum(len(item) for item in items)
     assert (marked == 0) if odd else (0 < marked < len(NAMES))
+
+
+@pytest.mark.parametrize("odd", ["", "<odd xmlns='u'/>"], ids=["as bytes", "as a tree"])
+def test_who_is_in_no_channel_gets_the_roster_as_it_was(odd: str) -> None:
+    play = Play()
+    play.says(f"<presence from='{PHONE}' to='{OWN}'/>")
+    play.hears_all()
+    play.says(roster(ITEMS, odd))
+    play.hears(roster(ITEMS, odd).replace(MARK, ""))

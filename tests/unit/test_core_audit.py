@@ -21,7 +21,7 @@ from scenes import (
 )
 
 from component.core.checks.roster_audit import AT_ONCE, FEW
-from schemas import jid
+from schemas import codec, jid
 from schemas.records import MembershipRecord
 
 MIX = "mix.example"
@@ -57,6 +57,11 @@ def tells(play: Play, user: str, id_: str, items: str) -> None:
     )
 
 
+def has_no_account(play: Play, user: str, id_: str) -> None:
+    why = error("item-not-found")
+    play.says(f"<iq type='error' from='{user}' to='{OWN}' id='{id_}'>{why}</iq>")
+
+
 @pytest.mark.req("L6")
 def test_a_channel_removed_meanwhile_is_left() -> None:
     play = starts()
@@ -84,10 +89,7 @@ def test_a_channel_that_is_there_stays() -> None:
 def test_an_account_removed_meanwhile_leaves_everything() -> None:
     play = starts()
     replayed(play)
-    user, id_ = asked(play)
-    play.says(
-        f"<iq type='error' from='{user}' to='{OWN}' id='{id_}'>{error('item-not-found')}</iq>"
-    )
+    has_no_account(play, *asked(play))
     asked_to_leave(play)
     assert not play.members()
 
@@ -136,7 +138,7 @@ LIARS = 14
 
 
 @pytest.mark.abuse(24)
-@pytest.mark.parametrize("other", ["service", "roster"])
+@pytest.mark.parametrize("other", ["service", "roster", "account"])
 def test_some_accounts_that_lose_channels_do_not_stop_the_audit_of_others(other: str) -> None:
     stored = Stored()
     theirs = "den@evil.example" if other == "service" else COVEN
@@ -153,10 +155,12 @@ def test_some_accounts_that_lose_channels_do_not_stop_the_audit_of_others(other:
         if request.get("type") == "get":
             if request.get("to") == ANNA:
                 others = request.get("id", "")
+            elif other == "account":
+                has_no_account(play, request.get("to", ""), request.get("id", ""))
             else:
                 tells(play, request.get("to", ""), request.get("id", ""), "")
     assert others
-    kept = "<item jid='ben@example.org' subscription='both'/>" if other == "roster" else ""
+    kept = "" if other == "service" else "<item jid='ben@example.org' subscription='both'/>"
     tells(play, ANNA, others, kept)
     assert not play.members()
     [report] = [each for each in play.reports if each.event == "audit-stopped"]
@@ -305,3 +309,37 @@ def test_rosters_without_channels_tell_nothing() -> None:
     play = two_online("<item jid='ben@example.org' subscription='both'/>")
     play.silence()
     assert not play.reported("memory-empty")
+
+
+def test_only_those_of_the_server_that_has_told_all_are_looked_at() -> None:
+    elsewhere = "carl@example.net"
+    stored = Stored()
+    for user in (ANNA, elsewhere):
+        stored.memberships[user, COVEN] = MembershipRecord(channel=COVEN, participant_id="123")
+        stored.shown[user, "phone"] = "digest"
+    play = Play(stored)
+    tap_is_up(play, services=MIX)
+    replayed(play)
+    play.waits(60)
+    heard = [codec.read(each) for each in play.hears_all()]
+    assert {each.get("to", "") for each in heard if each.get("type") == "get"} == {ANNA, COVEN}
+    assert not [each for each in heard if elsewhere in each.get("from", "")]
+
+
+def test_who_left_everything_meanwhile_has_nothing_to_lose() -> None:
+    play = starts(2)
+    replayed(play)
+    under_way = dict([asked(play), asked(play)])
+    gone = f"u1@{SERVER}"
+    play.says(
+        f"<message from='{SERVER}' to='{OWN}'><user-removed xmlns='mixpam:tap:1' jid='{gone}'/>"
+        "</message>"
+    )
+    (leave,) = play.hears_all()
+    id_ = codec.read(leave).get("id", "")
+    play.says(channel_answers("", id_=id_, user=gone))
+    roster_is_set(play, "remove", user=gone)
+    has_no_account(play, gone, under_way[gone])
+    tells(play, ANNA, under_way[ANNA], f"<item jid='{COVEN}'/>")
+    play.silence()
+    assert play.members() == {COVEN: "123"}

@@ -12,6 +12,7 @@ from scenes import (
     answers_disco,
     asked_to_join,
     asked_to_leave,
+    asks_to_join,
     channel_answers,
     client_join,
     client_leave,
@@ -533,3 +534,35 @@ def test_who_waits_for_a_service_that_another_has_blocked_is_not_kept_waiting() 
     asked_to_join(play, user=BEN)
     play.waits(31)
     assert not [each for each in play.hears_all() if ANNA.encode() in each]
+
+
+def test_a_join_is_ended_by_no_other_block_and_no_other_unblock() -> None:
+    play = Play()
+    tap_is_up(play)
+    asks_to_join(play)
+    for name in ("blocked", "unblocked"):
+        play.says(event(name, f"other@{MIX}"))
+    play.silence()
+    play.says(channel_answers(granted()))
+    roster_is_set(play)
+    play.hears(joined())
+    assert play.members() == {COVEN: "123"}
+
+
+def test_a_service_that_several_ask_for_is_asked_for_those_who_have_not_blocked_it() -> None:
+    play = Play()
+    tap_is_up(play)
+    users = [ANNA, BEN, f"carl@{SERVER}"]
+    for user in users:
+        play.says(client_join(device=f"{user}/x"))
+    id_ = service_question(play)
+    play.says(event("blocked", MIX, user=users[2]))
+    (refusal,) = play.hears_all()
+    assert f"to='{users[2]}/x'".encode() in refusal
+    for user, rest in ((ANNA, True), (BEN, False)):
+        play.says(f"<iq type='error' from='{MIX}' to='{user}' id='{id_}'>{BLOCKED}</iq>")
+        heard = play.hears_all()
+        assert any(f"to='{user}/x'".encode() in each for each in heard)
+        asked = [codec.read(each) for each in heard if b"disco#info" in each]
+        assert len(asked) == rest
+        id_ = asked[0].get("id", "") if asked else ""

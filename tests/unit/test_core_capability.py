@@ -9,13 +9,14 @@ import base64
 import hashlib
 
 import pytest
-from driver import ANNA, BEN, CORE_0, CORE_1, COVEN, DISCO, LAPTOP, OWN, PHONE, Play
+from driver import ANNA, BEN, CORE_0, CORE_1, COVEN, DISCO, LAPTOP, OWN, PHONE, Play, Stored
 from scenes import comes_online, in_the_coven, tap_is_up
 
 from component.core.limits import Limits
 from component.core.presence.capability import PATIENCE
 from schemas.disco import MOST_PARTS
 from schemas.jid import parse
+from schemas.records import CapabilityRecord
 
 
 def sha_1(features: tuple[str, ...]) -> str:
@@ -405,3 +406,77 @@ def test_many_who_wait_for_one_answer_are_all_told(play: Play) -> None:
     row = play.core.mirror.find(parse(BEN))
     assert row is not None
     assert len(row.mix_devices) == len(devices)
+
+
+@pytest.mark.abuse(17, 25)
+def test_the_next_link_has_questions_of_its_own(play: Play) -> None:
+    few = [f"{BEN}/{number}" for number in range(Limits().hash_devices)]
+    for _ in range(2):
+        for device in few:
+            play.says(presence(device))
+        for device in few:
+            is_asked(play, device)
+        play.link_is_cut()
+        tap_is_up(play, services="mix.example")
+
+
+def test_a_start_takes_over_no_more_than_there_is_room_for() -> None:
+    stored = Stored()
+    for number in range(4):
+        stored.capabilities[f"sha-1 {number}="] = CapabilityRecord(features=[CORE_1])
+    assert len(Play(stored, caps_cache=3).core.remembered.of_all()) == 3
+
+
+def test_one_of_two_who_wait_changes_its_hash(play: Play) -> None:
+    few = [f"{BEN}/{number}" for number in range(Limits().hash_devices)]
+    for device in (*few, PHONE, LAPTOP):
+        play.says(presence(device))
+    asked = [is_asked(play, device) for device in few]
+    play.says(presence(content=CAPS.replace(HASH, "other=")))
+    is_asked(play, node="http://client.example#other=")
+    answers(play, asked[0], few[0])
+    is_shown(play, LAPTOP)
+    play.silence()
+
+
+@pytest.mark.abuse(17)
+def test_who_went_while_waiting_is_not_asked(play: Play) -> None:
+    few = [f"{BEN}/{number}" for number in range(Limits().hash_devices)]
+    for device in (*few, PHONE, LAPTOP):
+        play.says(presence(device))
+    for device in few:
+        is_asked(play, device)
+    play.says(f"<presence type='unavailable' from='{PHONE}' to='{OWN}'/>")
+    play.waits(PATIENCE)
+    is_asked(play, LAPTOP)
+    play.silence()
+
+
+def test_answers_behind_the_right_one_are_for_one_device_each(play: Play) -> None:
+    few = [f"{BEN}/{number}" for number in range(Limits().hash_devices)]
+    for device in few:
+        play.says(presence(device))
+    first, second, third = ((device, is_asked(play, device)) for device in few)
+    answers(play, first[1], first[0])
+    answers(play, second[1], second[0])
+    answers(play, third[1], third[0], "urn:example:lie")
+    row = play.core.mirror.find(parse(BEN))
+    assert row is not None
+    assert [device.jid.resource for device in row.mix_devices] == ["0", "1"]
+
+
+def test_another_links_patience_asks_nobody(play: Play) -> None:
+    for number in range(Limits().hash_devices + 1):
+        play.says(presence(f"{BEN}/{number}"))
+    play.link_is_cut()
+    play.waits(2 * PATIENCE)
+    play.silence()
+
+
+@pytest.mark.req("C4")
+def test_who_never_answers_is_not_waited_for_for_ever(play: Play) -> None:
+    play.says(presence())
+    is_asked(play)
+    play.waits(Limits().disco_timeout + Limits().late_window + 1)
+    play.silence()
+    assert play.core.next_deadline is None

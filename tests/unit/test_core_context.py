@@ -5,11 +5,12 @@ import xml.etree.ElementTree as ET
 import pytest
 from driver import OWN, Play
 
-from component.core.context import Context
+from component.core.context import ROWS_AT_ONCE, Context
 from component.core.deadlines import Deadlines
 from component.core.effects import Report, Send
 from component.core.limits import Limits
-from schemas import jid
+from schemas import codec, jid
+from schemas.stanza import Stanza
 
 
 def run(deadlines: Deadlines, now: float) -> None:
@@ -84,3 +85,51 @@ def test_without_anything_to_do_there_is_no_deadline() -> None:
     assert play.core.next_deadline is None
     play.waits(1_000)
     play.silence()
+
+
+def desk() -> Context:
+    return Context(jid.parse(OWN), frozenset(), Limits(), lambda: "id")
+
+
+def test_many_things_are_done_some_at_a_time_and_end_with_the_link() -> None:
+    context = desk()
+    done: list[int] = []
+    for cut in (False, True):
+        done.clear()
+        context.each(range(5), done.append, lambda: done.append(-1), at_once=2)
+        assert done == [0, 1]
+        if cut:
+            context.no_more_answers()
+        run(context.deadlines, 1.0)
+        assert done == ([0, 1] if cut else [0, 1, 2, 3, 4, -1])
+
+
+def test_a_row_that_went_meanwhile_is_not_looked_at() -> None:
+    context = desk()
+    users = [jid.parse(f"u{number}@example.org") for number in range(ROWS_AT_ONCE + 1)]
+    for user in users:
+        context.mirror.row(user)
+    seen: list[bytes] = []
+    context.each_row(lambda row: seen.append(row.key))
+    context.mirror.rows.pop(users[-1].key)
+    run(context.deadlines, 1.0)
+    assert seen == [user.key for user in users[:-1]]
+
+
+def test_an_answer_that_cannot_be_read_is_given_again_unread() -> None:
+    context = desk()
+    taken: list[Stanza | None] = []
+
+    def answer(reply: Stanza | None) -> None:
+        taken.append(reply)
+        if reply is not None and not reply.unread:
+            raise codec.MalformedStanza("odd")
+
+    asked, asker = jid.parse("mix.example"), jid.parse(OWN)
+    context.expect((asked, asker, "i"), 10, answer)
+    reply = ET.Element("{jabber:client}iq", {"type": "result", "id": "i"})
+    assert context.answered(Stanza("iq", "result", "i", asked, asker, reply))
+    first, second = taken
+    assert first is not None
+    assert second is not None
+    assert (first.unread, second.unread) == ("", "odd")

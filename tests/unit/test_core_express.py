@@ -133,3 +133,18 @@ def test_it_leaves_to_others_what_is_sent_to_several_at_once() -> None:
     case = Case(Speaks.MIX)
     case.multicast.begin(SERVER)
     assert case.carries(message(ANNA))[1] == [message(f"{ANNA}/d0")]
+
+
+def test_devices_that_understand_everything_get_the_same_bytes() -> None:
+    case = Case(Speaks.MIX, Speaks.MIX)
+    _, copies = case.carries(message(ANNA))
+    assert copies == [message(f"{ANNA}/d0"), message(f"{ANNA}/d1")]
+
+
+def test_what_is_forwarded_is_no_simple_message_for_devices_of_two_versions() -> None:
+    case = Case(Speaks.CORE_0, Speaks.CORE_1, Speaks.MIX)
+    inner = (
+        "<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'>"
+        "<mix xmlns='urn:xmpp:mix:core:1'/></message></forwarded>"
+    )
+    assert case.carries(message(ANNA, inner)) == (0, [])

@@ -275,3 +275,14 @@ def test_other_channels_do_not_wait() -> None:
     play.hears(event(1, to=PHONE))
     play.says(event(2).replace(COVEN, other))
     play.silence()
+
+
+def test_what_came_back_in_time_is_given_up_by_nobody() -> None:
+    play = begins(archive=True, archive_timeout=5)
+    play.says(groupchat("m1"))
+    ends(play)
+    play.hears(groupchat("m1"))
+    play.says(groupchat("m1", ARCHIVED))
+    play.hears(groupchat("m1", ARCHIVED, to=PHONE))
+    play.waits(60)
+    play.silence()

@@ -21,6 +21,7 @@ from scenes import (
 )
 
 from component.core.delivery.fanout import translated
+from component.core.delivery.translation import MOST_PREFIXES
 from component.core.stanza_size import GROWTH, SLACK, Largest
 from component.core.users.mirror import Membership
 from component.wire.framing import Frame
@@ -346,3 +347,46 @@ def test_what_is_forwarded_keeps_what_a_prefix_stood_for() -> None:
     mix, forwarded = codec.read(translated(frame, 0).data)
     assert mix.tag == f"{{{CORE_1}}}mix"
     assert forwarded[0].tag == f"{{{CORE_0}}}mix"
+
+
+MANY_PREFIXES = "".join(f" xmlns:p{number}='u'" for number in range(MOST_PREFIXES + 1))
+
+
+@pytest.mark.abuse(8)
+@pytest.mark.parametrize(
+    "stanza",
+    [
+        f"<message{MANY_PREFIXES} to='{ANNA}'><mix xmlns='{CORE_0}'/>{FORWARDED % ''}</message>",
+        f"<message xmlns:m='{CORE_0}' to='{ANNA}'><m:mix/>{200 * (FORWARDED % '')}</message>",
+    ],
+    ids=["prefixes", "growth"],
+)
+def test_what_would_be_too_much_to_translate_stays_as_it_is(stanza: str) -> None:
+    assert translated(Frame(stanza.encode()), 0).data.decode() == stanza
+
+
+def test_what_has_no_readable_start_or_id_has_nothing_in_its_place() -> None:
+    largest = Largest(LIMIT, LIMIT // 2)
+    large = f"<iq type='result' id='1' p:x='1'>{LIMIT * 'x'}</iq>".encode()
+    assert largest.fitting([large]) == []
+    odd = ET.Element(f"{{{CLIENT}}}iq", {"type": "result", "id": "\ufffe"})
+    assert largest.instead(odd) is None
+
+
+def test_domains_that_somebody_is_in_stay(play: Play) -> None:
+    in_the_coven(play, PHONE)
+    known = {f"m{number}.example" for number in range(5_000)}
+    user = jid.parse("many@example.org")
+    memberships = [
+        Membership(jid.parse(f"c@{domain}"), "1", None, (), 1, shares_presence=True)
+        for domain in known
+    ]
+    play.core.mirror.enter(user, memberships)
+    play.core.mirror.services |= known
+    play.says(client_join("new@other.example", id_="j2"))
+    service_is_asked(play, "other.example", CORE_1)
+    play.hears(
+        f"<message from='{OWN}' to='{SERVER}'><services xmlns='mixpam:tap:1'>"
+        "<service jid='other.example'/></services></message>"
+    )
+    assert known < play.core.mirror.services

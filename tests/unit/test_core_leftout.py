@@ -393,6 +393,23 @@ def test_a_roster_push_that_cannot_be_read_has_the_roster_read(play: Play, send:
     play.silence()
 
 
+def test_a_roster_that_is_read_again_may_be_gone_or_not_be_given(play: Play) -> None:
+    for condition, stays in (("internal-server-error", True), ("item-not-found", False)):
+        play.leaves_out(f"<iq type='set' from='{ANNA}' to='{OWN}' id='p'>")
+        asked = play.hears_anything()
+        play.says(
+            f"<iq type='error' from='{ANNA}' to='{OWN}' id='{asked.get('id')}'>"
+            f"{error(condition)}</iq>"
+        )
+        assert bool(play.members()) == stays
+    asked_to_leave(play)
+
+
+def test_of_what_goes_to_a_session_only_rosters_come_back(play: Play) -> None:
+    play.leaves_out(f"<message from='{ANNA}' to='{PHONE}' id='p'>")
+    play.silence()
+
+
 MARK = "<annotate xmlns='urn:xmpp:mix:roster:0'/>"
 
 

@@ -241,3 +241,27 @@ def test_a_message_for_many_without_addresses_is_dropped() -> None:
         play.says(f"<message from='{COVEN}' to='{to}' type='groupchat'>{content}</message>")
         while play.has_written:
             assert play.hears_anything().get("type") == "error"
+
+
+def test_addresses_are_those_of_the_list_and_of_nothing_behind_it() -> None:
+    play = Play()
+    to = in_the_coven(play, PHONE, multicast=True)
+    empty = f"<addresses xmlns='{ADDRESSES}'/><x><address type='to' jid='{ANNA}'/></x>"
+    play.says(f"<message from='{COVEN}' to='{to}' type='groupchat'>{empty}</message>")
+    play.silence()
+    assert play.dropped("malformed") == 1
+
+
+def test_devices_of_two_versions_get_one_stanza_for_each_version() -> None:
+    play = Play()
+    in_the_coven(play, PHONE, multicast=True)
+    for device, feature in ((LAPTOP, CORE_1), (f"{ANNA}/old", CORE_0), (f"{ANNA}/older", CORE_0)):
+        comes_online(play, device, feature)
+        play.hears_all()
+    play.says(f"<message from='{COVEN}' to='{ANNA}'><mix xmlns='{CORE_1}'/></message>")
+    copies = sorted(copy for each in play.hears_all() for copy in unfolded(each))
+    devices = {LAPTOP: CORE_1, f"{ANNA}/old": CORE_0, f"{ANNA}/older": CORE_0, PHONE: CORE_1}
+    assert len(copies) == len(devices)
+    for device, core in devices.items():
+        (copy,) = [each for each in copies if f'to="{device}"' in each]
+        assert core in copy

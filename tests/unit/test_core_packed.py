@@ -1,11 +1,12 @@
 """The packed mirror: what goes in comes out, is counted, and leaves nothing behind."""
 
 import pytest
+from driver import BEN, COVEN, MIX
 from hypothesis import given
 from hypothesis import strategies as st
 
 from component.core.users import packed
-from component.core.users.mirror import Mirror
+from component.core.users.mirror import Membership, Mirror
 from component.core.users.packed import CHANNELS, CODE, Member, Shared
 from component.core.users.sessions import Speaks, said
 from component.wire.framing import Frame
@@ -29,6 +30,18 @@ members = st.lists(
     unique_by=lambda member: member.channel,
     max_size=40,
 )
+
+
+UNUSUAL = ["AB12", "ab12", "0a1B", "\u0661\u0662", "12 34", "x" * 254, "x" * 255, "ab" * 512]
+"""Ids and nicks that are hexadecimal, or almost, and long ones: a channel may give 1,023 bytes."""
+
+
+@pytest.mark.parametrize("text", UNUSUAL)
+def test_an_id_and_a_nick_stay_as_they_are(text: str) -> None:
+    some = [Member(b"c%d@mix.example" % n, text, text, (), 1, shares_presence=True) for n in (1, 2)]
+    codes, details = packed.pack(some)
+    assert list(packed.unpack(codes, details)) == some
+    packed.release(codes, details)
 
 
 @given(members)
@@ -160,3 +173,32 @@ def test_presence_is_kept_without_its_addresses(presence: bytes) -> None:
     assert frame.get(b"xml:lang") == b"en"
     assert frame.get(b"id") == b""
     assert frame.data.endswith(b"><show>away</show></presence>")
+
+
+def test_devices_are_a_mapping_by_resource() -> None:
+    row = Mirror().row(ANNA)
+    row.devices.come("phone", b"<presence/>").hibernated = True
+    row.devices.come("desk").presence = b"<presence><x/></presence>"
+    assert sorted(row.devices) == ["desk", "phone"]
+    assert len(row.devices) == 2
+    assert row.devices["phone"].hibernated
+    assert b"<x/>" in row.devices["desk"].presence_for(jid.parse(COVEN))
+    with pytest.raises(KeyError):
+        row.devices["other"]
+
+
+def test_a_channel_that_another_user_is_in_is_not_among_the_users() -> None:
+    mirror = Mirror()
+    for user, channel in ((ANNA, COVEN), (jid.parse(BEN), f"other@{MIX}")):
+        member = Membership(jid.parse(channel), "1", None, (), 1, shares_presence=True)
+        mirror.join(user, member)
+    channels = mirror.row(ANNA).channels
+    with pytest.raises(KeyError):
+        channels[f"other@{MIX}".encode()]
+    with pytest.raises(KeyError):
+        channels[b"nobody@nowhere.example"]
+
+
+def test_what_is_remembered_of_features_is_what_counts() -> None:
+    features = ["urn:xmpp:mix:core:0", "urn:xmpp:mix:core:1", "urn:xmpp:psa"]
+    assert Speaks.from_features(frozenset([*features, "urn:example:x"])).to_features() == features

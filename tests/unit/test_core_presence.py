@@ -4,8 +4,9 @@ import gc
 import tracemalloc
 
 import pytest
-from driver import ANNA, CORE_1, COVEN, LAPTOP, MIX, OWN, PHONE, SERVER, Play, Stored
+from driver import ANNA, CORE_1, COVEN, DISCO, LAPTOP, MIX, OWN, PHONE, SERVER, Play, Stored
 from scenes import (
+    answers_disco,
     asked_to_join,
     channel_answers,
     client_join,
@@ -305,6 +306,22 @@ def test_a_device_that_went_before_that_is_not_shown(play: Play) -> None:
     assert (ANNA, "laptop") not in play.stored.shown
 
 
+def test_a_device_that_speaks_mix_no_more_by_then_is_not_shown(play: Play) -> None:
+    play.store = "sleeps"
+    comes_online(play, LAPTOP)
+    caps = "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='n' ver='other='/>"
+    play.says(broadcast(LAPTOP, caps))
+    asked = play.hears(
+        f"<iq type='get' from='{OWN}' to='{LAPTOP}' id='*'>"
+        f"<query xmlns='{DISCO}' node='n#other='/></iq>"
+    )
+    play.hears(shown(LAPTOP, caps))
+    answers_disco(play, LAPTOP, asked.get("id", ""), "urn:example:other")
+    play.hears(shown(LAPTOP, type_="unavailable"))
+    play.store_wakes()
+    play.silence()
+
+
 # -- participants, towards devices ---------------------------------------------------------------
 
 
@@ -414,3 +431,45 @@ def test_large_presences_that_change_all_the_time_leave_nothing_behind() -> None
     tracemalloc.stop()
     # 10 million bytes came by.
     assert grown < 1_000_000
+
+
+PREFERENCE = (
+    "<user-preference xmlns='urn:xmpp:mix:anon:0'><x xmlns='jabber:x:data'>"
+    "<field var='Presence'><value>{}</value></field></x></user-preference>"
+)
+
+
+def wishes(play: Play, value: str, id_: str, device: str = PHONE) -> None:
+    preference = PREFERENCE.format(value)
+    play.says(f"<iq type='set' from='{device}' to='{COVEN}' id='{id_}'>{preference}</iq>")
+
+
+def test_a_wish_for_what_is_so_already_changes_nothing(play: Play) -> None:
+    wishes(play, "share", "p")
+    play.says(f"<iq type='result' from='{COVEN}' to='{PHONE}' id='p'/>")
+    play.silence()
+
+
+@pytest.mark.abuse(16)
+def test_of_wishes_that_nobody_answers_the_last_are_kept() -> None:
+    play = Play(wishes=2)
+    in_the_coven(play, PHONE)
+    for number in range(3):
+        wishes(play, "not share", f"p{number}")
+    play.says(f"<iq type='result' from='{COVEN}' to='{PHONE}' id='p0'/>")
+    play.silence()
+    play.says(f"<iq type='result' from='{COVEN}' to='{PHONE}' id='p2'/>")
+    play.hears(shown(type_="unavailable"))
+    roster_is_set(play, "none")
+
+
+@pytest.mark.abuse(29)
+def test_what_an_account_wished_that_is_gone_the_next_does_not_wish(play: Play) -> None:
+    wishes(play, "not share", "p")
+    play.says(
+        f"<message from='{SERVER}' to='{OWN}'><user-removed xmlns='mixpam:tap:1' jid='{ANNA}'/>"
+        "</message>"
+    )
+    play.hears_all()
+    play.says(f"<iq type='result' from='{COVEN}' to='{PHONE}' id='p'/>")
+    play.silence()

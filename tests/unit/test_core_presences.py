@@ -216,3 +216,10 @@ def test_shortened(presence: bytes, left: bytes) -> None:
     assert codec.write(codec.read(short)) == codec.write(codec.read(left))
     assert len(short) <= LARGEST
     assert Frame(short).sender == Frame(presence).sender
+
+
+def test_a_start_tag_that_is_too_large_leaves_the_kind_and_the_addresses() -> None:
+    large = f"<presence type='unavailable' from='a@b/c' to='d@e' x='{LARGEST * 'x'}'/>".encode()
+    bare = b"<presence type='unavailable' from='a@b/c' to='d@e'/>"
+    assert shortened(large) == bare
+    assert shortened(large[:-2] + b"><not closed></presence>") == bare

@@ -4,8 +4,17 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from driver import ANNA, BEN, CORE_0, CORE_1, COVEN, MIX, OWN, PHONE, SERVER, Play, Stored
-from scenes import answers_disco, asked_to_leave, client_join, error, service_question, tap_is_up
+from scenes import (
+    answers_disco,
+    asked_to_leave,
+    client_join,
+    comes_online,
+    error,
+    service_question,
+    tap_is_up,
+)
 
+from component.core.checks import reconcile
 from component.core.checks.findings import Finding, UserFindings
 from component.core.checks.reconcile import AT_ONCE
 from schemas import jid
@@ -56,6 +65,14 @@ class Looking:
             f"<query xmlns='jabber:iq:roster'>{''.join(items)}</query></iq>"
         )
 
+    def no_roster(self, condition: str) -> None:
+        """Let the server refuse to give the roster."""
+        asked = self.play.hears_anything()
+        self.play.says(
+            f"<iq type='error' from='{ANNA}' to='{OWN}' id='{asked.get('id')}'>"
+            f"{error(condition)}</iq>"
+        )
+
     def is_mix(self) -> None:
         """Let the domain say that it is a MIX service, and the tap learn of it."""
         answers_disco(self.play, MIX, service_question(self.play), CORE_1, to=ANNA)
@@ -73,7 +90,10 @@ class Looking:
 
     def channel(self, *entries: str, channel: str = COVEN, page: str = "") -> None:
         """Let the channel tell its participants."""
-        asked = self.question(channel)
+        self.tells(self.question(channel), *entries, channel=channel, page=page)
+
+    def tells(self, asked: ET.Element, *entries: str, channel: str = COVEN, page: str = "") -> None:
+        """Let the channel answer a question that was heard."""
         self.play.says(
             f"<iq type='result' from='{channel}' to='{ANNA}' id='{asked.get('id')}'>"
             f"<pubsub xmlns='{PUBSUB}'><items node='{NODE}'>{''.join(entries)}</items>{page}"
@@ -313,17 +333,96 @@ def test_a_channel_that_refuses_or_is_silent() -> None:
     assert looking.play.members() == {COVEN: "123"}
 
 
-def test_an_account_that_is_gone() -> None:
+@pytest.mark.parametrize("repair", [False, True])
+def test_an_account_that_is_gone(repair: bool) -> None:
+    looking = Looking(COVEN)
+    looking.begin(repair=repair)
+    looking.no_roster("item-not-found")
+    if repair:
+        asked_to_leave(looking.play)
+    assert "account is gone" in looking.finding().repairs[0]
+    assert looking.play.members() == ({} if repair else {COVEN: "123"})
+
+
+def test_a_roster_that_the_server_does_not_give() -> None:
     looking = Looking(COVEN)
     looking.begin()
+    looking.no_roster("internal-server-error")
+    looking.play.silence()
+    assert looking.outcome is not None
+    assert "does not give the roster" in looking.outcome.why
+    assert looking.play.members() == {COVEN: "123"}
+
+
+@pytest.mark.parametrize(
+    ("condition", "info", "why"),
+    [
+        ("internal-server-error", "", "does not tell its participants"),
+        ("item-not-found", "forbidden", "has no participants node"),
+    ],
+)
+def test_a_channel_that_says_nothing_of_its_participants(
+    condition: str, info: str, why: str
+) -> None:
+    looking = Looking(COVEN)
+    looking.begin()
+    looking.roster(item())
+    looking.refuses(condition)
+    if info:
+        asked = looking.play.hears_anything()
+        looking.play.says(
+            f"<iq type='error' from='{COVEN}' to='{ANNA}' id='{asked.get('id')}'>{error(info)}</iq>"
+        )
+    assert why in looking.finding().why
+    assert looking.play.members() == {COVEN: "123"}
+
+
+def test_a_roster_that_refuses_the_channel_is_told_of() -> None:
+    looking = Looking(COVEN)
+    looking.begin()
+    looking.roster()
+    looking.channel(entry())
     asked = looking.play.hears_anything()
     looking.play.says(
         f"<iq type='error' from='{ANNA}' to='{OWN}' id='{asked.get('id')}'>"
-        f"{error('item-not-found')}</iq>"
+        f"{error('not-allowed')}</iq>"
     )
-    asked_to_leave(looking.play)
-    assert "account is gone" in looking.finding().repairs[0]
-    assert looking.play.members() == {}
+    looking.play.silence()
+    assert looking.play.reported("roster-refused")
+
+
+def test_services_that_are_silent_are_named_and_the_others_looked_at() -> None:
+    looking = Looking(COVEN)
+    looking.begin()
+    looking.roster(item(), item("c@a.example"), item("c@z.example"))
+    for domain in ("a.example", "z.example"):
+        id_ = service_question(looking.play, domain)
+        why = error("remote-server-not-found")
+        looking.play.says(f"<iq type='error' from='{domain}' to='{ANNA}' id='{id_}'>{why}</iq>")
+    looking.channel(entry())
+    assert looking.finding().verdict == "agree"
+    assert looking.outcome is not None
+    assert looking.outcome.silent == ("a.example", "z.example")
+
+
+def test_only_so_many_domains_are_remembered_to_be_no_services(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconcile, "MOST_NO_SERVICE", 1)
+    looking = Looking()
+    for asked in (["a.example", "b.example"], ["b.example"]):
+        looking.outcome = None
+        looking.begin()
+        looking.roster(item("x@a.example"), item("x@b.example"))
+        for domain in asked:
+            id_ = service_question(looking.play, domain)
+            answers_disco(looking.play, domain, id_, "urn:example:other", to=ANNA)
+        looking.play.silence()
+    looking.play.waits(reconcile.NO_SERVICE_FOR)
+    looking.outcome = None
+    looking.begin()
+    looking.roster(item("x@a.example"))
+    service_question(looking.play, "a.example")
 
 
 def test_a_change_under_way_is_left_alone() -> None:
@@ -394,3 +493,27 @@ def test_whom_we_do_not_serve(user: str) -> None:
     assert looking.outcome is not None
     assert looking.outcome.why
     looking.play.silence()
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_who_was_kicked_while_the_channel_was_asked_stays_out(online: bool) -> None:
+    looking = Looking(COVEN)
+    play = looking.play
+    if online:
+        comes_online(play)
+        play.hears(f"<presence from='{PHONE}' to='{COVEN}'/>")
+    looking.begin()
+    looking.roster(item())
+    asked = looking.question()
+    play.says(
+        f"<message from='{COVEN}' to='{ANNA}'><event xmlns='{PUBSUB}#event'>"
+        f"<items node='{NODE}'><retract id='123'/></items></event></message>"
+    )
+    while play.has_written:
+        heard = play.hears_anything()
+        if heard.get("type") == "set":
+            play.says(f"<iq type='result' from='{ANNA}' to='{OWN}' id='{heard.get('id')}'/>")
+    assert play.members() == {}
+    looking.tells(asked, entry())
+    assert looking.finding().verdict == "busy"
+    assert play.members() == {}

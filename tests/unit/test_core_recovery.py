@@ -301,3 +301,15 @@ def test_many_cuts_leave_nothing_behind(play: Play) -> None:
         play.link_is_cut()
     assert not play.core.mirror.rows
     assert play.core.next_deadline is None
+
+
+def test_a_store_that_has_lost_all_gets_all_back() -> None:
+    play = Play()
+    in_the_coven(play, PHONE)
+    play.says(client_join(channel=f"other@{MIX}", id_="j2"))
+    held = play.core.remembered
+    users = held.users()
+    assert users == [ANNA]
+    kinds = {type(each).__name__ for user in users for each in held.of_user(user)}
+    assert kinds == {"PutMembership", "PutJournal", "PutShown"}
+    assert held.of_user("nobody@example.org") == []

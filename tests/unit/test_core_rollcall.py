@@ -11,6 +11,7 @@ import pytest
 from driver import ANNA, COVEN, OWN, SERVER, Play, Stored
 from scenes import roll_is_called, roster_is_set, tap_is_up
 
+from component.core.checks import participant_audit
 from component.core.checks.participant_audit import AT_ONCE, DELAY, SILENT, TOGETHER
 from component.core.checks.roster_audit import FEW
 from schemas.namespaces import PUBSUB
@@ -216,6 +217,63 @@ def test_a_link_that_breaks_at_once_asks_nothing() -> None:
     play.link_is_cut()
     play.waits(10 * DELAY)
     play.silence()
+
+
+def test_when_very_many_are_avoided_links_break_for_other_reasons(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(participant_audit, "MOST_AVOIDED", 0)
+    play = starts(ANNA)
+    roll_is_called(play, "p0")
+    play.link_is_cut()
+    begins(play, 1)
+    roll_is_called(play, "p0")
+
+
+def is_deleted(play: Play, user: str) -> None:
+    """Have an account end, and hear nothing of what follows."""
+    play.says(
+        f"<message from='{SERVER}' to='{OWN}'>"
+        f"<user-removed xmlns='mixpam:tap:1' jid='{user}'/></message>"
+    )
+    play.hears_all()
+
+
+def test_who_is_gone_before_or_after_the_question_is_not_kicked() -> None:
+    play = starts(ANNA, BEN)
+    id_ = roll_is_called(play, "p0", "p1")
+    is_deleted(play, BEN)
+    tells(play, id_, "p0")
+    play.silence()
+    assert not play.reported("kicked")
+    play.says(
+        f"<message from='{SERVER}' to='{OWN}'><unblocked xmlns='mixpam:tap:1' jid='{ANNA}'"
+        f" address='{COVEN}'/></message>"
+    )
+    is_deleted(play, ANNA)
+    play.waits(DELAY)
+    assert not questions(play)
+
+
+def test_one_alone_to_whom_nothing_gets_through_or_who_counts_messages() -> None:
+    play = starts(ANNA)
+    play.says(
+        f"<iq type='error' from='{COVEN}' to='{ANNA}' id='{roll_is_called(play, 'p0')}'>"
+        "<error type='cancel'><not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
+        "<blocked xmlns='urn:xmpp:blocking:errors'/></error></iq>"
+    )
+    play.silence()
+    for silent in (True, False):
+        play.link_is_cut()
+        begins(play, 1)
+        refuses(play, roll_is_called(play, "p0"))
+        id_ = counts(play)
+        if silent:
+            play.waits(60)
+            assert play.members() == {COVEN: "p0"}
+        else:
+            refuses(play, id_)
+            assert play.members() == {}
 
 
 # -- somebody else's service --------------------------------------------------------------

@@ -51,10 +51,6 @@ class Ends:
         self._by_key: dict[tuple[Jid, Jid], _Place] = {}
         self._is_planned = False
 
-    def __len__(self) -> int:
-        """Tell how many have not begun."""
-        return len(self._waiting)
-
     @property
     def has_room(self) -> bool:
         """Whether one more may begin at once."""

@@ -26,7 +26,7 @@ class Guarded:
 
     def _broke(self, broken: Op | Asked) -> None:
         """End a change, or a question that is late; given by `memberships`."""
-        raise NotImplementedError
+        raise NotImplementedError  # pragma: no cover - never this one
 
     def _guarded(self, op: Op | Asked, action: Callable[P, None]) -> Callable[P, None]:
         """Give a continuation that ends what it belongs to if it fails."""

@@ -103,7 +103,7 @@ def annotated_tree(mirror: Mirror, stanza: Stanza, frame: Frame, limit: int) -> 
     would be larger than `limit` bytes then is not annotated.
     """
     query = stanza.element.find(roster.QUERY_TAG)
-    if query is None:
+    if query is None:  # pragma: no cover - only what has one comes here
         return frame.data
     row = mirror.find(stanza.to.bare)
     marks = None if row is None else _Marks(row, 0)

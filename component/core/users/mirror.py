@@ -167,7 +167,7 @@ class Row(Sessions):
     def membership(self, channel: bytes) -> Membership | None:
         """Give the membership in a channel."""
         if self.has_joined(channel):
-            for each in self._members():
+            for each in self._members():  # pragma: no branch - it is among them
                 if each.channel == channel:
                     return Membership.unpacked(each)
         return None
@@ -275,7 +275,9 @@ class Channels(Mapping[bytes, Membership]):
 
     def __getitem__(self, channel: bytes) -> Membership:
         if channel in self:
-            for each in packed.unpack(self._codes, self._details):
+            for each in packed.unpack(  # pragma: no branch - it is among them
+                self._codes, self._details
+            ):
                 if each.channel == channel:
                     return Membership.unpacked(each)
         raise KeyError(channel)
