@@ -14,10 +14,10 @@ import pytest
 import pytest_asyncio
 from harness import caps, ns
 from harness.bystander import Withstands
-from harness.client import RawClient
+from harness.client import Account, RawClient
 from harness.fake import Script, is_join, joined, result
 from harness.mixpam import Mixpam
-from harness.stack import FreshStack, Stack, client_join
+from harness.stack import FreshStack, Stack, client_join, client_leave
 from harness.stanza import Stanza, match
 from harness.steps import leaves, memberships
 from harness.stream import fresh
@@ -223,31 +223,51 @@ async def many_items(stack: Stack, client: RawClient, number: int, name: str) ->
         )
 
 
-# Three pages and more parts than one; to write that takes servers most of the test's time.
+# Three pages and more parts than one.
 LARGE = {"1,100 items": (1_100, ""), "400 kB": (40, "n" * 1_000 + "&quot;" * 1_500)}
+
+
+@pytest.fixture(scope="module")
+def with_large_rosters() -> dict[tuple[str, str], Account]:
+    """Return who has a roster of that size on a server: to write one takes most of the time."""
+    return {}
+
+
+@pytest_asyncio.fixture(loop_scope="session", params=LARGE)
+async def large(
+    request: pytest.FixtureRequest,
+    stack: Stack,
+    with_large_rosters: dict[tuple[str, str], Account],
+) -> RawClient:
+    """Give a test a client of a user with a large roster, in no channel."""
+    key = stack.kind, request.param
+    if key not in with_large_rosters:
+        filling = await stack.raw(await stack.user())
+        await many_items(stack, filling, *LARGE[request.param])
+        with_large_rosters[key] = filling.account
+    return await stack.raw(with_large_rosters[key])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("size", LARGE)
-async def test_a_large_roster_is_annotated_and_soon(stack: Stack, size: str) -> None:
-    client = await stack.raw(await stack.user())
+async def test_a_large_roster_is_annotated_and_soon(stack: Stack, large: RawClient) -> None:
+    client = large
     channels = [await stack.joined(client) for _ in range(5)]
-    await many_items(stack, client, *LARGE[size])
     loop = asyncio.get_running_loop()
     began = loop.time()
     assert await memberships(client) == {channel.jid: channel.pid for channel in channels}
     assert loop.time() - began < NET - 1
+    for channel in channels:
+        await client.iq(client_leave(client.bare, channel.jid))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("size", LARGE)
-async def test_what_goes_from_a_large_roster_meanwhile_is_left(breakable: Stack, size: str) -> None:
-    stack = breakable
-    client = await stack.raw(await stack.user())
+async def test_what_goes_from_a_large_roster_meanwhile_is_left(
+    breakable: Stack, large: RawClient
+) -> None:
+    stack, client = breakable, large
     channel, stays = [await stack.joined(client) for _ in range(2)]
-    await many_items(stack, client, *LARGE[size])
     await stack.mixpam.stop()
     client.components = []
     await client.iq(
