@@ -1,7 +1,8 @@
 """Print which clause is shown by which test on which server, and put it into README.md.
 
-Run as ``python -m harness.report RESULTS.json SERVERS``. Exit status 1 when a clause has
-no test and is not planned, when a planned one has a test, or when a test failed.
+Run as ``python -m harness.report RESULTS SERVERS``; in the folder RESULTS are JSON files. Exit
+status 1 when a clause has no test and is not planned, when a planned one has a test, or when a
+test failed.
 """
 
 import json
@@ -21,10 +22,11 @@ Results = dict[str, dict[str, list[dict[str, str]]]]
 
 
 def load(path: Path) -> Results:
-    """Return the records of a run: clause -> server ('' for tests without one) -> records."""
+    """Return the records in a folder: clause -> server ('' for tests without one) -> records."""
     results: Results = defaultdict(lambda: defaultdict(list))
-    for record in json.loads(path.read_text(encoding="utf-8")):
-        results[record["id"]][record["server"]].append(record)
+    for part in sorted(path.glob("*.json")):
+        for record in json.loads(part.read_text(encoding="utf-8")):
+            results[record["id"]][record["server"]].append(record)
     return results
 
 
