@@ -14,6 +14,8 @@ from benchmarks.processes import resident_bytes
 from benchmarks.report import conditions, table
 from harness.machines import cache
 
+from fuzz import memory
+
 TARGETS = {
     "stream": "framer and stream beside a real parser, in chunks of any size",
     "control": "sessions of stanzas through the core; its answers, copies and annotations",
@@ -21,13 +23,13 @@ TARGETS = {
     "records": "what Redis holds, loaded from a real Redis",
 }
 _LONGEST = {"stream": 4_096, "control": 4_096, "events": 1_024, "records": 2_048}
-_HANG = 10
-_RSS_LIMIT_MB = 1_024
-_WARM = 0.25
-"""Part of the time after which memory is looked at first: caches are full by then."""
+_STUCK = 1_800
+"""Seconds by the clock without an end, however long the process was stopped meanwhile: what
+computes for so long that it counts as a hang is found by `fuzz.engine` itself, much earlier."""
 
-_GROWTH = 1.25
-"""How much larger the fuzzing process may be at the end: it keeps inputs, too."""
+_RSS_LIMIT_MB = 1_024
+_FRESH_SHARE, _FRESH_LEAST = 0.05, 20.0
+"""Part of the time, and seconds, for which new inputs are tried while each byte is counted."""
 
 
 @dataclass
@@ -85,27 +87,27 @@ def _fuzz(target: str, seconds: int) -> Outcome:
     log = folder / "log"
     began = time.monotonic()
     child = _engine(
-        target, "fuzz", str(corpus), f"-max_total_time={seconds}", f"-timeout={_HANG}",
+        target, "fuzz", str(corpus), f"-max_total_time={seconds}", f"-timeout={_STUCK}",
         f"-rss_limit_mb={_RSS_LIMIT_MB}", f"-max_len={_LONGEST[target]}",
         f"-artifact_prefix={findings}/", f"-dict={folder / 'words'}", "-print_final_stats=1",
         log=log,
     )  # fmt: skip
     while child.poll() is None:
         time.sleep(1)
-        if time.monotonic() - began > seconds * _WARM:
-            outcome.rss.append(_resident(child.pid))
+        outcome.rss.append(_resident(child.pid))
         _progress(target, time.monotonic() - began, seconds, log)
     said = log.read_text(encoding="utf-8", errors="replace")
     outcome.executions = _number(said, r"number_of_executed_units:\s+(\d+)")
     outcome.edges = _number(said, r"cov: (\d+)")
     outcome.rss = [each for each in outcome.rss if each]
+    if child.returncode and not set(findings.iterdir()) - before:
+        outcome.problems.append(f"the fuzzer ended with status {child.returncode}: see {log}")
+    if grew := memory.grown(memory.looks(folder / "memory")):
+        outcome.problems.append(f"fuzzing grows: {grew}")
+    _replay(outcome, corpus, log)
+    _fresh(outcome, corpus, log, seconds)
     for finding in sorted(set(findings.iterdir()) - before):
         outcome.problems.append(f"{finding}: tests/fuzz/run {target} --repeat {finding}")
-    if child.returncode and not outcome.problems:
-        outcome.problems.append(f"the fuzzer ended with status {child.returncode}: see {log}")
-    if len(outcome.rss) > 1 and outcome.rss[-1] > _GROWTH * outcome.rss[0]:
-        outcome.problems.append(f"grew from {outcome.rss[0]:,} to {outcome.rss[-1]:,} bytes")
-    _replay(outcome, corpus, log)
     return outcome
 
 
@@ -121,6 +123,17 @@ def _replay(outcome: Outcome, corpus: Path, log: Path) -> None:
             outcome.problems.append(f"replaying grows: {lines[-1]}")
     elif not outcome.problems:
         outcome.problems.append(f"replaying failed: see {replay}")
+
+
+def _fresh(outcome: Outcome, corpus: Path, log: Path, seconds: int) -> None:
+    """Try what is new for a while, where each byte of Python's is counted."""
+    fresh, span = log.with_name("fresh"), max(seconds * _FRESH_SHARE, _FRESH_LEAST)
+    status = _engine(outcome.target, "fresh", str(corpus), str(span), log=fresh).wait()
+    said = fresh.read_text(encoding="utf-8", errors="replace").splitlines()
+    if status:
+        outcome.problems.append(f"trying what is new failed: see {fresh}")
+    elif grew := memory.grown(json.loads(said[-1])):
+        outcome.problems.append(f"what is new grows: {grew}")
 
 
 def _resident(pid: int) -> int:

@@ -1,14 +1,19 @@
-"""The process that fuzzes, replays what was kept, or repeats one finding."""
+"""The process that fuzzes, replays what was kept, tries what is new, or repeats one finding."""
 
 import gc
+import hashlib
 import importlib
 import json
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import schemas.namespaces
+from fuzz import memory
 
+HANG = 10.0
+"""Seconds of the processor after which an input counts as one without an end."""
 REPLAYS = 5
 _CODE = {
     "stream": ["component/wire/framing.py", "component/wire/ending.py", "component/link/stream.py"],
@@ -37,12 +42,14 @@ _WORDS = [
 
 
 def main() -> None:
-    """Do what the command line says: TARGET fuzz|replay|repeat …."""
+    """Do what the command line says: TARGET fuzz|replay|fresh|repeat …."""
     target, mode, where, *flags = sys.argv[1:]
     if mode == "fuzz":
         _fuzz(target, Path(where), flags)
     elif mode == "replay":
         _replay(target, Path(where))
+    elif mode == "fresh":
+        _fresh(target, Path(where), float(flags[0]))
     else:
         _load(target).check(Path(where).read_bytes())
         print("nothing found")
@@ -60,8 +67,32 @@ def _fuzz(target: str, corpus: Path, flags: list[str]) -> None:
     for number, seed in enumerate(module.seeds()):
         (corpus / f"seed-{number}").write_bytes(seed)
     _write_words(corpus.with_name("words"))
-    atheris.Setup([sys.argv[0], *flags, str(corpus)], module.check)
+    check = memory.watched(in_time(module.check), corpus.with_name("memory"))
+    atheris.Setup([sys.argv[0], *flags, str(corpus)], check)
     atheris.Fuzz()
+
+
+def in_time(check: memory.Check, seconds: float = HANG) -> memory.Check:
+    """Return `check`, which fails when it computes for too long.
+
+    It is the processor's time that counts: a busy machine is no hang, nor is a process that
+    somebody has stopped for a while.
+    """
+
+    def too_long(*_: object) -> None:
+        message = f"no end after {seconds} s of the processor"
+        raise AssertionError(message)
+
+    signal.signal(signal.SIGVTALRM, too_long)
+
+    def check_in_time(data: bytes) -> None:
+        signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+        try:
+            check(data)
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+    return check_in_time
 
 
 def _write_words(path: Path) -> None:
@@ -95,6 +126,22 @@ def _replay(target: str, corpus: Path) -> None:
         share = watch.report(file=nowhere)
     facts = {"inputs": len(inputs), "blocks_before": blocks[1], "blocks_after": blocks[-1]}
     print(json.dumps({**facts, "lines": f"{share:.0f} %"}))
+
+
+def _fresh(target: str, corpus: Path, seconds: float) -> None:
+    check = in_time(_load(target).check)
+    findings = corpus.with_name("findings")
+
+    def check_and_keep(data: bytes) -> None:
+        try:
+            check(data)
+        except BaseException:
+            name = hashlib.sha256(data).hexdigest()[:16]
+            (findings / f"fresh-{name}").write_bytes(data)
+            raise
+
+    kept = [path.read_bytes() for path in sorted(corpus.iterdir())]
+    print(json.dumps(memory.fresh(check_and_keep, kept, seconds)))
 
 
 if __name__ == "__main__":

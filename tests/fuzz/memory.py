@@ -1,0 +1,160 @@
+"""Whose the memory of the fuzzing process is: what Python holds, and what is only libFuzzer's.
+
+libFuzzer keeps inputs, features and tables of its own in the same process, and texts of 400 kB
+that come and go leave holes between them: how large the process is says little of what the
+component keeps. So the blocks that Python has allocated are counted while it fuzzes, and how much
+of the C library's heap is in use and how much is holes is written down beside them. Large objects
+are no such blocks, and each byte that is counted makes fuzzing five times as slow: so in a process
+of its own, without libFuzzer, inputs that nobody has tried are tried while each byte of Python's
+is counted (`fresh`).
+
+Before each look all that is bounded by number is emptied: what is left must not grow at all.
+"""
+
+import ctypes
+import functools
+import gc
+import json
+import random
+import re
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+EVERY = 5.0
+"""Seconds between two looks."""
+WARM = 0.25
+"""Part of the looks that are left out: by then all that is made once has been made."""
+
+LOOKS = 20
+"""How often `fresh` looks."""
+ENOUGH = 4
+"""Looks of which growth can be told."""
+BYTES_EACH = 5.0
+"""Bytes an input that may stay, in the mean: no Python object is as small."""
+BLOCKS_EACH = 0.1
+"""Blocks an input that may stay, in the mean."""
+SPARE_BYTES = 20_000
+SPARE_BLOCKS = 300
+"""What may be made once however late: a module that is read, a pattern, a list of looks."""
+_MOST_CHANGES = 4
+_LONGEST_CHANGE = 30
+
+Check = Callable[[bytes], None]
+
+
+def settle() -> None:
+    """Empty what is bounded by number, and collect what only refers to itself."""
+    re.purge()
+    for cache in [each for each in gc.get_objects() if _is_cache(each)]:
+        if cache.cache_parameters()["maxsize"] is not None:
+            cache.cache_clear()
+    gc.collect()
+
+
+def _is_cache(thing: object) -> bool:
+    # By its own type: others may answer anything when they are asked for their class.
+    return type(thing) is functools._lru_cache_wrapper
+
+
+class _Heap(ctypes.Structure):
+    """What glibc tells of its heap (`mallinfo2`)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd",
+            "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+def _heap() -> dict[str, int]:
+    try:
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+    except AttributeError:  # no glibc, or an old one
+        return {}
+    mallinfo2.restype = _Heap
+    told = mallinfo2()
+    return {"used": told.uordblks + told.hblkhd, "free": told.fordblks}
+
+
+def watched(check: Check, log: Path) -> Check:
+    """Return `check`, which writes down every few seconds what the process holds."""
+    began = last = time.monotonic()
+    tried = 0
+    log.unlink(missing_ok=True)
+
+    def check_and_look(data: bytes) -> None:
+        nonlocal last, tried
+        check(data)
+        tried += 1
+        if time.monotonic() - last >= EVERY:
+            settle()
+            look = {"seconds": round(time.monotonic() - began), "tried": tried}
+            look |= {"blocks": sys.getallocatedblocks(), **_heap()}
+            with log.open("a", encoding="ascii") as out:
+                print(json.dumps(look), file=out)
+            last = time.monotonic()
+
+    return check_and_look
+
+
+def grown(looks: list[dict[str, int]]) -> str:
+    """Say what grew from the first look to the last, "" if nothing did.
+
+    What the lists of looks themselves take is far below what may be: one object that stays
+    for each input is more.
+    """
+    if len(looks) < ENOUGH:
+        return ""
+    first, last = looks[0], looks[-1]
+    tried = last["tried"] - first["tried"]
+    for kind, each, spare in (
+        ("bytes", BYTES_EACH, SPARE_BYTES),
+        ("blocks", BLOCKS_EACH, SPARE_BLOCKS),
+    ):
+        more = last.get(kind, 0) - first.get(kind, 0)
+        if more > spare + each * tried:
+            return f"{kind} grew by {more:,} in {tried:,} inputs: {first} to {last}"
+    return ""
+
+
+def looks(log: Path) -> list[dict[str, int]]:
+    """Return what `watched` has written down, but for the first of it."""
+    lines = log.read_text(encoding="ascii").splitlines() if log.exists() else []
+    found: list[dict[str, int]] = [json.loads(line) for line in lines]
+    return found[int(len(found) * WARM) :]
+
+
+def fresh(check: Check, kept: list[bytes], seconds: float) -> list[dict[str, int]]:
+    """Try inputs that are new, and return how many bytes and blocks Python held meanwhile."""
+    chance = random.Random(time.time_ns())  # noqa: S311 - no secret
+    tracemalloc.start()
+    found, tried = [], 0
+    for _ in range(LOOKS):
+        began = time.monotonic()
+        while time.monotonic() - began < seconds / LOOKS:
+            check(_changed(chance, kept))
+            tried += 1
+        settle()
+        held, _ = tracemalloc.get_traced_memory()
+        found.append({"tried": tried, "bytes": held, "blocks": sys.getallocatedblocks()})
+    tracemalloc.stop()
+    return found[int(len(found) * WARM) :]
+
+
+def _changed(chance: random.Random, kept: list[bytes]) -> bytes:
+    """Take what was kept and put something of another into it a few times, or of nothing."""
+    data = chance.choice(kept)
+    for _ in range(chance.randint(1, _MOST_CHANGES)):
+        at, size = chance.randint(0, len(data)), chance.randint(0, _LONGEST_CHANGE)
+        other = chance.choice(kept)
+        there = chance.randint(0, len(other))
+        new = chance.choice(
+            [other[there : there + size], chance.randbytes(size % 5), data[at : at + size] * 2]
+        )
+        data = data[:at] + new + data[at + chance.choice([0, len(new), size]) :]
+    return data
