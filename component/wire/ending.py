@@ -102,7 +102,8 @@ class Ending:
         self.name = b""
         self.values: dict[bytes, bytes] = {}
         self.ends_stream = False
-        self._step: Callable[[bytes, int], int] = self._open
+        # A function, not a method of this: that would refer to itself.
+        self._step: Callable[[Ending, bytes, int], int] = Ending._open
         self.is_over = False
         self._depth = 0
         self._seen = 0  # bytes of earlier chunks
@@ -134,7 +135,7 @@ class Ending:
             self._tail = b""
         self._origin = self._seen - shift - at
         while at < len(data):
-            at = self._step(data, at)
+            at = self._step(self, data, at)
             if self.is_over:
                 return at - shift
         self._seen += length
@@ -145,7 +146,7 @@ class Ending:
     def _open(self, data: bytes, at: int) -> int:
         if data[at] != ord("<"):
             raise not_a_tag()
-        self._step = self._opened
+        self._step = Ending._opened
         return at + 1
 
     def _opened(self, data: bytes, at: int) -> int:
@@ -159,7 +160,7 @@ class Ending:
         return at
 
     def _in_tag(self, state: str) -> None:
-        self._step, self._state = self._tag, state
+        self._step, self._state = Ending._tag, state
 
     def _tag(self, data: bytes, at: int) -> int:
         state = self._state
@@ -213,11 +214,11 @@ class Ending:
             self.content = content
             self.is_over = empty
         self._depth += not empty
-        self._step = self._inside
+        self._step = Ending._inside
 
     def _closed(self) -> None:
         self._depth -= 1
-        self._step = self._inside
+        self._step = Ending._inside
         self.is_over = self._depth <= 0
 
     def _inside(self, data: bytes, at: int) -> int:
@@ -228,7 +229,7 @@ class Ending:
                 case 1:
                     if mark[1] == b"?":
                         raise restricted()
-                    self._step, self._state = self._cdata_start, ""
+                    self._step, self._state = Ending._cdata_start, ""
                     return at
                 case 2:
                     self._depth -= 1
@@ -251,13 +252,13 @@ class Ending:
         if not _CDATA_START.startswith(self._state.encode("latin-1")):
             raise restricted()
         if len(self._state) == len(_CDATA_START):
-            self._step = self._cdata
+            self._step = Ending._cdata
         return at + 1
 
     def _cdata(self, data: bytes, at: int) -> int:
         end = data.find(_CDATA_END, at)
         if end >= 0:
-            self._step = self._inside
+            self._step = Ending._inside
             return end + len(_CDATA_END)
         self._tail = data[max(at, len(data) - len(_CDATA_END) + 1) :]
         return len(data)

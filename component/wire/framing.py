@@ -170,7 +170,8 @@ class Framer:
         self._begun: _Begun | None = None
         # What nobody has looked at, because the last frame's taker went away.
         self._unread = b""
-        self._error: FramingError | None = None
+        # Why the stream cannot go on. Not the error itself: its traceback refers to this.
+        self._failed: tuple[str, str] | None = None
         self.closed = False
 
     def feed(  # noqa: C901, PLR0912 - one loop: a call for each stanza costs what it does
@@ -182,8 +183,8 @@ class Framer:
         dealt with before the next is asked for. What comes after the stream's end is ignored.
         Raises FramingError when the stream cannot go on.
         """
-        if self._error is not None:
-            raise self._error
+        if self._failed is not None:
+            raise FramingError(*self._failed)
         if self.closed:
             return
         data = self._unread + chunk if self._unread else chunk
@@ -215,7 +216,7 @@ class Framer:
                 else:
                     yield Frame(data[start:end], match)
         except FramingError as error:
-            self._error = error
+            self._failed = error.condition, str(error)
             raise
         finally:
             self._unread = data[position:]

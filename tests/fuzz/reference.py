@@ -42,7 +42,11 @@ class _Reader:
         parser.CommentHandler = self._forbidden
         parser.ProcessingInstructionHandler = self._forbidden
         parser.StartCdataSectionHandler = self._cdata
-        parser.Parse(self._data, True)
+        try:
+            parser.Parse(self._data, True)
+        finally:
+            # Its handlers refer to this, and 400 kB would wait for the garbage collector.
+            del self._parser
 
     def _opened(self, _: str, attributes: dict[str, str]) -> None:
         if self._depth == 1:

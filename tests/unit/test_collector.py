@@ -3,6 +3,7 @@
 `component.process.garbage` relies on it.
 """
 
+import contextlib
 import gc
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ from scenes import (
 )
 
 from component.process import garbage
+from component.wire.framing import Framer, FramingError
 
 
 @pytest.fixture
@@ -86,3 +88,20 @@ def test_what_a_full_collection_leaves_is_not_walked_again() -> None:
     finally:
         gc.callbacks[:] = [each for each in gc.callbacks if each.__module__ != garbage.__name__]
         gc.unfreeze()
+
+
+@pytest.mark.parametrize("end", ["</m>", "</n>", "<m", "<!-- -->"])
+@pytest.mark.parametrize("limit", [10, 10_000])
+def test_of_a_stanza_in_pieces_whether_it_ends_or_not(limit: int, end: str) -> None:
+    """What is as large as a stanza may be must not wait for a collector that seldom comes."""
+    text = f"<m a='1' to='b@c'><x xmlns='u'>{'y' * 500}<![CDATA[z]]></x>{end}<a/>".encode()
+
+    def take() -> None:
+        framer = Framer(limit, lambda _: None)
+        for at in range(0, len(text), 7):
+            list(framer.feed(text[at : at + 7]))
+
+    for _ in range(3):
+        with contextlib.suppress(FramingError):
+            take()
+    assert found() == set()
