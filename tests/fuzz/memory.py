@@ -48,6 +48,7 @@ Check = Callable[[bytes], None]
 def settle() -> None:
     """Empty what is bounded by number, and collect what only refers to itself."""
     re.purge()
+    gc.unfreeze()  # a component that was ready may have frozen caches, too
     for cache in [each for each in gc.get_objects() if _is_cache(each)]:
         if cache.cache_parameters()["maxsize"] is not None:
             cache.cache_clear()

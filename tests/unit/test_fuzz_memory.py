@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from fuzz import engine, memory
 
+from component.process import garbage
+
 INPUTS = [bytes([number]) * 40 for number in range(50)]
 kept: list[object] = []
 
@@ -90,6 +92,13 @@ def test_small_objects_are_seen_while_it_fuzzes(
         number += 1
         check(number.to_bytes(4))
     assert bool(memory.grown(memory.looks(log))) is grows
+
+
+def test_a_cache_is_emptied_though_the_collector_has_been_kept_off_it() -> None:
+    garbage.settle()
+    _bounded(b"frozen")
+    memory.settle()
+    assert _bounded.cache_info().currsize == 0
 
 
 def test_an_input_without_an_end_is_told_by_the_processors_time() -> None:
