@@ -3,7 +3,7 @@
 The server believes whatever this component writes, so this is the one place that keeps
 a fault, or a clever stranger, from speaking as somebody else. It judges the very bytes
 that would be written. Copies of channel stanzas have their own form of the same rule:
-`fanout.route` and `Row.targets` let them through only from what the mirror says was joined.
+`delivery.passage` lets them through only from what the mirror says was joined.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class StandIn:
         self.component = Process(
             "mixpam",
             [sys.executable, "-m", "component", "run"],
-            self._folder / "component.process.log",
+            self._folder / "component.log",
             env={
                 "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
                 "PYTHONPATH": str(REPOSITORY),

@@ -39,7 +39,7 @@ class Mixpam:
             "PYTHONUNBUFFERED": "1",
             **self.settings,
         }
-        log = self.folder / "component.process.log"
+        log = self.folder / "component.log"
         if CONTAINER:
             self.process: Process = Contained(["mixpam", "run"], log, env)
         else:

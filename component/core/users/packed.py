@@ -3,8 +3,8 @@
 Users have much in common: channels, the terms of membership, what their clients say of
 themselves. Each such value is kept once, under a code of four bytes, for as long as
 somebody uses it. What is a user's own (participant ids, nicks, resources) is packed with
-the codes into one bytes object; Python objects of it are made when they are asked for. Only
-`Row` of component.core.users.mirror reads and writes this. A row is
+the codes into one bytes object; Python objects of it are made when they are asked for. It is
+read and written by `Row` and `Sessions`; `delivery` looks up the codes of channels. A row is
 
     codes of the channels, newline, 4 bytes: length of the details, details, sessions
 
