@@ -88,6 +88,7 @@ def _fuzz(target: str, seconds: int) -> Outcome:
     began = time.monotonic()
     child = _engine(
         target, "fuzz", str(corpus), f"-max_total_time={seconds}", f"-timeout={_STUCK}",
+        f"-report_slow_units={_STUCK}",
         f"-rss_limit_mb={_RSS_LIMIT_MB}", f"-max_len={_LONGEST[target]}",
         f"-artifact_prefix={findings}/", f"-dict={folder / 'words'}", "-print_final_stats=1",
         log=log,
