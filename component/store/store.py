@@ -281,7 +281,7 @@ class Store:
 
     async def _write_batch(self) -> bool:
         """Write the head of the queue and compare epochs; an empty one compares only."""
-        batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+        batch = self._head()
         began = perf_counter()
         try:
             await self._confirm()
@@ -311,6 +311,18 @@ class Store:
             if write.token is not None:
                 self._listener.written(write.token, True)
         return True
+
+    def _head(self) -> list[Write]:
+        """Take the first writes out of the queue, of so many changes as go into a transaction.
+
+        One write is never cut in two, but for all of them together nobody waits.
+        """
+        batch: list[Write] = []
+        room = BATCH
+        while self._queue and (not batch or len(self._queue[0].changes) <= room):
+            batch.append(self._queue.popleft())
+            room -= len(batch[-1].changes)
+        return batch
 
     async def _confirm(self) -> None:
         """Check that the records below our prefix are ours; if not, go on below another.

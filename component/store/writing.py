@@ -7,7 +7,7 @@ Each transaction also appends its changes to a stream, which standbys follow
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Protocol
 
@@ -26,8 +26,9 @@ from component.store.epoch import FIELD, OWNER, Epoch, Fence
 from component.store.keys import CAPABILITY, Keys
 from component.store.reading import user_hashes
 
-BATCH = 500
-"""Changes, or users, in one transaction at most."""
+BATCH = 200
+"""Changes in one transaction, unless a single write has more: to make them into commands, and to
+read the answers, takes some ten milliseconds, in which everybody waits."""
 
 KEPT = 10_000
 """Entries in the stream of changes, about. A standby that reads everything must still find the
@@ -122,17 +123,20 @@ async def rewrite(redis: Any, keys: Keys, snapshot: Snapshot, fence: Fence) -> i
     cannot be followed.
     """
     users = snapshot.users()
-    rest = iter(users)
-    while some := list(islice(rest, BATCH)):
-        await _write(redis, keys, (change for user in some for change in snapshot.of_user(user)))
-    others = iter(snapshot.of_all())
-    while chunk := list(islice(others, BATCH)):
+    rest = _all(snapshot, users)
+    while chunk := list(islice(rest, BATCH)):
         await _write(redis, keys, chunk)
     await _remove_others(redis, keys, snapshot)
     async with redis.pipeline(transaction=True) as pipeline:
         leave_epoch(pipeline, keys, fence.next(), fence.known, [], alone=True)
         await pipeline.execute()
     return len(users)
+
+
+def _all(snapshot: Snapshot, users: list[str]) -> Iterator[Change]:
+    for user in users:
+        yield from snapshot.of_user(user)
+    yield from snapshot.of_all()
 
 
 async def _write(redis: Any, keys: Keys, changes: Iterable[Change]) -> None:  # noqa: ANN401

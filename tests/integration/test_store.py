@@ -1,6 +1,7 @@
 """The store on a real Redis that holds what nobody of ours has written."""
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,7 +17,10 @@ from hypothesis import given
 from hypothesis import settings as tries
 from redis.asyncio import Redis as Client
 
+from component.core.effects import Change, PutMembership, Write
 from component.store.store import Store
+from component.store.writing import BATCH
+from schemas.records import MembershipRecord
 from schemas.settings import Settings
 
 pytestmark = pytest.mark.skipif(
@@ -163,3 +167,40 @@ async def test_capabilities_of_before_are_not_believed_and_stay_for_an_older_pro
     loaded = await store.load(Taken())
     assert (loaded.capabilities, loaded.set_aside) == (1, 0)
     assert await client.hget("mixpam:capabilities", "115:x") == poisoned.encode()  # type: ignore[misc]
+
+
+def memberships(user: str) -> list[Change]:
+    """Give a hundred new memberships of a user."""
+    return [
+        PutMembership(
+            user,
+            MembershipRecord(
+                channel=f"c{number}@mix.example", participant_id="p", nodes=[], core=1
+            ),
+        )
+        for number in range(100)
+    ]
+
+
+@pytest.mark.abuse(14)
+async def test_many_large_writes_at_once_are_many_transactions(
+    client: Client, store: Store
+) -> None:
+    """Nobody waits for all of them: each is bounded by its changes, as a rewrite's are."""
+    users = [f"u{number}@example.org" for number in range(10)]
+    for user in users:
+        store.put(Write(tuple(memberships(user)), None))
+    writing = asyncio.create_task(store.run())
+    try:
+        async with asyncio.timeout(10):
+            while await client.hlen(f"mixpam:{{{users[-1]}}}:channels") < 100:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    finally:
+        writing.cancel()
+        await asyncio.wait({writing})
+    entries = [entry for _, entry in await client.xrange(store._keys.changes)]
+    sizes = [len(json.loads(entry[b"changes"])) for entry in entries if b"changes" in entry]
+    assert sum(sizes) == 1_000
+    assert max(sizes) <= BATCH
+    for user in users:
+        assert await client.hlen(f"mixpam:{{{user}}}:channels") == 100
