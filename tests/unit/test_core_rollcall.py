@@ -346,6 +346,40 @@ def test_a_silent_service_is_given_up_and_keeps_nobody_waiting() -> None:
     assert not questions(play)
 
 
+def may_kick(play: Play, user: str, channel: str = COVEN) -> None:
+    """Send what may have been a kick, of which only the start tag is known."""
+    play.leaves_out(f"<message from='{channel}' to='{user}' id='m'/>")
+    play.waits(DELAY)
+
+
+def test_a_service_that_is_not_believed_may_still_kick() -> None:
+    users = [f"u{number}@{SERVER}" for number in range(FEW + 2)]
+    play = starts(*users)
+    pids = [f"p{number}" for number in range(FEW + 2)]
+    tells(play, roll_is_called(play, *pids, by=users[0]), to=users[0])
+    assert play.reported("roll-call-stopped")
+    for user, pid in zip(users, pids, strict=True):
+        may_kick(play, user)
+        tells(play, roll_is_called(play, pid, by=user), to=user)
+        roster_is_set(play, "remove", user=user)
+        assert not play.members(user)
+    play.silence()
+
+
+@pytest.mark.abuse(25)
+@pytest.mark.parametrize("silence", [0, 60])
+def test_questions_that_nobody_answers_hold_up_no_kick(silence: int) -> None:
+    play = of_two_services(1, channels=50)
+    play.waits(silence)
+    assert len(questions(play)) > AT_ONCE
+    channel, user = "c49@mix.example", f"u0@{SERVER}"
+    may_kick(play, user, channel)
+    (asked,) = questions(play)
+    assert asked.get("to") == channel
+    tells_nobody(play, asked)
+    assert [each.facts["channel"] for each in play.reports if each.event == "kicked"] == [channel]
+
+
 @pytest.mark.abuse(11)
 def test_a_list_longer_than_anybody_reads_changes_nothing_and_takes_no_time() -> None:
     play = starts(ANNA)

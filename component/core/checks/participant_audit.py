@@ -12,12 +12,15 @@ A channel service that has lost its memory says of everybody that they are gone.
 seems so, none of its users is taken for kicked any more and the operator is told. A service
 that says so, or says nothing, costs only its own users: each is counted for itself, and
 they are asked in turn.
+
+Users of whom a channel has sent what may have been a kick are asked about first, beside the
+others, and the answer is believed: the channel could have sent a kick that can be read.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from component.core.checks.roster_audit import FEW, LARGE_SHARE
 from component.core.context import Context
@@ -52,11 +55,13 @@ ASKERS = 3
 class _Question:
     """Whether some users, with the ids they were given, are in a channel.
 
-    `refused` is how many of them have asked in vain.
+    `refused` is how many of them have asked in vain. `has_cause` tells whether the channel has
+    sent what may have been a kick of theirs.
     """
 
     channel: Jid
     members: list[tuple[Jid, str]]
+    has_cause: bool = False
     refused: int = 0
 
 
@@ -65,9 +70,11 @@ class _Service:
     """A service whose channels are asked.
 
     `unasked` has channels and the users of each who have to be asked for, as the mirror names
-    them: of all there are, nothing else is kept.
+    them: of all there are, nothing else is kept. `maybe_kicked` has likewise those who may have
+    been sent a kick.
     """
 
+    maybe_kicked: dict[bytes, list[bytes]] = field(default_factory=dict)
     unasked: dict[bytes, list[bytes]] = field(default_factory=dict)
     to_ask: deque[_Question] = field(default_factory=deque)
     asking: list[_Question] = field(default_factory=list)
@@ -79,8 +86,8 @@ class _Service:
     """Whether it waits to be asked, or is being asked."""
 
     def stop(self) -> None:
-        """Ask no more."""
-        self.to_ask.clear()
+        """Ask no more without a cause."""
+        self.to_ask = deque(question for question in self.to_ask if question.has_cause)
         self.unasked.clear()
 
 
@@ -108,11 +115,10 @@ class RollCall:
 
     def ask_about(self, user: Jid, channel: Jid) -> None:
         """Ask a channel about a user: a kick may have been in what could not be read."""
-        service = self._service(channel.domain)
-        unasked = service.unasked.setdefault(channel.key, [])
+        users = self._service(channel.domain).maybe_kicked.setdefault(channel.key, [])
         key = user.key
-        if key not in unasked:
-            unasked.append(key)
+        if key not in users:
+            users.append(key)
             # What is under way, and may be of that very user, is done first.
             self._context.while_linked(DELAY, self._ask_more)
 
@@ -150,7 +156,7 @@ class RollCall:
     # What an answer costs does not grow with the number of services: anybody may be in
     # thousands, each with a channel.
     def _ask_more(self) -> None:
-        for service in [each for each in self._asked if len(each.asking) < AT_ONCE]:
+        for service in self._asked:
             self._fill(service)
         self._asked = [service for service in self._asked if service.has_turn]
         while self._waiting and len(self._asked) < SERVICES_AT_ONCE:
@@ -161,18 +167,19 @@ class RollCall:
 
     def _fill(self, service: _Service) -> None:
         """Ask as much as may be asked at the same time; without anything, the turn is over."""
-        while len(service.asking) < AT_ONCE:
-            question = self._next(service)
-            if question is None:
-                break
-            if question.members:
-                service.asking.append(question)
-                self._ask(service, question)
+        for has_cause in (True, False):
+            while sum(each.has_cause is has_cause for each in service.asking) < AT_ONCE:
+                question = self._next(service, has_cause=has_cause)
+                if question is None:
+                    break
+                if question.members:
+                    service.asking.append(question)
+                    self._ask(service, question)
         service.has_turn = bool(service.asking)
 
-    def _next(self, service: _Service) -> _Question | None:
+    def _next(self, service: _Service, *, has_cause: bool) -> _Question | None:
         """Give the next question, of those who are still members."""
-        if service.to_ask:
+        if service.to_ask and service.to_ask[0].has_cause is has_cause:
             question = service.to_ask.popleft()
             question.members = [
                 (user, id_)
@@ -180,16 +187,18 @@ class RollCall:
                 if self._member(user, question.channel, id_) is not None
             ]
             return question
-        if not service.unasked:
+        unasked = service.maybe_kicked if has_cause else service.unasked
+        if not unasked:
             return None
-        key, users = next(iter(service.unasked.items()))
+        key, users = next(iter(unasked.items()))
         channel, some = jid.parse(key.decode()), users[:TOGETHER]
         del users[:TOGETHER]
         if not users or channel in self._avoided:
-            del service.unasked[key]
+            del unasked[key]
         if channel in self._avoided:
             return _Question(channel, [])
-        return _Question(channel, [each for user in some for each in self._id(user, key)])
+        members = [each for user in some for each in self._id(user, key)]
+        return _Question(channel, members, has_cause)
 
     def _id(self, user: bytes, channel: bytes) -> list[tuple[Jid, str]]:
         """Give a user with the id in a channel, unless that is about to change."""
@@ -230,7 +239,7 @@ class RollCall:
             # Only for this one; nothing gets through to them, so the others are asked about.
             del question.members[question.refused]
             if question.members:
-                service.to_ask.append(_Question(question.channel, question.members))
+                service.to_ask.append(replace(question, refused=0))
             self._end(service, question, 0, [])
         elif not has_condition(reply, "forbidden"):
             self._end(service, question, 0, [])
@@ -259,7 +268,7 @@ class RollCall:
             return
         asker, *others = question.members
         if others:
-            service.to_ask.append(_Question(question.channel, others))
+            service.to_ask.append(replace(question, members=others, refused=0))
         self._end(service, question, 1, [asker])
 
     def _unanswered(self, service: _Service, question: _Question) -> None:
@@ -270,6 +279,23 @@ class RollCall:
         self._end(service, question, 0, [])
         service.silent = silent
 
+    def _credible(
+        self, service: _Service, channel: Jid, missing: list[tuple[Jid, str]]
+    ) -> list[tuple[Jid, str]]:
+        """Give who is missing, or nobody where a service misses too many to be believed."""
+        if not missing or service.missing <= max(FEW, service.looked_at * LARGE_SHARE):
+            return missing
+        if not service.is_wrong:
+            self._context.report(
+                "roll-call-stopped",
+                "error",
+                service=channel.domain,
+                participants=service.missing,
+            )
+        service.is_wrong = True
+        service.stop()
+        return []
+
     def _end(
         self,
         service: _Service,
@@ -279,19 +305,10 @@ class RollCall:
     ) -> None:
         service.asking.remove(question)
         service.silent = 0
-        service.looked_at += looked_at
-        service.missing += len(missing)
-        if missing and service.missing > max(FEW, service.looked_at * LARGE_SHARE):
-            if not service.is_wrong:
-                self._context.report(
-                    "roll-call-stopped",
-                    "error",
-                    service=question.channel.domain,
-                    participants=service.missing,
-                )
-            service.is_wrong = True
-            service.stop()
-            missing = []
+        if not question.has_cause:
+            service.looked_at += looked_at
+            service.missing += len(missing)
+            missing = self._credible(service, question.channel, missing)
         for user, id_ in missing:
             if self._member(user, question.channel, id_) is not None:
                 self._context.report("kicked", user=str(user), channel=str(question.channel))
