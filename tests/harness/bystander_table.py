@@ -39,9 +39,12 @@ def cell(report: dict[str, Any] | None) -> str:
     p99 = f"{report['quiet_p99'] * 1000:.0f} → {report['p99'] * 1000:.0f} ms"
     if later >= MARGIN:
         straight = report["straight_p99"]
-        excused = report.get("busy_server", True) and report["p99"] - 2 * straight < MARGIN
+        servers = max(2 * straight, report.get("server_p99", 0.0))
+        excused = report.get("busy_server", True) and report["p99"] - servers < MARGIN
         rule = "excused by the server" if excused else "**missed**"
-        p99 += f" (+{later * 1000:.0f}; straight {straight * 1000:.0f} ms; {rule})"
+        past = report.get("server_p99", 0.0)
+        without = f"; without mixpam {past * 1000:.0f} ms" if past else ""
+        p99 += f" (+{later * 1000:.0f}; straight {straight * 1000:.0f} ms{without}; {rule})"
     words.append(p99 + (" (2nd)" if report["retried"] else ""))
     return ", ".join(words)
 

@@ -92,6 +92,24 @@ async def everywhere(
     assert channel in await memberships(client)
 
 
+async def past_mixpam(stack: Stack, make: Callable[[], str]) -> None:
+    """Send as much as `everywhere` does to somebody whom mixpam does not serve."""
+    client = await stack.raw(await stack.user())
+    await client.online()
+    peer, to = stack.stranger, client.jid
+    for _ in range(ROUNDS):
+        for attributes in ("type='chat'", "type='groupchat'", ""):
+            await tell(
+                peer, f"<message from='{peer.jid}' to='{to}' {attributes}>{make()}</message>"
+            )
+        id_ = fresh("odd")
+        await tell(peer, f"<iq type='get' id='{id_}' from='{peer.jid}' to='{to}'>{make()}</iq>")
+        await tell(peer, f"<presence from='p@{peer.jid}' to='{to}'>{make()}</presence>")
+        await tell(client, f"<iq type='set' id='{fresh('odd')}' to='{peer.jid}'>{make()}</iq>")
+        await tell(client, f"<presence>{make()}</presence>")
+        await client.fence()
+
+
 async def test_names_of_any_length(stack: Stack, withstands: Withstands) -> None:
     """Of attributes, elements and prefixes: parsers know no limit, so the framer has none."""
 
@@ -184,7 +202,11 @@ async def test_prefixes_that_are_written_out(stack: Stack, withstands: Withstand
         inner = f"<x xmlns:p='{space}'>{'<p:y/>' * uses}</x>"
         await everywhere(stack, lambda: inner)
 
-    await withstands(attack, busy_server=True)
+    async def past() -> None:
+        inner = f"<x xmlns:p='{space}'>{'<p:y/>' * uses}</x>"
+        await past_mixpam(stack, lambda: inner)
+
+    await withstands(attack, busy_server=True, past_mixpam=past)
 
 
 async def test_what_mixpam_writes_itself(stack: Stack, withstands: Withstands) -> None:
@@ -216,7 +238,23 @@ async def test_what_mixpam_writes_itself(stack: Stack, withstands: Withstands) -
             await answered(client, [id_, other])
             assert client.inbox.matching(match("iq", id=other))[0]["type"] == "error"
 
-    await withstands(attack, busy_server=True)
+    async def past() -> None:
+        client = await stack.raw(await stack.user())
+        await client.online()
+        peer, to = stack.stranger, client.jid
+        small = "".join(f"<x xmlns='urn:{n}'><y/></x>" for n in range(6_000))
+        for _ in range(ROUNDS):
+            request = f"<iq type='set' id='{fresh('grow')}' to='{peer.jid}'>"
+            await tell(client, f"{request}<x xmlns='urn:x'>{feeds}</x></iq>")
+            for inner in (
+                f"<subject>{feeds}</subject>",
+                f"<body>{chr(10) * 110_000}</body>",
+                small,
+            ):
+                await tell(peer, f"<message from='{peer.jid}' to='{to}'>{inner}</message>")
+            await client.fence()
+
+    await withstands(attack, busy_server=True, past_mixpam=past)
 
 
 async def test_depth_and_breadth(stack: Stack, withstands: Withstands) -> None:
@@ -225,19 +263,26 @@ async def test_depth_and_breadth(stack: Stack, withstands: Withstands) -> None:
     Eight stanzas of so many at once are seconds of work for a server itself, whomever they
     are for.
     """
+    deep = "<d>" * 1_000 + "</d>" * 1_000
+    wide = "<w/>" * (50_010 if LONG else 5_000)
+    new = "".join(f"<n{n}/>" for n in range(5_000 if LONG else 1_000))
 
     async def attack() -> None:
         client = await session(stack)
         channel = stack.fake.channel().jid
         await tell(client, join(client, channel, "<w/>" * 50_010, "breadth"))
         await answered(client, ["breadth"])
-        deep = "<d>" * 1_000 + "</d>" * 1_000
-        wide = "<w/>" * (50_010 if LONG else 5_000)
-        new = "".join(f"<n{n}/>" for n in range(5_000 if LONG else 1_000))
         for inner in (deep, wide, new):
             await everywhere(stack, lambda inner=inner: f"<x xmlns='urn:x'>{inner}</x>")  # type: ignore[misc]
 
-    await withstands(attack, busy_server=True)
+    async def past() -> None:
+        client = await session(stack)
+        request = f"<iq type='set' id='{fresh('odd')}' to='{stack.stranger.jid}'>"
+        await tell(client, f"{request}<x xmlns='urn:x'>{'<w/>' * 50_010}</x></iq>")
+        for inner in (deep, wide, new):
+            await past_mixpam(stack, lambda inner=inner: f"<x xmlns='urn:x'>{inner}</x>")  # type: ignore[misc]
+
+    await withstands(attack, busy_server=True, past_mixpam=past)
 
 
 async def test_participant_ids_that_grow(stack: Stack, withstands: Withstands) -> None:

@@ -106,9 +106,9 @@ async def test_half_requests_while_the_link_comes_back(
         await stack.mixpam.stop()
         await again.aclose()
         stack.mixpam = detoured
-        since = detoured.mark()
         async with detour():
             await detoured.start()
+            since = detoured.mark()
             for _ in range(CONNECTIONS):
                 with contextlib.suppress(OSError, TimeoutError):
                     async with asyncio.timeout(0.5):
