@@ -72,7 +72,7 @@ class _NoStore:
     """A store that has done nothing yet."""
 
     waiting = 0
-    behind = False
+    needs_rewrite = False
 
     def __init__(self) -> None:
         self.latency = Timings()
