@@ -2,7 +2,7 @@
 -- that a module is the first to use goes into the list.
 codes = true
 std = "lua54c" -- Debian's Prosody 0.12 and 13 run on Lua 5.4
-max_line_length = 140
+max_line_length = 100
 ignore = {
 	"411/err", "421/err", "411/ok", "421/ok", -- `local ok, err = …` more than once
 	"214", -- a variable that is used although its name begins with "_"

@@ -1,5 +1,8 @@
--- What tests of the tap need of Prosody itself: sessions with filters that change stanzas, and a reload.
-local filters, modulemanager, st = require "util.filters", require "core.modulemanager", require "util.stanza";
+-- What tests of the tap need of Prosody itself: sessions with filters that change stanzas, and a
+-- reload.
+local filters = require "util.filters";
+local modulemanager = require "core.modulemanager";
+local st = require "util.stanza";
 
 local function touch(stanza)
 	if stanza.name == "message" then stanza:tag("touched", { xmlns = "urn:example:test" }):up(); end
