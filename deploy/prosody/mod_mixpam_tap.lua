@@ -703,13 +703,15 @@ end
 -- T6: presence of sessions. While the link is congested a session is noted: its presence, as it is
 -- then, goes when there is room again. The replay at the begin of a link is nothing else.
 local PACE = MIB; -- bytes unsent up to which it goes on
-local deferred, is_deferred = {}, {}; -- sessions; session: true
+local function new_queue() return new_cache(2^31); end -- never full: for its order
+local deferred = new_queue(); -- session: true; who ends is taken out (forget_session)
 local is_timed, replaying = false, false;
 
 local function defer(session)
-	if is_deferred[session] then return; end
-	is_deferred[session] = true;
-	table.insert(deferred, session);
+	deferred:set(session, true);
+end
+local function forget_session(event) -- resource-unbind
+	deferred:set(event.session, nil);
 end
 local function replay(session)
 	if not session.full_jid or full_sessions[session.full_jid] ~= session then return; end
@@ -724,12 +726,12 @@ local function replay(session)
 	end
 end
 local function send_deferred()
-	while link and deferred[1] and look() <= PACE do
-		local session = table.remove(deferred);
-		is_deferred[session] = nil;
+	while link and deferred:count() > 0 and look() <= PACE do
+		local session = deferred:tail();
+		deferred:set(session, nil);
 		replay(session);
 	end
-	is_timed = link ~= nil and deferred[1] ~= nil;
+	is_timed = link ~= nil and deferred:count() > 0;
 	if is_timed then return 0.1; end
 	if replaying and link then
 		replaying = false;
@@ -1177,7 +1179,7 @@ local function stanza_limit()
 end
 local function link_up(session)
 	link, up, gathering, batch = session, false, nil, nil;
-	deferred, is_deferred, replaying = {}, {}, true;
+	deferred, replaying = new_queue(), true;
 	look();
 	send_event("hello", {
 		version = "1", tap = "1.2", software = "Prosody "..prosody.version,
@@ -1193,7 +1195,7 @@ local function link_up(session)
 end
 local function link_down()
 	link, up, gathering, batch = nil, false, nil, nil;
-	deferred, is_deferred, replaying = {}, {}, false;
+	deferred, replaying = new_queue(), false;
 	unsent, since = 0, 0;
 	give_up_all();
 end
@@ -1299,6 +1301,7 @@ local hooks = {
 	-- before anybody takes it, as judge_on has it for our own hosts
 	{ "route/remote", 1000, judge };
 	{ "account-disco-info", 0, add_features };
+	{ "resource-unbind", 0, forget_session };
 	{ "store-opened", 0, watch_store };
 	{ "smacks-hibernation-start", 0, session_paused };
 	{ "smacks-hibernation-end", 0, session_resumed };
@@ -1352,18 +1355,24 @@ local function attach(saved)
 	for _, state in pairs(waiting) do
 		for _, entry in ipairs(state.rosters) do weigh(state, entry, 1); end
 	end
-	deferred, is_deferred, replaying = saved.owed or {}, saved.is_owed or {}, saved.replaying;
+	for _, other in ipairs(saved.owed or {}) do defer(other); end
+	replaying = saved.replaying;
 	look();
 	if next(waiting) then sweep_later(); end
-	if deferred[1] or replaying then send_deferred_later(); end
+	if deferred:count() > 0 or replaying then send_deferred_later(); end
 end
 function module.load()
 	if not module.reloading then attach({}); end
 end
-function module.save() -- the names are those of older versions
+function module.save() -- in the form of older versions
+	local owed, is_owed = {}, {};
+	for session in deferred:items() do
+		table.insert(owed, session);
+		is_owed[session] = true;
+	end
 	return {
 		link = link, up = up, gathering = gathering, waiting = waiting,
-		owed = deferred, is_owed = is_deferred, replaying = replaying,
+		owed = owed, is_owed = is_owed, replaying = replaying,
 	};
 end
 module.restore = attach;

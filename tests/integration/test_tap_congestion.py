@@ -120,3 +120,51 @@ async def test_what_users_send_waits_in_its_shortest_form(tap: TapHouse) -> None
     request = f"<iq type='set' id='again' to='{late.bare}'><client-join xmlns='{ns.PAM2}'/></iq>"
     late.send(request)
     await tap.link.expect(match("iq", id="again"), 10)
+
+
+ENDED = "{urn:example:test}ended"
+
+
+async def ended_sessions(tap: TapHouse) -> int:
+    """Return how many sessions that have ended Prosody still has in memory."""
+    answer = await tap.fake.iq(
+        f"<iq type='get' from='{tap.fake.jid}' to='{tap.domain}'>"
+        "<ended xmlns='urn:example:test'/></iq>"
+    )
+    element = answer.xml.find(ENDED)
+    assert element is not None, answer.raw
+    return int(element.get("count", "-1"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_nothing_is_kept_of_sessions_that_have_ended(tap: TapHouse) -> None:
+    """Who comes and goes while the component does not read must not fill the memory."""
+    if not tap.prosody:
+        pytest.skip("in ejabberd what waits is in the session's own process")
+    talker = await tap.client()
+    channel = await tap.joined(talker.bare)
+    assert tap.link._writer is not None
+    transport = tap.link._writer.transport
+    transport.pause_reading()  # type: ignore[attr-defined]
+    body = "x" * SIZE
+    for _ in range(100):
+        tap.fake.send(
+            f"<message from='{channel}' to='{talker.bare}' type='groupchat'>"
+            f"<no-store xmlns='{ns.HINTS}'/><body>{body}</body></message>"
+        )
+    await tap.fake.fence()
+    for _ in range(20):
+        guest = await tap.client()
+        guest.presence("<status>here</status>")
+        await guest.fence()
+        await guest.close()
+        tap.clients.remove(guest)
+    for _ in range(40):
+        if await ended_sessions(tap) <= 3:  # the server itself is slow to let go of the last
+            break
+        await asyncio.sleep(0.5)
+    assert await ended_sessions(tap) <= 3
+    transport.resume_reading()  # type: ignore[attr-defined]
+    await tap.link.fence()
+    assert tap.link.connected

@@ -25,3 +25,19 @@ module:hook("iq-set/host/urn:example:test:reload", function (event)
 	event.origin.send(st.reply(event.stanza));
 	return true;
 end);
+
+-- How many sessions that have ended are still in memory.
+local bound = setmetatable({}, { __mode = "k" });
+module:hook("resource-bind", function (event) bound[event.session] = event.session.full_jid; end);
+module:hook("iq-get/host/urn:example:test:ended", function (event)
+	collectgarbage();
+	collectgarbage();
+	local ended = 0;
+	for session, full in pairs(bound) do
+		if prosody.full_sessions[full] ~= session then ended = ended + 1; end
+	end
+	event.origin.send(st.reply(event.stanza):tag("ended", {
+		xmlns = "urn:example:test", count = ("%d"):format(ended),
+	}));
+	return true;
+end);
