@@ -87,7 +87,7 @@ async def test_what_users_send_waits_in_its_shortest_form(tap: TapHouse) -> None
     transport.pause_reading()  # type: ignore[attr-defined]
     before = len(tap.link.received)
     text = "y" * SIZE
-    for number in range(40):
+    for number in range(60):  # the sockets' own buffers take a third of it
         for client in clients:
             client.presence(f"<status>{number} {text}</status>")
             client.inbox.clear()
@@ -109,7 +109,7 @@ async def test_what_users_send_waits_in_its_shortest_form(tap: TapHouse) -> None
     status = f"{{{ns.CLIENT}}}status"
     for client in clients[1:]:
         last = match(
-            "presence", from_=client.jid, test=lambda s: (s.text(status) or "").startswith("39 ")
+            "presence", from_=client.jid, test=lambda s: (s.text(status) or "").startswith("59 ")
         )
         await tap.link.expect(last, 60)
     await tap.link.expect(match("presence", from_=clients[0].jid, type="unavailable"), 10)
@@ -142,29 +142,36 @@ async def test_nothing_is_kept_of_sessions_that_have_ended(tap: TapHouse) -> Non
     """Who comes and goes while the component does not read must not fill the memory."""
     if not tap.prosody:
         pytest.skip("in ejabberd what waits is in the session's own process")
+    if tap.kind == "prosody-0.12":
+        pytest.skip("Prosody 0.12 keeps sessions that have ended, with and without the tap")
     talker = await tap.client()
     channel = await tap.joined(talker.bare)
     assert tap.link._writer is not None
     transport = tap.link._writer.transport
     transport.pause_reading()  # type: ignore[attr-defined]
+    before = await ended_sessions(tap)
     body = "x" * SIZE
-    for _ in range(100):
+    for number in range(SENT):
         tap.fake.send(
             f"<message from='{channel}' to='{talker.bare}' type='groupchat'>"
             f"<no-store xmlns='{ns.HINTS}'/><body>{body}</body></message>"
         )
+        if number % 25 == 0:
+            await tap.fake.fence()
     await tap.fake.fence()
-    for _ in range(20):
+    for _ in range(6):
         guest = await tap.client()
         guest.presence("<status>here</status>")
         await guest.fence()
         await guest.close()
         tap.clients.remove(guest)
-    for _ in range(40):
-        if await ended_sessions(tap) <= 3:  # the server itself is slow to let go of the last
+    for _ in range(20):  # the server itself is slow to let go of the last
+        kept = await ended_sessions(tap) - before
+        if kept <= 1:
             break
         await asyncio.sleep(0.5)
-    assert await ended_sessions(tap) <= 3
     transport.resume_reading()  # type: ignore[attr-defined]
-    await tap.link.fence()
+    assert kept <= 1
+    gone = match("presence", from_=guest.jid, type="unavailable")
+    await tap.link.expect(gone, 90)
     assert tap.link.connected

@@ -125,3 +125,19 @@ async def test_what_is_still_out_at_a_reload_has_its_time(tap: TapHouse) -> None
     await reload(tap)
     got = await client.expect(match("iq", id=get, type="result"), 10)
     assert channel in got.raw
+
+
+async def test_there_is_a_bound_to_mix_domains(tap: TapHouse) -> None:
+    """What the component names is remembered and stored, but not without end."""
+    client = await tap.client()
+    names = [f"d{number}.mix.example" for number in range(20_010)]
+    for start in range(0, len(names), 2_500):
+        await tap.services(*names[start : start + 2_500], complete=start == 0)
+    for domain in (names[-1], names[0]):
+        await tap.roster_set(client.bare, f"coven@{domain}", "from")
+    # T8 of what is in a MIX domain, and of nothing else.
+    reported = match("iq", type="set", from_=client.bare, to=tap.component)
+    path = f"{{{ns.ROSTER}}}query/{{{ns.ROSTER}}}item"
+    found = [push.xml.find(path) for push in tap.link.inbox.matching(reported)]
+    assert [item is not None and item.get("jid") for item in found] == [f"coven@{names[0]}"]
+    await tap.services(tap.fake.jid, complete=True)
