@@ -105,7 +105,6 @@ async def past_mixpam(stack: Stack, make: Callable[[], str]) -> None:
         id_ = fresh("odd")
         await tell(peer, f"<iq type='get' id='{id_}' from='{peer.jid}' to='{to}'>{make()}</iq>")
         await tell(peer, f"<presence from='p@{peer.jid}' to='{to}'>{make()}</presence>")
-        await tell(client, f"<iq type='set' id='{fresh('odd')}' to='{peer.jid}'>{make()}</iq>")
         await tell(client, f"<presence>{make()}</presence>")
         await client.fence()
 
