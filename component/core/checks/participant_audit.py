@@ -66,18 +66,24 @@ class _Question:
 
 
 @dataclass(slots=True)
-class _Service:
-    """A service whose channels are asked.
+class _Queue:
+    """What a service is to be asked, and is being asked.
 
     `unasked` has channels and the users of each who have to be asked for, as the mirror names
-    them: of all there are, nothing else is kept. `maybe_kicked` has likewise those who may have
-    been sent a kick.
+    them: of all there are, nothing else is kept.
     """
 
-    maybe_kicked: dict[bytes, list[bytes]] = field(default_factory=dict)
     unasked: dict[bytes, list[bytes]] = field(default_factory=dict)
     to_ask: deque[_Question] = field(default_factory=deque)
     asking: list[_Question] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Service:
+    """A service whose channels are asked: about everybody, and about those with a cause."""
+
+    everybody: _Queue = field(default_factory=_Queue)
+    caused: _Queue = field(default_factory=_Queue)
     looked_at: int = 0
     missing: int = 0
     silent: int = 0
@@ -87,8 +93,12 @@ class _Service:
 
     def stop(self) -> None:
         """Ask no more without a cause."""
-        self.to_ask = deque(question for question in self.to_ask if question.has_cause)
-        self.unasked.clear()
+        self.everybody.to_ask.clear()
+        self.everybody.unasked.clear()
+
+    def queue_of(self, question: _Question) -> _Queue:
+        """Give the queue that a question belongs to."""
+        return self.caused if question.has_cause else self.everybody
 
 
 MOST_AVOIDED = 1_000
@@ -115,7 +125,7 @@ class RollCall:
 
     def ask_about(self, user: Jid, channel: Jid) -> None:
         """Ask a channel about a user: a kick may have been in what could not be read."""
-        users = self._service(channel.domain).maybe_kicked.setdefault(channel.key, [])
+        users = self._service(channel.domain).caused.unasked.setdefault(channel.key, [])
         key = user.key
         if key not in users:
             users.append(key)
@@ -126,7 +136,8 @@ class RollCall:
         """Forget whom to ask: the next link begins anew."""
         self._link += 1
         for service in self._services.values():
-            self._avoided.update(question.channel for question in service.asking)
+            for question in (*service.caused.asking, *service.everybody.asking):
+                self._avoided.add(question.channel)
         if len(self._avoided) > MOST_AVOIDED:
             # Links break for other reasons too; then none of these was it.
             self._avoided.clear()
@@ -141,7 +152,7 @@ class RollCall:
             if row.key.endswith(end):
                 for channel in row.channels:
                     service = self._service(channel.rpartition(b"@")[2].decode())
-                    service.unasked.setdefault(channel, []).append(row.key)
+                    service.everybody.unasked.setdefault(channel, []).append(row.key)
 
         self._context.each_row(look, then=self._ask_more)
 
@@ -167,34 +178,33 @@ class RollCall:
 
     def _fill(self, service: _Service) -> None:
         """Ask as much as may be asked at the same time; without anything, the turn is over."""
-        for has_cause in (True, False):
-            while sum(each.has_cause is has_cause for each in service.asking) < AT_ONCE:
-                question = self._next(service, has_cause=has_cause)
+        for queue in (service.caused, service.everybody):
+            while len(queue.asking) < AT_ONCE:
+                question = self._next(queue, has_cause=queue is service.caused)
                 if question is None:
                     break
                 if question.members:
-                    service.asking.append(question)
+                    queue.asking.append(question)
                     self._ask(service, question)
-        service.has_turn = bool(service.asking)
+        service.has_turn = bool(service.caused.asking or service.everybody.asking)
 
-    def _next(self, service: _Service, *, has_cause: bool) -> _Question | None:
+    def _next(self, queue: _Queue, *, has_cause: bool) -> _Question | None:
         """Give the next question, of those who are still members."""
-        if service.to_ask and service.to_ask[0].has_cause is has_cause:
-            question = service.to_ask.popleft()
+        if queue.to_ask:
+            question = queue.to_ask.popleft()
             question.members = [
                 (user, id_)
                 for user, id_ in question.members
                 if self._member(user, question.channel, id_) is not None
             ]
             return question
-        unasked = service.maybe_kicked if has_cause else service.unasked
-        if not unasked:
+        if not queue.unasked:
             return None
-        key, users = next(iter(unasked.items()))
+        key, users = next(iter(queue.unasked.items()))
         channel, some = jid.parse(key.decode()), users[:TOGETHER]
         del users[:TOGETHER]
         if not users or channel in self._avoided:
-            del unasked[key]
+            del queue.unasked[key]
         if channel in self._avoided:
             return _Question(channel, [])
         members = [each for user in some for each in self._id(user, key)]
@@ -239,7 +249,7 @@ class RollCall:
             # Only for this one; nothing gets through to them, so the others are asked about.
             del question.members[question.refused]
             if question.members:
-                service.to_ask.append(replace(question, refused=0))
+                service.queue_of(question).to_ask.append(replace(question, refused=0))
             self._end(service, question, 0, [])
         elif not has_condition(reply, "forbidden"):
             self._end(service, question, 0, [])
@@ -268,7 +278,8 @@ class RollCall:
             return
         asker, *others = question.members
         if others:
-            service.to_ask.append(replace(question, members=others, refused=0))
+            again = replace(question, members=others, refused=0)
+            service.queue_of(question).to_ask.append(again)
         self._end(service, question, 1, [asker])
 
     def _unanswered(self, service: _Service, question: _Question) -> None:
@@ -303,7 +314,7 @@ class RollCall:
         looked_at: int,
         missing: list[tuple[Jid, str]],
     ) -> None:
-        service.asking.remove(question)
+        service.queue_of(question).asking.remove(question)
         service.silent = 0
         if not question.has_cause:
             service.looked_at += looked_at
