@@ -111,10 +111,9 @@ def block() -> Iterator[Block]:
     claimed.close()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def tap_server(server_kind: str, block: Block, logs: KeptLogs) -> AsyncIterator[TapHouse]:
-    """Run a server with the tap and scripted components, one per kind."""
-    house = TapHouse(server_kind, block)
+@contextlib.asynccontextmanager
+async def running(house: TapHouse, logs: KeptLogs) -> AsyncIterator[TapHouse]:
+    """Start a house, and stop it at the end; its logs are kept if it fails."""
     logs.add(house.server.folder)
     try:
         with logs.kept_on_error(house.server.folder):
@@ -123,6 +122,13 @@ async def tap_server(server_kind: str, block: Block, logs: KeptLogs) -> AsyncIte
     finally:
         await house.stop()
         logs.done(house.server.folder)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tap_server(server_kind: str, block: Block, logs: KeptLogs) -> AsyncIterator[TapHouse]:
+    """Run a server with the tap and scripted components, one per kind."""
+    async with running(TapHouse(server_kind, block), logs) as house:
+        yield house
 
 
 @pytest_asyncio.fixture(loop_scope="session")

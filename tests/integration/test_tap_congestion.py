@@ -6,6 +6,7 @@ its shortest form, and all is well when the component goes on.
 """
 
 import asyncio
+from typing import cast
 
 import pytest
 from harness import ns
@@ -19,6 +20,27 @@ SIZE = 200_000
 else runs, so each test has more than the usual one."""
 
 
+def stop_reading(tap: TapHouse) -> asyncio.ReadTransport:
+    """Read nothing more as the component; give what reading goes on by."""
+    assert tap.link._writer is not None
+    transport = cast("asyncio.ReadTransport", tap.link._writer.transport)
+    transport.pause_reading()
+    return transport
+
+
+async def crowd(tap: TapHouse, channel: str, user: str) -> None:
+    """Have a channel send a user more than may wait for the component."""
+    body = "x" * SIZE
+    for number in range(SENT):
+        tap.fake.send(
+            f"<message from='{channel}' to='{user}' type='groupchat' id='m{number}'>"
+            f"<no-store xmlns='{ns.HINTS}'/><body>{body}</body></message>"
+        )
+        if number % 25 == 0:
+            await tap.fake.fence()
+    await tap.fake.fence()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_what_waits_for_the_component_is_bounded(tap: TapHouse) -> None:
@@ -26,19 +48,9 @@ async def test_what_waits_for_the_component_is_bounded(tap: TapHouse) -> None:
         pytest.skip("ejabberd closes a link that lags (max_fsm_queue)")
     client, other = await tap.client(), await tap.client()
     channel = await tap.joined(client.bare)
-    assert tap.link._writer is not None
-    transport = tap.link._writer.transport
-    transport.pause_reading()  # type: ignore[attr-defined]
+    transport = stop_reading(tap)
     before = len(tap.link.received)
-    body = "x" * SIZE
-    for number in range(SENT):
-        tap.fake.send(
-            f"<message from='{channel}' to='{client.bare}' type='groupchat' id='m{number}'>"
-            f"<no-store xmlns='{ns.HINTS}'/><body>{body}</body></message>"
-        )
-        if number % 25 == 0:
-            await tap.fake.fence()
-    await tap.fake.fence()
+    await crowd(tap, channel, client.bare)
     # The server goes on with everybody else, and says so to who asks for something.
     await other.fence()
     refused = await other.iq(
@@ -55,7 +67,7 @@ async def test_what_waits_for_the_component_is_bounded(tap: TapHouse) -> None:
     await new.close()
     tap.clients.remove(new)
     await other.fence()
-    transport.resume_reading()  # type: ignore[attr-defined]
+    transport.resume_reading()
     gone = match("presence", from_=new.jid, type="unavailable")
     await tap.link.expect(gone, 30)
     # The presence as it is now, whatever was left out between.
@@ -82,9 +94,7 @@ async def test_what_users_send_waits_in_its_shortest_form(tap: TapHouse) -> None
     clients = [await tap.client() for _ in range(3)]
     late = await tap.client()
     channel = await tap.joined(late.bare)
-    assert tap.link._writer is not None
-    transport = tap.link._writer.transport
-    transport.pause_reading()  # type: ignore[attr-defined]
+    transport = stop_reading(tap)
     before = len(tap.link.received)
     text = "y" * SIZE
     for number in range(60):  # the sockets' own buffers take a third of it
@@ -105,7 +115,7 @@ async def test_what_users_send_waits_in_its_shortest_form(tap: TapHouse) -> None
     tap.clients.remove(new)
     clients[0].send("<presence type='unavailable'/>")
     await clients[0].fence()
-    transport.resume_reading()  # type: ignore[attr-defined]
+    transport.resume_reading()
     status = f"{{{ns.CLIENT}}}status"
     for client in clients[1:]:
         last = match(
@@ -146,19 +156,9 @@ async def test_nothing_is_kept_of_sessions_that_have_ended(tap: TapHouse) -> Non
         pytest.skip("Prosody 0.12 keeps sessions that have ended, with and without the tap")
     talker = await tap.client()
     channel = await tap.joined(talker.bare)
-    assert tap.link._writer is not None
-    transport = tap.link._writer.transport
-    transport.pause_reading()  # type: ignore[attr-defined]
+    transport = stop_reading(tap)
     before = await ended_sessions(tap)
-    body = "x" * SIZE
-    for number in range(SENT):
-        tap.fake.send(
-            f"<message from='{channel}' to='{talker.bare}' type='groupchat'>"
-            f"<no-store xmlns='{ns.HINTS}'/><body>{body}</body></message>"
-        )
-        if number % 25 == 0:
-            await tap.fake.fence()
-    await tap.fake.fence()
+    await crowd(tap, channel, talker.bare)
     for _ in range(6):
         guest = await tap.client()
         guest.presence("<status>here</status>")
@@ -170,7 +170,7 @@ async def test_nothing_is_kept_of_sessions_that_have_ended(tap: TapHouse) -> Non
         if kept <= 1:
             break
         await asyncio.sleep(0.5)
-    transport.resume_reading()  # type: ignore[attr-defined]
+    transport.resume_reading()
     assert kept <= 1
     gone = match("presence", from_=guest.jid, type="unavailable")
     await tap.link.expect(gone, 90)

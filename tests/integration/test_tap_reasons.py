@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from conftest import KeptLogs
+from conftest import KeptLogs, running
 from harness import ns
 from harness.house import TapHouse
 from harness.loopback import Block
@@ -21,15 +21,8 @@ async def talkative(
     if KINDS[server_kind].software != "prosody":
         pytest.skip("about Prosody")
     monkeypatch.setattr("harness.prosody.DEBUG", True)
-    house = TapHouse(server_kind, block)
-    logs.add(house.server.folder)
-    try:
-        with logs.kept_on_error(house.server.folder):
-            await house.start()
+    async with running(TapHouse(server_kind, block), logs) as house:
         yield house
-    finally:
-        await house.stop()
-        logs.done(house.server.folder)
 
 
 async def test_each_stanza_that_does_not_go_on_has_its_reason(talkative: TapHouse) -> None:

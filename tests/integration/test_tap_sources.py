@@ -4,35 +4,17 @@ No warning, a `-spec` on every function, no call of what this ejabberd has not (
 dialyzer: a stanza is any tuple in those specs, of which it would have little to say.
 """
 
-import asyncio
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from harness.erlang import run
 from harness.machines import REPOSITORY
 
 SOURCES = sorted((REPOSITORY / "deploy/ejabberd/src").glob("*.erl"))
-LIBRARIES = "/usr/lib/x86_64-linux-gnu"
-"""Where the host's ejabberd has its libraries."""
 WIDEST = 100
 XREF = (
     'io:format("~0tp~n", [[{What, Found} || {What, Found} <- xref:d("."), Found /= []]]), halt().'
 )
-
-
-async def run(folder: Path, program: str, *arguments: str) -> str:
-    """Run one of Erlang's programs in a folder and return its output."""
-    found = shutil.which(program)
-    assert found, f"{program} is missing: ./tests/run installs it"
-    child = await asyncio.create_subprocess_exec(
-        found, *arguments, cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "ERL_LIBS": LIBRARIES},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    output, _ = await child.communicate()
-    assert child.returncode == 0, output.decode()
-    return output.decode().strip()
 
 
 @pytest.mark.timeout(120)
