@@ -9,6 +9,7 @@ run() ->
     ets:new(mixpam_link, [named_table, public, {keypos, 2}]),
     register(gatherer, self()),
     in_order(),
+    interrupted(),
     without_table(),
     own_first(),
     race(),
@@ -29,6 +30,20 @@ in_order() ->
     [[<<"d">>], [<<"e">>]] = [taken(Store, opened()) || _ <- [first, second]],
     is_empty(Store),
     none = mod_mixpam_tap_batches:link(Table, 1).
+
+%% Wherever in it a process is interrupted, the addresses that open a batch stay in order.
+interrupted() ->
+    Store = store(gatherer),
+    Ids = [<<"a">>, <<"b">>, <<"c">>, <<"d">>, <<"e">>],
+    Place = {self(), <<"component/x">>},
+    [begin
+         erlang:yield(),
+         erlang:bump_reductions(Spent),
+         mod_mixpam_tap_batches:open(Place, Store, self(), message(<<"a">>, <<"one">>), 200,
+                                     [{jid(Id), Id} || Id <- Ids]),
+         Ids = taken(Store, opened())
+     end || Spent <- lists:seq(3000, 4000)],
+    is_empty(Store).
 
 %% A table that has ended is no error of who brings a message, who then sends it as T1; nor is
 %% a gatherer that nobody will start again.

@@ -165,8 +165,9 @@ open({Link, _} = Place, Store, From, Common, Length, JIDs) ->
 open_row({Link, Address}, {Table, Bytes, Gatherer} = Store, From, Pkt, JIDs, Word) ->
     Batch = erlang:unique_integer([monotonic]),
     Size = erlang:external_size(Pkt),
-    ets:insert(Table, [{{open, Batch}, From, Pkt, Size, Link, Address}
-                       | [{Batch, JID, Id} || {JID, Id} <- JIDs]]),
+    %% One by one: a process that is interrupted inserts a list in reverse order (OTP 25).
+    lists:foreach(fun({JID, Id}) -> ets:insert(Table, {Batch, JID, Id}) end, JIDs),
+    ets:insert(Table, {{open, Batch}, From, Pkt, Size, Link, Address}),
     counters:add(Bytes, 1, Size),
     case tell(Gatherer, {Word, From, Batch}) of
         ok -> Batch;
