@@ -8,12 +8,13 @@ import shutil
 from pathlib import Path
 
 from harness.ejabberd import Ejabberd
+from harness.examples import replaced
 from harness.loopback import Block
 from harness.machines import KINDS
 from harness.mixpam import Mixpam
 from harness.prosody import Prosody
 from harness.redis import Redis
-from harness.server import Server, replaced
+from harness.server import Server
 
 _NO_ARCHIVE = Path(__file__).with_name("mod_bench_no_archive.erl")
 

@@ -152,7 +152,7 @@ class StandIn:
     async def let_in(self) -> None:
         """Wait until the component is linked; from now on it may be."""
         self._taken_place = False
-        await self.component.until(asyncio.ensure_future(self._linked()))
+        await self.component.until(self._linked())
 
     async def _launch(self) -> None:
         loop = asyncio.get_running_loop()

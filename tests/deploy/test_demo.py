@@ -19,7 +19,7 @@ def start(root: Path, temporary: Path, *options: str) -> subprocess.Popen[str]:
         [sys.executable, "-P", "-m", "tour", *options],
         env={
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(root / "deploy/demo.d"),
+            "PYTHONPATH": f"{root / 'deploy/demo.d'}:{root / 'tests'}",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
             "TMPDIR": str(temporary),
@@ -45,7 +45,7 @@ def test_everything_the_demo_claims_is_observed(software: str, tmp_path: Path) -
 @pytest.mark.timeout(180)
 def test_a_claim_that_does_not_hold_is_not_made(tmp_path: Path) -> None:
     root = tmp_path / "tree"
-    for part in ("component", "schemas", "deploy"):
+    for part in ("component", "schemas", "deploy", "tests/harness"):
         shutil.copytree(REPOSITORY / part, root / part)
     example = root / "deploy/ejabberd/ejabberd.yml"
     text = example.read_text(encoding="utf-8")

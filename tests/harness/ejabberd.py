@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 from harness.component import SECRET
+from harness.examples import SECRET as EXAMPLE_SECRET
+from harness.examples import example, replaced
 from harness.machines import REPOSITORY
-from harness.server import DEBUG, EXAMPLE_SECRET, Server, example, replaced
+from harness.server import DEBUG, Server
 
 MIX_ONLY = """\
 hosts:

@@ -1,24 +1,27 @@
-"""A child process whose output is kept and can be waited for."""
+"""A child process of the tests or of the demo, whose output is kept and can be waited for."""
 
 import asyncio
 import contextlib
 import os
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
+
+from harness.loopback import answering
 
 TAIL_LINES = 30
 
 
-class ProcessDied(AssertionError):  # noqa: N818 - what happened, not an error of ours
+class ProcessDied(Exception):  # noqa: N818 - what happened, not an error of ours
     """The process ended while something was expected of it."""
 
 
 class Process:
     """Run `argv`, keep its output in `log`, and stop it by its pid.
 
-    The child is killed by the kernel should the test run itself be killed.
+    The kernel kills the child should whoever started it be killed. The terminal's Ctrl-C does
+    not reach it: its starter ends it in order.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Process:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
             limit=2**24,
         )
         self._pump = asyncio.create_task(self._read())
@@ -112,14 +116,28 @@ class Process:
                 ) from None
             return hit
 
-    async def until(self, ready: asyncio.Task[None]) -> None:
-        """Wait for `ready`, but fail at once when the child dies first."""
+    async def answers(self, ip: str, *ports: int, within: float = 30.0) -> None:
+        """Wait until all `ports` of `ip` accept connections.
+
+        Raises ProcessDied when the child ends first, TimeoutError after `within` seconds.
+        """
+        for port in ports:
+            await self.until(answering(ip, port, within))
+
+    async def until(self, sign: Awaitable[object]) -> None:
+        """Wait for a sign that the child is ready. Raises ProcessDied when it ends first."""
         assert self._pump is not None
+        ready = asyncio.ensure_future(sign)
         await asyncio.wait({ready, self._pump}, return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
             ready.cancel()
             raise ProcessDied(f"{self.name} ended early:\n{self.tail()}")
         await ready
+
+    @property
+    def last_words(self) -> str:
+        """Return the last line of output."""
+        return self.lines[-1] if self.lines else "without a word"
 
     def tail(self) -> str:
         """Return the last lines of output, and where the rest is."""

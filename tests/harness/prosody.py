@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 
 from harness.component import SECRET
+from harness.examples import SECRET as EXAMPLE_SECRET
+from harness.examples import example, replaced
 from harness.machines import REPOSITORY
-from harness.server import DEBUG, EXAMPLE_SECRET, Server, example, replaced
+from harness.server import DEBUG, Server
 
 
 class Prosody(Server):
@@ -52,7 +54,7 @@ class Prosody(Server):
                 EXAMPLE_SECRET: SECRET,
                 'authentication = "internal_hashed"': 'authentication = "internal_plain"',
                 "modules_enabled = {": "modules_enabled = {"
-                ' "register_ibr"; "user_account_management"; "test_dns"; "test_tap";'
+                ' "register_ibr"; "user_account_management"; "private_names"; "test_tap";'
                 ' "bosh"; "websocket";',
                 'VirtualHost "': self._extras() + 'VirtualHost "',
             },
@@ -70,7 +72,7 @@ class Prosody(Server):
             "http_ports = { 5280 }\nhttps_ports = {}\n"
             "allow_registration = true\n"
             "smacks_hibernation_time = 5\n"
-            f'test_dns_hosts = "{self._hosts()}"\n\n'
+            f'private_names = "{self._hosts()}"\n\n'
         )
 
     def _hosts(self) -> str:

@@ -1,12 +1,11 @@
 """A private Redis, set up as mixpam asks operators to."""
 
-import asyncio
 import shutil
 from typing import Any
 
 from redis.asyncio import Redis as Client
 
-from harness.loopback import Block, answering
+from harness.loopback import Block
 from harness.machines import temporary
 from harness.process import Process
 
@@ -31,7 +30,7 @@ class Redis:
     async def start(self) -> "Redis":
         """Start the server and return when it answers."""
         await self.process.start()
-        await self.process.until(asyncio.create_task(answering(self.place.ip, 6379)))
+        await self.process.answers(self.place.ip, 6379)
         return self
 
     async def stop(self, *, kill: bool = False) -> None:

@@ -1,6 +1,5 @@
 """What Prosody and ejabberd instances have in common."""
 
-import asyncio
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -8,12 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from harness.component import SECRET, Link
-from harness.loopback import Block, Place, answering
-from harness.machines import REPOSITORY, Kind, Machine
+from harness.loopback import Block, Place
+from harness.machines import Kind, Machine
 from harness.process import Process
 
-#: The example configurations' literal secret; tests put their own in its place.
-EXAMPLE_SECRET: Final = "change-me"
 DEBUG: Final = bool(os.environ.get("MIXPAM_TEST_DEBUG"))
 
 
@@ -83,12 +80,7 @@ class Server(ABC):
         """Start the server and return when all its ports answer."""
         self.write()
         await self.process.start()
-
-        async def ready() -> None:
-            for port in self.ports():
-                await answering(self.place.ip, port)
-
-        await self.process.until(asyncio.create_task(ready()))
+        await self.process.answers(self.place.ip, *self.ports())
         return self
 
     async def stop(self, *, kill: bool = False) -> None:
@@ -103,20 +95,3 @@ class Server(ABC):
         """Return a scripted component `jid`, by default in mixpam's place; not connected."""
         jid = jid or self.component
         return Link(jid, self.place, port=self.component_port(jid), secret=secret)
-
-
-def replaced(text: str, literals: dict[str, str]) -> str:
-    """Replace every literal. Raises LookupError for one that is not in `text`.
-
-    An example that no longer has what the tests replace must not be tested by accident.
-    """
-    for old, new in literals.items():
-        if old not in text:
-            raise LookupError(f"the example configuration has no {old!r}")
-        text = text.replace(old, new)
-    return text
-
-
-def example(path: str) -> str:
-    """Return a file of ``deploy/``."""
-    return (REPOSITORY / "deploy" / path).read_text(encoding="utf-8")

@@ -1,6 +1,5 @@
 """The Redis that deploy/redis describes, with no right more than the line gives."""
 
-import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from commandline import mixpam
-from harness.loopback import Block, Place, answering
+from harness.loopback import Block, Place
 from harness.machines import REPOSITORY, Machine
 from harness.process import Process
 from redis.asyncio import Redis as Client
@@ -64,7 +63,7 @@ async def confined(
         pytest.skip(str(error))
     logs.add(made.folder)
     await made.process.start()
-    await made.process.until(asyncio.create_task(answering(made.place.ip, 6379)))
+    await made.process.answers(made.place.ip, 6379)
     yield made
     await made.process.stop()
     logs.done(made.folder)

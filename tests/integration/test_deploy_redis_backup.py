@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from harness.loopback import Block, answering
+from harness.loopback import Block
 from harness.machines import REPOSITORY, Machine
 from harness.memory import Taken
 from harness.process import Process
@@ -78,7 +78,7 @@ class Server:
     async def start(self) -> None:
         """Start Redis and return when it answers."""
         await self.process.start()
-        await self.process.until(asyncio.create_task(answering(self.place.ip, 6379)))
+        await self.process.answers(self.place.ip, 6379)
 
     async def follow(self, lines: list[str]) -> str:
         """Run commands of the page one by one; return what they print. Fails if one fails."""

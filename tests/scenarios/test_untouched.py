@@ -21,7 +21,8 @@ from itertools import count, groupby
 import pytest
 from harness import caps, ns
 from harness.client import Account, RawClient, register
-from harness.server import Server, replaced
+from harness.examples import replaced
+from harness.server import Server
 from harness.stack import Stack
 from harness.stanza import Stanza, match
 

@@ -77,7 +77,7 @@ async def _course(stage: Stage, *, once: bool) -> int:
         _hand_over(cast)
         dead = await stage.watch()
         del companion
-        failed(f"{dead.name} has ended by itself: {dead.last_words()}")
+        failed(f"{dead.name} has ended by itself: {dead.last_words}")
     except asyncio.CancelledError:
         if not finished:
             raise

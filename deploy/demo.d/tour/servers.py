@@ -14,11 +14,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.examples import SECRET, example, replaced
+from harness.machines import REPOSITORY
+from harness.process import Process
+
 from tour.ports import IP
-from tour.process import Process
 from tour.screen import Trouble
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 DOMAIN = "localhost"
 COMPONENT = "mixpam.localhost"
 REMOTE = "coven.example"
@@ -73,25 +75,11 @@ def environment(**more: str) -> dict[str, str]:
     return {"PATH": SEARCH, "LANG": "C.UTF-8", **kept, **more}
 
 
-def replaced(text: str, literals: dict[str, str]) -> str:
-    """Replace every literal. Raises LookupError for one that is not in `text`."""
-    for old, new in literals.items():
-        if old not in text:
-            raise LookupError(f"the example configuration has no {old!r}")
-        text = text.replace(old, new)
-    return text
-
-
-def example(path: str) -> str:
-    """Return a file of ``deploy/``."""
-    return (REPOSITORY / "deploy" / path).read_text("utf-8")
-
-
 def redis(folder: Path, port: int) -> Process:
     """Return a Redis that keeps what mixpam remembers."""
     argv = ["redis-server", "--bind", IP, "--port", str(port), "--dir", str(folder)]
     argv += ["--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
-    return Process("Redis", argv, folder / "redis.log", environment())
+    return Process("Redis", argv, folder / "redis.log", env=environment())
 
 
 def component(layout: Layout, python: str) -> Process:
@@ -109,7 +97,7 @@ def component(layout: Layout, python: str) -> Process:
         MIXPAM_LOG_FORMAT="json",
     )
     argv = [python, "-P", "-m", "component", "run"]
-    return Process("mixpam", argv, layout.folder / "mixpam.log", settings)
+    return Process("mixpam", argv, layout.folder / "mixpam.log", env=settings)
 
 
 async def ejabberd(layout: Layout) -> Process:
@@ -126,7 +114,7 @@ async def ejabberd(layout: Layout) -> Process:
             "port: 5222": f"port: {layout.c2s}",
             "port: 5269": f"port: {layout.s2s}",
             "port: 5347": f"port: {layout.component}",
-            "change-me": layout.secret,
+            SECRET: layout.secret,
             # The channel service: ejabberd's own, at mix.localhost.
             "modules:\n": "modules:\n  mod_mix: {}\n",
         },
@@ -158,10 +146,12 @@ def prosody(layout: Layout) -> Process:
     for name in ("data", "modules"):
         (folder / name).mkdir(parents=True)
     shutil.copy(REPOSITORY / "deploy/prosody/mod_mixpam_tap.lua", folder / "modules")
-    shutil.copy(Path(__file__).parent / "mod_demo_names.lua", folder / "modules")
+    names = f"{IP}:{layout.remote} {REMOTE} mix.{REMOTE}\n"
+    (folder / "names").write_text(names, "utf-8")
+    shutil.copy(REPOSITORY / "tests/harness/lua/mod_private_names.lua", folder / "modules")
     more = (
         f'certificates = "{layout.certificate.parent}"\n'
-        f'demo_remote_domain = "{REMOTE}"\ndemo_remote_port = {layout.remote}\n'
+        f'private_names = "{folder / "names"}"\n'
         f"c2s_direct_tls_ports = {{}}\ns2s_direct_tls_ports = {{}}\nuse_ipv6 = false\n"
         + ("run_as_root = true\n" if os.geteuid() == 0 else "")
     )
@@ -176,15 +166,17 @@ def prosody(layout: Layout) -> Process:
             "{ 5222 }": f"{{ {layout.c2s} }}",
             "{ 5269 }": f"{{ {layout.s2s} }}",
             "{ 5347 }": f"{{ {layout.component} }}",
-            "change-me": layout.secret,
-            "modules_enabled = {": 'modules_enabled = { "demo_names";',
+            SECRET: layout.secret,
+            "modules_enabled = {": 'modules_enabled = { "private_names";',
             'VirtualHost "': more + '\nVirtualHost "',
         },
     )
     config = folder / "prosody.cfg.lua"
     config.write_text(text, "utf-8")
     argv = ["prosody", "-F", "--config", str(config)]
-    return Process("Prosody", argv, folder / "server.log", environment(HOME=str(folder)))
+    return Process(
+        "Prosody", argv, folder / "server.log", env=environment(HOME=str(folder)), cwd=folder
+    )
 
 
 async def prosody_account(layout: Layout, name: str, password: str) -> None:
@@ -208,7 +200,7 @@ def _erlang(name: str, folder: Path, configuration: str, names: str = "") -> Pro
         ERL_CRASH_DUMP_BYTES="0",
         EJABBERD_CONFIG_PATH=str(folder / "ejabberd.yml"),
     )
-    return Process(name, argv, folder / "server.log", surroundings)
+    return Process(name, argv, folder / "server.log", env=surroundings, cwd=folder)
 
 
 def _ejabberd_home() -> Path:

@@ -8,13 +8,15 @@ import secrets
 import shutil
 import sys
 import tempfile
+from collections.abc import Awaitable
 from pathlib import Path
+
+from harness.process import Process, ProcessDied
 
 from tour import certificate, servers
 from tour.names import NameServer
 from tour.ports import IP, choose
-from tour.process import Process
-from tour.screen import step
+from tour.screen import Trouble, step
 from tour.servers import COMPONENT, DOMAIN, REMOTE, Layout
 from tour.story import ALICE, BOB, Cast
 
@@ -59,7 +61,7 @@ class Stage:
         async with step("mixpam") as words:
             mixpam = servers.component(layout, sys.executable)
             await self._start(mixpam)
-            await mixpam.says('"event": "ready"')
+            await _awaited(mixpam, mixpam.line('"event": "ready"'))
             words.append(f"the component, connected to the tap in {_software(mixpam)}")
         return Cast(
             port=layout.c2s,
@@ -86,7 +88,7 @@ class Stage:
     async def _start(self, process: Process, *ports: int) -> None:
         self.processes.append(process)
         await process.start()
-        await process.answers(IP, *ports)
+        await _awaited(process, process.answers(IP, *ports, within=60))
 
     async def watch(self) -> Process:
         """Wait until some part ends, and return it."""
@@ -100,14 +102,26 @@ class Stage:
         """Stop everything, mixpam first; delete the folder unless `keep`."""
         while self.processes:
             last = self.processes.pop()
-            await last.stop()
+            await last.stop(within=4)
         if self.names is not None:
             self.names.stop()
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+async def _awaited(process: Process, sign: Awaitable[object]) -> None:
+    """Wait until a process is ready. Raises Trouble with its last words when it is not."""
+    try:
+        await sign
+    except ProcessDied:
+        raise Trouble(
+            f"{process.name} ended early: {process.last_words[:200]} (see {process.log})"
+        ) from None
+    except TimeoutError as error:
+        raise Trouble(f"{str(error).splitlines()[0].rstrip(':')} (see {process.log})") from None
+
+
 def _software(mixpam: Process) -> str:
     """Return what the tap said of its server: name and version."""
-    records = [json.loads(text) for text in mixpam.log.read_text("utf-8").splitlines()]
+    records = [json.loads(text) for text in mixpam.lines]
     return next(str(r["software"]) for r in records if r["event"] == "tap")

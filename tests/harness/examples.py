@@ -1,0 +1,25 @@
+"""The configurations that operators get as examples, changed as little as possible."""
+
+from typing import Final
+
+from harness.machines import REPOSITORY
+
+SECRET: Final = "change-me"
+"""The literal secret of the examples; who uses them puts another in its place."""
+
+
+def replaced(text: str, literals: dict[str, str]) -> str:
+    """Replace every literal. Raises LookupError for one that is not in `text`.
+
+    An example that no longer has what is to be replaced must not be used by accident.
+    """
+    for old, new in literals.items():
+        if old not in text:
+            raise LookupError(f"the example configuration has no {old!r}")
+        text = text.replace(old, new)
+    return text
+
+
+def example(path: str) -> str:
+    """Return a file of ``deploy/``."""
+    return (REPOSITORY / "deploy" / path).read_text(encoding="utf-8")
