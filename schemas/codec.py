@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 from xml.parsers import expat
@@ -206,7 +206,7 @@ def _split(tag: str) -> tuple[str, str]:
     return namespace, name
 
 
-_ESCAPES = {
+_ESCAPES: Mapping[int, str] = {
     ord("&"): "&amp;",
     ord("<"): "&lt;",
     ord(">"): "&gt;",
@@ -217,10 +217,8 @@ _ESCAPES = {
     ord("\n"): "&#10;",
     ord("\r"): "&#13;",
 }
-_ILLEGAL = {
-    *range(9), 11, 12, *range(14, 32), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF,
-}  # fmt: skip
-_REPLACED = dict.fromkeys(_ILLEGAL, "\ufffd")
+_ILLEGAL = frozenset([*range(9), 11, 12, *range(14, 32), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF])
+_REPLACED: Mapping[int, str] = dict.fromkeys(_ILLEGAL, "\ufffd")
 _ILLEGAL_CHARACTERS = frozenset(map(chr, _ILLEGAL))
 _SPECIAL = re.compile(f"[{re.escape(''.join(map(chr, sorted({*_ESCAPES, *_ILLEGAL}))))}]")
 
@@ -242,7 +240,7 @@ def legal(text: str) -> str:
     return text.translate(_REPLACED)
 
 
-_ESCAPES_IN_TEXT = {
+_ESCAPES_IN_TEXT: Mapping[int, str] = {
     ord("&"): "&amp;",
     ord("<"): "&lt;",
     ord(">"): "&gt;",

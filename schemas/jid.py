@@ -10,7 +10,7 @@ domain, which servers refuse or strip: those are settled here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from aioxmpp.structs import JID as PREPARED_JID
@@ -30,7 +30,7 @@ _PLAIN = re.compile(
 )
 _FORBIDDEN_IN_DOMAIN = re.compile(r"[\s@\"&'<>/:\\]|\.\.|^\.|\.$|^$")
 # What writers of other scripts type for a dot (RFC 7622 §3.2.1).
-_DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
+_DOTS: Mapping[int, int] = str.maketrans("\u3002\uff0e\uff61", "...")
 
 
 class _Parts(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from schemas import codec, jid
@@ -15,7 +16,7 @@ PRESENCE = f"{{{CLIENT}}}presence"
 IQ = f"{{{CLIENT}}}iq"
 ERROR = f"{{{CLIENT}}}error"
 
-_DEFAULT_TYPE = {MESSAGE: "normal", PRESENCE: "available", IQ: ""}
+_DEFAULT_TYPE: Mapping[str, str] = {MESSAGE: "normal", PRESENCE: "available", IQ: ""}
 
 
 class Stanza(NamedTuple):
@@ -103,7 +104,7 @@ def _addressed(
 
 
 _REFERENCE = re.compile(r"&(?:#x([0-9A-Fa-f]{1,6})|#([0-9]{1,7})|(amp|lt|gt|apos|quot));")
-_NAMED = {"amp": "&", "lt": "<", "gt": ">", "apos": "'", "quot": '"'}
+_NAMED: Mapping[str, str] = {"amp": "&", "lt": "<", "gt": ">", "apos": "'", "quot": '"'}
 
 
 def _text(raw: bytes) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aioxmpp import xso
 
 from schemas.namespaces import TAP
@@ -115,7 +117,7 @@ class Services(xso.XSO):
 
 Event = Hello | Replayed | UserRemoved | Hibernated | Resumed | Blocked | Unblocked | S2S
 
-EVENTS: dict[str, type[Event]] = {
+EVENTS: Mapping[str, type[Event]] = {
     f"{{{TAP}}}{cls.TAG[1]}": cls
     for cls in (Hello, Replayed, UserRemoved, Hibernated, Resumed, Blocked, Unblocked, S2S)
 }

@@ -8,6 +8,8 @@ that would be written. Copies of channel stanzas have their own form of the same
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from component.core.users.mirror import Mirror, Row
 from component.wire.framing import Frame, only_frame
 from schemas import jid
@@ -78,7 +80,13 @@ def _knows(row: Row, channel: Jid) -> bool:
     return row.has_joined(key) or key in row.busy
 
 
-_ENTITIES = {b"&apos;": b"'", b"&quot;": b'"', b"&lt;": b"<", b"&gt;": b">", b"&amp;": b"&"}
+_ENTITIES: Mapping[bytes, bytes] = {
+    b"&apos;": b"'",
+    b"&quot;": b'"',
+    b"&lt;": b"<",
+    b"&gt;": b">",
+    b"&amp;": b"&",
+}
 
 
 def _text(raw: bytes) -> str:

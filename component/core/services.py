@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from component.core.context import Context
 from component.core.errors import Refusal, wait
-from component.core.users.packed import CHANNELS
+from component.core.users.mirror import Mirror
 from schemas import codec, disco, tap
 from schemas import stanza as stanzas
 from schemas.jid import Jid
@@ -57,7 +57,7 @@ class Services:
         """
         if not self._multicast:
             # The first tap of a link: nobody waits for a domain that nobody is in any more.
-            self._context.mirror.services &= _in_use()
+            self._context.mirror.services &= _in_use(self._context.mirror)
         first, *more = self._portions()
         self._tell(domain, tap.Services(first, complete=True, multicast=multicast))
         self._multicast[domain] = multicast
@@ -173,7 +173,7 @@ class Services:
             for domain, moment in self._added.items()
             if moment > context.now - context.limits.late_window
         }
-        stay = known & (_in_use() | young)
+        stay = known & (_in_use(self._context.mirror) | young)
         if len(stay) > len(known) * _WORTH_IT:
             return
         known &= stay
@@ -208,6 +208,6 @@ class Services:
         )
 
 
-def _in_use() -> set[str]:
+def _in_use(mirror: Mirror) -> set[str]:
     """Give the domains of the channels that somebody is in."""
-    return {channel.rpartition(b"@")[2].decode() for channel in CHANNELS.codes}
+    return {channel.rpartition(b"@")[2].decode() for channel in mirror.common.channels.codes}

@@ -13,7 +13,7 @@ not be known to its end.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from component.wire.tags import (
@@ -27,7 +27,7 @@ from component.wire.tags import (
     restricted,
 )
 
-BOUNDS = {b"to": 20_000, b"from": 20_000, b"type": 100, b"id": 65_536}
+BOUNDS: Mapping[bytes, int] = {b"to": 20_000, b"from": 20_000, b"type": 100, b"id": 65_536}
 """Bytes of values that are remembered of a tag: of addresses as many as the longest has when
 all of it is escaped (3,071 bytes, RFC 7622 §3.1), of an id as many as go into an answer."""
 
@@ -39,7 +39,7 @@ _PREFIX = 32
 
 # States of the search in a tag, in the order in which a tag has them: what is passed over
 # in a state is what its pattern matches, and the byte behind tells the next state.
-_PASSED = {
+_PASSED: Mapping[str, re.Pattern[bytes]] = {
     "initial": re.compile(b""),
     "name": re.compile(LETTER + b"*+"),
     # Not possessively: see component.wire.tags.
@@ -67,7 +67,7 @@ def _behind(**states: str) -> dict[int, str]:
     return {byte: state for key, state in states.items() for byte in named[key]}
 
 
-_NEXT = {
+_NEXT: Mapping[str, Mapping[int, str]] = {
     "initial": _behind(initial="name"),
     "name": _behind(space="gap", slash="slash", more=_START),
     "behind a value": _behind(space="gap", slash="slash", more=_START),

@@ -15,9 +15,6 @@ def seeds() -> list[bytes]:
 def check(data: bytes) -> None:
     """Tell a core of all that stands one after the other in the bytes."""
     head = f"<message from='{SERVER}' to='{OWN}'>".encode()
-    with control.nothing_stays():
-        play = control.Careful()
-        in_the_coven(play, PHONE, LAPTOP)
-        control.perform(
-            play, (Frame(head + event.data + b"</message>") for event in control.cut(data))
-        )
+    play = control.Careful()
+    in_the_coven(play, PHONE, LAPTOP)
+    control.perform(play, (Frame(head + event.data + b"</message>") for event in control.cut(data)))

@@ -69,8 +69,7 @@ def check(data: bytes) -> None:
                 pipeline.set(key, rest)
         pipeline.execute(raise_on_error=False)
     raw.close()
-    with control.nothing_stays():
-        _loop.run_until_complete(_start(server))
+    _loop.run_until_complete(_start(server))
 
 
 async def _start(server: Path) -> None:

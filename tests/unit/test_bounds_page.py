@@ -45,8 +45,15 @@ def containers(path: Path) -> Iterator[str]:
 
 
 def fields(node: ast.ClassDef) -> Iterator[str]:
-    """Give a class's containers: of a dataclass with a factory, or set up in a method."""
+    """Give a class's containers: of a dataclass with a factory, or set up in a method.
+
+    So are functions that are cached for one object, by `lru_cache(...)(...)`.
+    """
     for inner in ast.walk(node):
+        if isinstance(inner, ast.Assign) and {"lru_cache", "cache"} & names_in(inner.value):
+            yield from (
+                each.attr.lstrip("_") for each in inner.targets if isinstance(each, ast.Attribute)
+            )
         if not isinstance(inner, ast.AnnAssign) or not names_in(inner.annotation) & {*CONTAINERS}:
             continue
         target, value = inner.target, inner.value

@@ -51,14 +51,14 @@ def test_the_users_channels_are_looked_through_once(
 ) -> None:
     play, walks = Play(), 0
     member(play)
-    unpack = packed.unpack
+    unpack = packed.Interned.unpack
 
-    def counted(codes: bytes, details: bytes) -> object:
+    def counted(interned: packed.Interned, codes: bytes, details: bytes) -> object:
         nonlocal walks
         walks += 1
-        return unpack(codes, details)
+        return unpack(interned, codes, details)
 
-    monkeypatch.setattr(packed, "unpack", counted)
+    monkeypatch.setattr(packed.Interned, "unpack", counted)
     play.says(roster(ITEMS, odd))
     (data,) = play.hears_all()
     items = codec.read(data)[0].findall("{jabber:iq:roster}item")
@@ -70,7 +70,7 @@ def test_the_users_channels_are_looked_through_once(
 def test_a_push_of_what_is_no_channel_looks_through_none(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Play()
     member(play)
-    monkeypatch.setattr(packed, "unpack", None)
+    monkeypatch.setattr(packed.Interned, "unpack", None)
     play.says(roster("<item jid='ben@example.org'/>"))
     assert len(play.hears_all()) == 1
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from component.core.users import packed
 from component.core.users.mirror import Membership, Mirror
-from component.core.users.packed import CHANNELS, CODE, Member, Shared
+from component.core.users.packed import CODE, Interned, Member, Shared
 from component.core.users.sessions import Speaks, said
 from component.wire.framing import Frame
 from schemas import jid
@@ -39,19 +39,20 @@ UNUSUAL = ["AB12", "ab12", "0a1B", "\u0661\u0662", "12 34", "x" * 254, "x" * 255
 @pytest.mark.parametrize("text", UNUSUAL)
 def test_an_id_and_a_nick_stay_as_they_are(text: str) -> None:
     some = [Member(b"c%d@mix.example" % n, text, text, (), 1, shares_presence=True) for n in (1, 2)]
-    codes, details = packed.pack(some)
-    assert list(packed.unpack(codes, details)) == some
-    packed.release(codes, details)
+    interned = Interned()
+    codes, details = interned.pack(some)
+    assert list(interned.unpack(codes, details)) == some
 
 
 @given(members)
 def test_memberships_come_out_as_they_went_in(some: list[Member]) -> None:
-    channels, terms = len(CHANNELS), len(packed._TERMS)
-    codes, details = packed.pack(some)
-    assert list(packed.unpack(codes, details)) == some
+    interned = Interned()
+    codes, details = interned.pack(some)
+    assert list(interned.unpack(codes, details)) == some
     assert len(codes) == CODE * len(some)
-    packed.release(codes, details)
-    assert (len(CHANNELS), len(packed._TERMS)) == (channels, terms)
+    interned.release(codes, details)
+    assert not len(interned.channels)
+    assert not len(interned._terms)
 
 
 @given(st.lists(st.integers(0, 1 << 24)), st.lists(st.integers(0, 1 << 24)))

@@ -19,7 +19,7 @@ from scenes import (
     tap_is_up,
 )
 
-from component.core.presence.announce import digest_of
+from component.core.presence.announce import Digests
 from component.core.presence.participants import PRESENCE_NODE
 from schemas.records import MembershipRecord
 
@@ -422,10 +422,11 @@ def test_a_crowd_is_not_remembered() -> None:
 
 @pytest.mark.abuse(8)
 def test_large_presences_that_change_all_the_time_leave_nothing_behind() -> None:
+    digests = Digests()
     tracemalloc.start()
     for number in range(50):
         status = f"{number}-".ljust(200_000, "x")
-        digest_of(f"<presence><status>{status}</status></presence>".encode())
+        digests.of(f"<presence><status>{status}</status></presence>".encode())
     gc.collect()
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -8,11 +8,11 @@ from driver import ANNA, BEN, COVEN, MIX
 from hypothesis import given
 from hypothesis import strategies as st
 
-from component.core.users import packed, routes
+from component.core.users import routes
 from component.core.users.mirror import Membership, Mirror, Row, Waiting
-from component.core.users.packed import CHANNELS, CODE, OFF
+from component.core.users.packed import CODE, OFF
 from component.core.users.routes import EITHER, MIXED, NUMBER, ONLY_0, ONLY_1
-from component.core.users.sessions import Speaks
+from component.core.users.sessions import Common, Speaks
 from component.wire.framing import Frame
 from schemas import jid
 
@@ -31,10 +31,10 @@ def membership(channel: str) -> Membership:
     return Membership(jid.parse(channel), "1", None, (), 1, shares_presence=True)
 
 
-def read(line: bytes) -> tuple[set[bytes], set[tuple[int, bytes]]]:
+def read(common: Common, line: bytes) -> tuple[set[bytes], set[tuple[int, bytes]]]:
     """Take a line apart: channels, and targets with their kinds."""
     codes, _, rest = line[1:].partition(OFF)
-    channels = {CHANNELS.values[codes[at : at + CODE]] for at in range(0, len(codes), CODE)}
+    channels = {common.channels.values[codes[at : at + CODE]] for at in range(0, len(codes), CODE)}
     targets = rest.split(OFF) if rest else []
     kind = line[0] & ~NUMBER
     if kind == MIXED:
@@ -103,7 +103,7 @@ def test_a_line_is_always_true(steps: list[Step]) -> None:
                 assert user.encode() not in mirror.lines
             else:
                 assert line is not None
-                assert read(line) == expected(row)
+                assert read(mirror.common, line) == expected(row)
             assert row is None or row.targets == row.copies
     mirror.clear()
     assert not mirror.lines
@@ -116,19 +116,22 @@ def test_two_mirrors_know_nothing_of_each_other() -> None:
     for mirror, channels in zip(mirrors, ({COVEN.encode()}, set()), strict=True):
         line = mirror.line(ANNA.encode())
         assert line is not None
-        assert read(line)[0] == channels
+        assert read(mirror.common, line)[0] == channels
+    assert not mirrors[1].common.channels
+    assert not mirrors[1].common.states
     mirrors[0].clear()
+    assert not mirrors[0].common.channels
 
 
 @pytest.mark.parametrize("number", [0, 1, 9, 10, 11, 300])
 @pytest.mark.parametrize("kind", [EITHER, ONLY_0, ONLY_1])
 def test_any_number_of_targets_can_be_told(number: int, kind: int) -> None:
-    code = packed.CHANNELS.take(COVEN.encode())
+    common = Common()
+    code = common.channels.take(COVEN.encode())
     targets = [(kind, b"anna@example.org/%d" % each) for each in range(number)]
     line = routes.line(code, targets)
     assert line.find(OFF) == len(code) + 1
-    assert read(line) == ({COVEN.encode()}, set(targets))
-    packed.CHANNELS.drop(code)
+    assert read(common, line) == ({COVEN.encode()}, set(targets))
 
 
 def test_only_so_many_are_kept() -> None:

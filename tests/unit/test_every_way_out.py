@@ -33,7 +33,7 @@ from component.core.effects import Effect, Send, Write
 from component.core.outgoing import Outgoing
 from component.core.stanza_size import SLACK
 from component.core.users.mirror import Row
-from component.core.users.sessions import Device, Speaks
+from component.core.users.sessions import Common, Device, Speaks
 from component.engine import Engine
 from component.wire.framing import Frame
 from schemas import jid
@@ -58,7 +58,7 @@ SETTINGS = Settings.model_validate(
 def online() -> Device:
     """Give a device that would get copies."""
     address = jid.parse(PHONE)
-    device = Row(address.bare, {}).devices.come(address.resource or "")
+    device = Row(address.bare, Common()).devices.come(address.resource or "")
     device.speaks = Speaks.CORE_1
     return device
 
@@ -135,7 +135,7 @@ class Temptation(list[Effect | Copy]):
         for forged in FORGED:
             super().append(Send(forged.encode() % EVIL))
         frame = Frame(FORGED[0].encode() % EVIL)
-        super().append(Copy(frame, Row(jid.parse(ANNA), {}), b"eve@evil.example", ONLINE))
+        super().append(Copy(frame, Row(jid.parse(ANNA), Common()), b"eve@evil.example", ONLINE))
 
 
 class Shelled(Play):

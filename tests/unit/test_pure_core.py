@@ -15,7 +15,7 @@ from harness.machines import REPOSITORY
 
 COMPUTES: Final = {
     "__future__", "base64", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib",
-    "heapq", "ipaddress", "itertools", "json", "math", "re", "typing", "urllib.parse",
+    "heapq", "ipaddress", "itertools", "json", "math", "re", "types", "typing", "urllib.parse",
     "weakref", "xml.etree.ElementTree", "xml.parsers.expat", "xml.sax.saxutils",
 }  # fmt: skip
 

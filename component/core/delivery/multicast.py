@@ -12,7 +12,7 @@ channel could go round the archive and the user's blocking list.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from component.core.delivery.fanout import (
@@ -46,7 +46,10 @@ _TO = b"<address type='to' jid='"
 _END = b"'/>"
 # How an address begins that stands behind another, and the names around its values.
 _NEXT = b"/><address type="
-_NAMES = {4: {2: b" jid=", 4: _NEXT}, 6: {2: b" jid=", 4: b" id=", 6: _NEXT}}
+_NAMES: Mapping[int, Mapping[int, bytes]] = {
+    4: {2: b" jid=", 4: _NEXT},
+    6: {2: b" jid=", 4: b" id=", 6: _NEXT},
+}
 _WITH_IDS = 6
 
 
@@ -173,7 +176,7 @@ Users = list[tuple[bytes, bytes]]
 
 def _sorted(mirror: Mirror, plain: Frame, users: Users) -> tuple[dict[int, list[bytes]], Users]:
     """Write the addresses of the devices by kind; give also who is not simply joined."""
-    code, routed = code_of(plain.sender), of_routes(mirror)
+    code, routed = code_of(mirror, plain.sender), of_routes(mirror)
     listed: dict[int, list[bytes]] = {EITHER: [], ONLY_0: [], ONLY_1: []}
     strangers: Users = []
     for user, id_ in users:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from component.core.users.mirror import Mirror, Row
-from component.core.users.packed import CHANNELS, OFF
+from component.core.users.packed import OFF
 from component.wire.framing import Frame, LeftOut
 from schemas.namespaces import MIX_NODES
 
@@ -64,9 +64,9 @@ def of_routes(mirror: Mirror) -> Routed:
     return routed
 
 
-def code_of(sender: bytes) -> bytes:
+def code_of(mirror: Mirror, sender: bytes) -> bytes:
     """Give the code of the channel that sends; of what nobody is in, one that no route has."""
-    return CHANNELS.codes.get(sender.partition(b"/")[0], NO_CODE)
+    return mirror.common.channels.codes.get(sender.partition(b"/")[0], NO_CODE)
 
 
 def channel_of(row: Row, frame: Frame | LeftOut) -> bytes | None:

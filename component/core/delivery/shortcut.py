@@ -19,7 +19,7 @@ from component.core.lane_counts import LaneCounts
 from component.core.limits import Limits
 from component.core.stanza_size import Largest
 from component.core.users.mirror import Mirror
-from component.core.users.packed import CHANNELS, OFF
+from component.core.users.packed import OFF
 from component.core.users.routes import MIXED, NOT_UNDERSTOOD, NUMBER
 from component.wire.simple_messages import BETWEEN, CLOSE, TO, plain_messages
 
@@ -39,6 +39,7 @@ class Shortcut:
         counts: LaneCounts,
     ) -> None:
         self._routed = of_routes(mirror)
+        self._codes = mirror.common.channels.codes
         self._multicast = multicast
         self._max_bytes = limits.max_stanza_bytes
         self._largest = largest
@@ -46,7 +47,7 @@ class Shortcut:
 
     def carry(self, data: bytes, position: int, out: list[bytes]) -> int:
         """Put the copies of plain messages into `out`; give where the rest begins."""
-        routed, codes, together = self._routed, CHANNELS.codes, self._multicast.in_use
+        routed, codes, together = self._routed, self._codes, self._multicast.in_use
         messages = copies = 0
         # In the place of each target are its own bytes; what stands between two is all the same.
         run: list[bytes] = []

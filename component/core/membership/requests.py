@@ -6,6 +6,7 @@ Clients are told in words what to change; a request that passes is safe to act u
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from component.core.context import Context
@@ -16,7 +17,7 @@ from schemas.namespaces import MIX_CORE, MIX_PAM
 from schemas.records import CoreVersion
 from schemas.stanza import Stanza
 
-_CORE_OF_PAM = {MIX_PAM[0]: 0, MIX_PAM[1]: 0, MIX_PAM[2]: 1}
+_CORE_OF_PAM: Mapping[str, CoreVersion] = {MIX_PAM[0]: 0, MIX_PAM[1]: 0, MIX_PAM[2]: 1}
 """The version of MIX core that belongs to each version of MIX-PAM."""
 
 MAX_ID = 1024

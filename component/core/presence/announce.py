@@ -49,6 +49,7 @@ class Presence:
         self._context = context
         self._portions = Portions(context)
         self._hidden = Hidden(context)
+        self._digests = Digests()
 
     def load(self, user: Jid, resource: str, digest: str) -> None:
         """Take over from the store what the channels were shown."""
@@ -69,7 +70,7 @@ class Presence:
         channels = _sharing(row)
         if not channels:
             return
-        digest = digest_of(device.presence)
+        digest = self._digests.of(device.presence)
         if row.state(device.resource).shown == digest:
             return
         self._record(row, device, digest)
@@ -107,7 +108,7 @@ class Presence:
             return
         self._hidden.ends(row.key, membership.channel)
         for device in row.mix_devices:
-            digest = digest_of(device.presence)
+            digest = self._digests.of(device.presence)
             if row.state(device.resource).shown == digest:
                 self._tell([membership], device)
             else:
@@ -292,21 +293,27 @@ def digest_of(presence: bytes) -> str:
     A replay may have the same presence with a time stamp of the server (XEP-0203) and
     its attributes in another order; that says nothing new.
     """
-    # A thousand large ones, from one user who likes to change, would be a heap.
-    return _digest(presence) if len(presence) < _LONG else _digest.__wrapped__(presence)
-
-
-_LONG = 4_096
-
-
-@lru_cache(maxsize=1_000)
-def _digest(presence: bytes) -> str:
     try:
         children = [each for each in codec.read(presence) if each.tag != _DELAY]
     except codec.MalformedStanza:  # pragma: no cover - it was read when it came
         children = []
     said = json.dumps([_comparable(child) for child in children])
     return hashlib.blake2b(said.encode(), digest_size=6).hexdigest()
+
+
+class Digests:
+    """Digests of presence; those of a thousand short ones are kept."""
+
+    def __init__(self) -> None:
+        self._kept = lru_cache(maxsize=1_000)(digest_of)
+
+    def of(self, presence: bytes) -> str:
+        """Give the digest of a presence (`digest_of`)."""
+        # A thousand large ones, from one user who likes to change, would be a heap.
+        return self._kept(presence) if len(presence) < _LONG else digest_of(presence)
+
+
+_LONG = 4_096
 
 
 def _comparable(element: ET.Element) -> list[object]:

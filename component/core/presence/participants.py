@@ -19,7 +19,7 @@ from component.core.context import Context, Copy
 from component.core.presence.portions import Portions
 from component.core.presence.presence_memory import USER_SHARE, Presences
 from component.core.rates import TokenBucket
-from component.core.users.mirror import Greeting, Membership, ParticipantPresence, Row
+from component.core.users.mirror import TELLS, Greeting, Membership, ParticipantPresence, Row
 from component.core.users.sessions import Device
 from component.core.users.trimmed_presence import LARGEST, shortened
 from component.wire.framing import Frame
@@ -62,7 +62,7 @@ class Participants:
             if memory is None:
                 # All that there is to know: the channel tells, so it can be asked.
                 row.activity.participants[channel] = TELLS
-            elif memory is not TELLS:
+            elif isinstance(memory, ParticipantPresence):
                 self.presences.clear(row.key, channel, memory)
                 memory.tells = True
             return
@@ -132,7 +132,7 @@ class Participants:
     def _pass_on(self, row: Row, channel: bytes) -> None:
         """Pass on some of what had to wait, oldest participants first."""
         memory = row.participants.get(channel)
-        if memory is None:
+        if not isinstance(memory, ParticipantPresence):
             return
         some = max(1, int(self._context.limits.presence_rate * LATE_INTERVAL))
         for sender in list(memory.late)[:some]:
@@ -156,10 +156,11 @@ class Participants:
     def forget(self, row: Row, channel: bytes) -> None:
         """Forget what is known of a channel's participants."""
         memory = row.participants.get(channel)
-        if memory is not None:
+        if isinstance(memory, ParticipantPresence):
             for sender in list(memory.late):
                 self._take_late(row, memory, sender)
             self.presences.clear(row.key, channel, memory)
+        if memory is not None:
             del row.activity.participants[channel]
 
     def doubt(self, row: Row, channel: bytes) -> None:
@@ -269,16 +270,13 @@ def _is_unasked(row: Row, membership: Membership) -> bool:
     return not memory.complete and (PRESENCE_NODE in membership.nodes or memory.tells)
 
 
-TELLS = ParticipantPresence(tells=True)
-"""Stands for a memory that was not begun; never written to, see `_own`."""
-
-
 def _own(row: Row, channel: bytes) -> ParticipantPresence:
     """Give a memory that may be written to."""
     memory = row.participants.get(channel)
-    if memory is None or memory is TELLS:
-        tells = memory is not None
-        memory = row.activity.participants[channel] = ParticipantPresence(tells=tells)
+    if isinstance(memory, ParticipantPresence):
+        return memory
+    memory = ParticipantPresence(tells=memory is not None)
+    row.activity.participants[channel] = memory
     return memory
 
 

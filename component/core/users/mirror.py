@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Final, NamedTuple, Never, Protocol
 
 from component.core.rates import TokenBucket
 from component.core.users import packed
-from component.core.users.packed import CHANNELS, CODE, OFF, Parts
-from component.core.users.routes import Lines, keep, line, targets_of
-from component.core.users.sessions import Copies, Sessions
+from component.core.users.packed import CODE, OFF, Parts
+from component.core.users.routes import keep, line, targets_of
+from component.core.users.sessions import Common, Copies, Sessions
 from component.wire.framing import Frame
 from schemas import jid
 from schemas.jid import Jid
@@ -85,6 +86,17 @@ class ParticipantPresence:
     bucket: TokenBucket = field(default_factory=TokenBucket)
 
 
+class Tells(NamedTuple):
+    """Stands for a memory of participants that was not begun: the channel tells of them."""
+
+    complete: bool = False
+    tells: bool = True
+    stanzas: Mapping[bytes, bytes] = MappingProxyType({})
+
+
+TELLS: Final = Tells()
+
+
 @dataclass(slots=True)
 class Activity:
     """What is going on for one user; most rows have none.
@@ -97,7 +109,7 @@ class Activity:
 
     busy: dict[bytes, object] = field(default_factory=dict)
     holding: dict[bytes, Waiting] = field(default_factory=dict)
-    participants: dict[bytes, ParticipantPresence] = field(default_factory=dict)
+    participants: dict[bytes, ParticipantPresence | Tells] = field(default_factory=dict)
     presences: TokenBucket = field(default_factory=TokenBucket)
     late_bytes: int = 0
 
@@ -110,8 +122,8 @@ class Greeting(Enum):
     DONE = 2
 
 
-_IDLE = Activity()
-"""Stands for no activity; never written to, as the types see to."""
+_NONE: Mapping[bytes, Never] = MappingProxyType({})
+"""Stands for the parts of no activity."""
 
 
 class Row(Sessions):
@@ -122,8 +134,8 @@ class Row(Sessions):
 
     __slots__ = ("_activity", "greeting")
 
-    def __init__(self, user: Jid, lines: Lines) -> None:
-        super().__init__(user, lines)
+    def __init__(self, user: Jid, common: Common) -> None:
+        super().__init__(user, common)
         self._activity: Activity | None = None
         self.greeting = Greeting.NOT_YET
 
@@ -131,17 +143,17 @@ class Row(Sessions):
 
     def has_joined(self, channel: bytes) -> bool:
         """Tell whether the user is in a channel; the same work however many there are."""
-        code = CHANNELS.codes.get(channel)
+        code = self.common.channels.codes.get(channel)
         # Of bytes, `find` is twice as fast as `in`. Behind the codes may be anything.
         return code is not None and 0 <= self._packed.find(code) < self._packed.find(OFF)
 
     @property
     def line(self) -> bytes | None:
         """All that the hot lane asks (see `routes`); None while a channel must wait."""
-        known = self._lines.get(self.key)
+        known = self.common.lines.get(self.key)
         if known is None and not self.holding:
             made = line(Parts.of(self._packed).codes, self._targets())
-            known = keep(self._lines, self.key, made)
+            known = keep(self.common.lines, self.key, made)
         return known
 
     @property
@@ -154,7 +166,7 @@ class Row(Sessions):
     def channels(self) -> Channels:
         """The memberships by channel (bare JID); has_joined is the fast way to ask for one."""
         codes, details, _ = Parts.of(self._packed)
-        return Channels(codes, details)
+        return Channels(self.common, codes, details)
 
     @property
     def membership_bytes(self) -> int:
@@ -194,29 +206,29 @@ class Row(Sessions):
 
     def _members(self) -> Iterator[packed.Member]:
         codes, details, _ = Parts.of(self._packed)
-        return packed.unpack(codes, details)
+        return self.common.unpack(codes, details)
 
     def _pack(self, members: list[packed.Member]) -> None:
         codes, details, sessions = Parts.of(self._packed)
-        self._repack(Parts(*packed.pack(members), sessions))
-        packed.release(codes, details)
+        self._repack(Parts(*self.common.pack(members), sessions))
+        self.common.release(codes, details)
 
     # -- what is going on ----------------------------------------------------------------
 
     @property
     def busy(self) -> Mapping[bytes, object]:
         """The changes under way; begin one in `activity`."""
-        return (self._activity or _IDLE).busy
+        return _NONE if self._activity is None else self._activity.busy
 
     @property
     def holding(self) -> Mapping[bytes, Waiting]:
         """The channels that must wait."""
-        return (self._activity or _IDLE).holding
+        return _NONE if self._activity is None else self._activity.holding
 
     def hold(self, channel: bytes, waiting: Waiting) -> None:
         """Have a channel wait."""
         self.activity.holding[channel] = waiting
-        self._lines.pop(self.key, None)
+        self.common.lines.pop(self.key, None)
 
     def let_go(self, channel: bytes) -> None:
         """Have a channel wait no longer."""
@@ -224,9 +236,9 @@ class Row(Sessions):
         self.calm()
 
     @property
-    def participants(self) -> Mapping[bytes, ParticipantPresence]:
+    def participants(self) -> Mapping[bytes, ParticipantPresence | Tells]:
         """The presence that is remembered; add some in `activity`."""
-        return (self._activity or _IDLE).participants
+        return _NONE if self._activity is None else self._activity.participants
 
     @property
     def activity(self) -> Activity:
@@ -263,35 +275,35 @@ class Row(Sessions):
 class Channels(Mapping[bytes, Membership]):
     """A user's memberships by channel, as they were when asked for; made one by one."""
 
-    __slots__ = ("_codes", "_details")
+    __slots__ = ("_codes", "_common", "_details")
 
-    def __init__(self, codes: bytes, details: bytes) -> None:
+    def __init__(self, common: Common, codes: bytes, details: bytes) -> None:
+        self._common = common
         self._codes = codes
         self._details = details
 
     def __contains__(self, channel: object) -> bool:
-        code = CHANNELS.codes.get(channel) if isinstance(channel, bytes) else None
+        code = self._common.channels.codes.get(channel) if isinstance(channel, bytes) else None
         return code is not None and code in self._codes
 
     def __getitem__(self, channel: bytes) -> Membership:
         if channel in self:
-            for each in packed.unpack(  # pragma: no branch - it is among them
-                self._codes, self._details
-            ):
-                if each.channel == channel:
-                    return Membership.unpacked(each)
+            some = self._common.unpack(self._codes, self._details)
+            return Membership.unpacked(next(each for each in some if each.channel == channel))
         raise KeyError(channel)
 
     def __iter__(self) -> Iterator[bytes]:
-        codes = self._codes
-        return (CHANNELS.values[codes[at : at + CODE]] for at in range(0, len(codes), CODE))
+        codes, values = self._codes, self._common.channels.values
+        return (values[codes[at : at + CODE]] for at in range(0, len(codes), CODE))
 
     def __len__(self) -> int:
         return len(self._codes) // CODE
 
     def all(self) -> list[Membership]:
         """Give all memberships."""
-        return [Membership.unpacked(each) for each in packed.unpack(self._codes, self._details)]
+        return [
+            Membership.unpacked(each) for each in self._common.unpack(self._codes, self._details)
+        ]
 
 
 class Mirror:
@@ -299,7 +311,8 @@ class Mirror:
 
     def __init__(self) -> None:
         self.rows: dict[bytes, Row] = {}
-        self.lines: Lines = {}
+        self.common = Common()
+        self.lines = self.common.lines
         self.services: set[str] = set()
         # Domains that are being asked whether they are MIX services.
         self.asked_domains: set[str] = set()
@@ -321,7 +334,7 @@ class Mirror:
         key = user.key
         row = self.rows.get(key)
         if row is None:
-            row = Row(user, self.lines)
+            row = Row(user, self.common)
             # Its own key: the same bytes once, not twice.
             self.rows[row.key] = row
         return row

@@ -133,12 +133,6 @@ class Member(NamedTuple):
         return self.channel.rpartition(b"@")[2].decode()
 
 
-CHANNELS: Shared[bytes] = Shared()
-"""Channels (bare JIDs) somebody is in."""
-
-_TERMS: Shared[Terms] = Shared()
-
-
 class Parts(NamedTuple):
     """What a row is made of; see above."""
 
@@ -159,70 +153,75 @@ class Parts(NamedTuple):
         return b"".join((self.codes, OFF, length, self.details, self.sessions))
 
 
-def pack(members: Iterable[Member]) -> tuple[bytes, bytes]:
-    """Pack a user's memberships: the channels' codes, and the rest in the same order.
+class Interned:
+    """What the rows of one mirror have in common: channels (bare JIDs) and terms, each once."""
 
-    What was packed in their place is the caller's to `release`, afterwards.
-    """
-    codes, details = bytearray(), bytearray()
-    first: str | None = None
-    code, last = b"", None
-    for channel, id_, nick, nodes, core, shares in members:
-        written = _from_hex(id_)
-        is_hex = written is not None
-        kind: Literal["none", "own", "first"] = "none"
-        if nick is not None:
-            kind = "own" if first is None or nick != first else "first"
-            first = nick if first is None else first
-        codes += CHANNELS.take(channel)
-        terms = Terms(nodes, core, shares, is_hex, kind)
-        if terms == last:
-            _TERMS.again(code)
-            details += _SAME
-        else:
-            code, last = _TERMS.take(terms), terms
-            details += code
-        _put(details, id_.encode() if written is None else written)
-        if nick is not None and kind == "own":
-            _put(details, nick.encode())
-    return bytes(codes), bytes(details)
+    def __init__(self) -> None:
+        self.channels: Shared[bytes] = Shared()
+        self._terms: Shared[Terms] = Shared()
 
+    def pack(self, members: Iterable[Member]) -> tuple[bytes, bytes]:
+        """Pack a user's memberships: the channels' codes, and the rest in the same order.
 
-def unpack(codes: bytes, details: bytes) -> Iterator[Member]:
-    """Give what was packed, in order."""
-    position, code = 0, b""
-    first: str | None = None
-    for start in range(0, len(codes), CODE):
-        code, position = _terms_at(details, position, code)
-        terms = _TERMS.values[code]
-        raw, position = _get(details, position)
-        nick: str | None = None
-        if terms.nick == "own":
-            written, position = _get(details, position)
-            nick = written.decode()
-            first = nick if first is None else first
-        elif terms.nick == "first":
-            nick = first
-        yield Member(
-            CHANNELS.values[codes[start : start + CODE]],
-            raw.hex() if terms.id_is_hex else raw.decode(),
-            nick, terms.nodes, terms.core, terms.shares_presence,
-        )  # fmt: skip
+        What was packed in their place is the caller's to `release`, afterwards.
+        """
+        codes, details = bytearray(), bytearray()
+        first: str | None = None
+        code, last = b"", None
+        for channel, id_, nick, nodes, core, shares in members:
+            written = _from_hex(id_)
+            is_hex = written is not None
+            kind: Literal["none", "own", "first"] = "none"
+            if nick is not None:
+                kind = "own" if first is None or nick != first else "first"
+                first = nick if first is None else first
+            codes += self.channels.take(channel)
+            terms = Terms(nodes, core, shares, is_hex, kind)
+            if terms == last:
+                self._terms.again(code)
+                details += _SAME
+            else:
+                code, last = self._terms.take(terms), terms
+                details += code
+            _put(details, id_.encode() if written is None else written)
+            if nick is not None and kind == "own":
+                _put(details, nick.encode())
+        return bytes(codes), bytes(details)
 
+    def unpack(self, codes: bytes, details: bytes) -> Iterator[Member]:
+        """Give what was packed, in order."""
+        position, code = 0, b""
+        first: str | None = None
+        for start in range(0, len(codes), CODE):
+            code, position = _terms_at(details, position, code)
+            terms = self._terms.values[code]
+            raw, position = _get(details, position)
+            nick: str | None = None
+            if terms.nick == "own":
+                written, position = _get(details, position)
+                nick = written.decode()
+                first = nick if first is None else first
+            elif terms.nick == "first":
+                nick = first
+            yield Member(
+                self.channels.values[codes[start : start + CODE]],
+                raw.hex() if terms.id_is_hex else raw.decode(),
+                nick, terms.nodes, terms.core, terms.shares_presence,
+            )  # fmt: skip
 
-def release(codes: bytes, details: bytes) -> None:
-    """Give up the uses that something packed has."""
-    position, code = 0, b""
-    uses: list[bytes] = []
-    for start in range(0, len(codes), CODE):
-        CHANNELS.drop(codes[start : start + CODE])
-        code, position = _terms_at(details, position, code)
-        uses.append(code)
-        _, position = _get(details, position)
-        if _TERMS.values[code].nick == "own":
+    def release(self, codes: bytes, details: bytes) -> None:
+        """Give up the uses that something packed has."""
+        position, code = 0, b""
+        uses: list[bytes] = []
+        for start in range(0, len(codes), CODE):
+            self.channels.drop(codes[start : start + CODE])
+            code, position = _terms_at(details, position, code)
+            uses.append(code)
             _, position = _get(details, position)
-    for code in uses:
-        _TERMS.drop(code)
+            if self._terms.values[code].nick == "own":
+                _, position = _get(details, position)
+        for code in uses:
+            self._terms.drop(code)
 
 
 def _terms_at(details: bytes, position: int, last: bytes) -> tuple[bytes, int]:

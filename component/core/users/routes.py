@@ -12,6 +12,8 @@ or more than nine, it tells that, and each target begins with a kind of its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from component.core.users.packed import OFF
 
 Lines = dict[bytes, bytes]
@@ -26,7 +28,7 @@ EITHER, ONLY_0, ONLY_1, MIXED = 0x00, 0x10, 0x20, 0x30
 NUMBER = 0x0F
 """The bits of the first byte that have the number of targets, but for MIXED."""
 
-NOT_UNDERSTOOD = {ONLY_0: 1, ONLY_1: 0}
+NOT_UNDERSTOOD: Mapping[int, int] = {ONLY_0: 1, ONLY_1: 0}
 """Kind -> the core namespace that it does not understand."""
 
 _LARGEST = 9

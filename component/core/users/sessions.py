@@ -12,7 +12,7 @@ from enum import IntFlag
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from component.core.users.packed import CODE, EMPTY, OFF, Parts, Shared
+from component.core.users.packed import CODE, EMPTY, OFF, Interned, Parts, Shared
 from component.core.users.routes import EITHER, ONLY_0, ONLY_1, Lines
 from component.core.users.trimmed_presence import shortened
 from component.wire.framing import ATTRIBUTE, Frame
@@ -50,7 +50,7 @@ class Speaks(IntFlag):
 
 _MIX = int(Speaks.MIX)
 _CORE_0, _CORE_1 = int(Speaks.CORE_0), int(Speaks.CORE_1)
-_KINDS = {_CORE_0: ONLY_0, _CORE_1: ONLY_1, _MIX: EITHER}
+_KINDS: Mapping[int, int] = {_CORE_0: ONLY_0, _CORE_1: ONLY_1, _MIX: EITHER}
 
 
 class State(NamedTuple):
@@ -210,21 +210,30 @@ def _address(user: bytes, resource: bytes) -> bytes:
 
 _SPECIAL = b"&<>'\"\t\n\r"
 
-_STATES: Shared[State] = Shared()
 
-_DEVICES: WeakValueDictionary[tuple[int, str], Device] = WeakValueDictionary()
-"""The devices that somebody keeps, by row and resource."""
+class Common(Interned):
+    """All that the rows of one mirror have in common, and what is kept ready of each.
+
+    Another mirror has its own: two cores in a process share nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: Lines = {}
+        self.states: Shared[State] = Shared()
+        # The devices that somebody keeps, by row and resource.
+        self.devices: WeakValueDictionary[tuple[int, str], Device] = WeakValueDictionary()
 
 
 class Sessions:
     """A user's sessions."""
 
-    __slots__ = ("_lines", "_packed", "key")
+    __slots__ = ("_packed", "common", "key")
 
-    def __init__(self, user: Jid, lines: Lines) -> None:
+    def __init__(self, user: Jid, common: Common) -> None:
         self.key = user.key
         self._packed = EMPTY
-        self._lines = lines
+        self.common = common
 
     @property
     def jid(self) -> Jid:
@@ -290,36 +299,36 @@ class Sessions:
             yield name.decode(), state
 
     def _each(self) -> Iterator[tuple[bytes, State]]:
-        sessions, values = Parts.of(self._packed).sessions, _STATES.values
+        sessions, values = Parts.of(self._packed).sessions, self.common.states.values
         for each in sessions.split(OFF) if sessions else ():
             yield each[CODE:], values[each[:CODE]]
 
     def state(self, resource: str) -> State:
         """Give what is known of a session."""
         found = self._find(resource)
-        return _NOTHING if found is None else _STATES.values[found]
+        return _NOTHING if found is None else self.common.states.values[found]
 
     def change(self, resource: str, state: State) -> None:
         """Note what is known of a session; one of which nothing is ends."""
         before = self._find(resource)
-        if before is not None and _STATES.values[before] == state:
+        if before is not None and self.common.states.values[before] == state:
             return
         name = resource.encode()
         parts = Parts.of(self._packed)
         sessions = parts.sessions.split(OFF) if parts.sessions else []
         known = state.presence is not None or state.shown is not None
-        now = [_STATES.take(state) + name] if known else []
+        now = [self.common.states.take(state) + name] if known else []
         if before is None:
             sessions += now
         else:
             at = sessions.index(before + name)
             sessions[at : at + 1] = now
-            _STATES.drop(before)
+            self.common.states.drop(before)
         self._repack(parts._replace(sessions=OFF.join(sessions)))
 
     def _repack(self, parts: Parts) -> None:
         self._packed = parts.row()
-        self._lines.pop(self.key, None)
+        self.common.lines.pop(self.key, None)
 
     def _find(self, resource: str) -> bytes | None:
         """Give the code of a session's state."""
@@ -333,7 +342,7 @@ class Sessions:
         """Note that no session is available any more, as far as is known."""
         for resource, state in list(self.states()):
             if state.presence is not None:
-                _DEVICES.pop((id(self), resource), None)
+                self.common.devices.pop((id(self), resource), None)
                 self.change(resource, State(shown=state.shown))
 
     def forget_sessions(self) -> None:
@@ -355,9 +364,10 @@ class Devices(Mapping[str, Device]):
         row = self._row
         if row.state(resource).presence is None:
             raise KeyError(resource)
-        device = _DEVICES.get((id(row), resource))
+        kept = row.common.devices
+        device = kept.get((id(row), resource))
         if device is None:
-            device = _DEVICES[id(row), resource] = Device(row, resource)
+            device = kept[id(row), resource] = Device(row, resource)
         return device
 
     def __iter__(self) -> Iterator[str]:
@@ -375,6 +385,6 @@ class Devices(Mapping[str, Device]):
         """Remove a session; gives what it was, None if it was none."""
         device = self.get(resource)
         if device is not None:
-            _DEVICES.pop((id(self._row), resource), None)
+            self._row.common.devices.pop((id(self._row), resource), None)
             self._row.change(resource, State(shown=self._row.state(resource).shown))
         return device
