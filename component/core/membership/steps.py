@@ -24,6 +24,7 @@ from component.core.presence.announce import Presence
 from component.core.presence.participants import Participants
 from component.core.roster import candidates
 from component.core.roster.access import Rosters
+from component.core.services import ID_PREFIX
 from component.core.users.packed import Member
 from schemas import mix
 from schemas import stanza as stanzas
@@ -81,7 +82,9 @@ class Changes(Guarded):
                 # The client may have used it before, and that answer may still come.
                 id_ = context.new_id()
         else:
-            id_, inner = context.new_id(), ET.Element(mix.LEAVE_TAGS[op.core])
+            # Nobody may be in a channel of the service any more, so that the taps' lists lack it.
+            id_ = f"{ID_PREFIX}{context.new_id()}"
+            inner = ET.Element(mix.LEAVE_TAGS[op.core])
         asked = Asked(op.kind, op.user, op.channel, op.core, op.wish, op.recovers, id_)
         op.asked = asked
         self._ledger.ask(asked)
