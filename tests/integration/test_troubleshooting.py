@@ -125,7 +125,7 @@ async def test_limits_of_a_user(fresh_stack: FreshStack) -> None:
 
 async def test_joins_that_wait_are_limited(fresh_stack: FreshStack) -> None:
     stack = await fresh_stack(
-        MIXPAM_MAX_PENDING="1", MIXPAM_JOIN_RATE="1000", MIXPAM_JOIN_BURST="1"
+        MIXPAM_MAX_PENDING="1", MIXPAM_JOIN_RATE="1000000", MIXPAM_JOIN_BURST="1"
     )
     client = await session(stack)
     mute = [stack.fake.channel(join=lambda _: None) for _ in range(3)]
