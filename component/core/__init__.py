@@ -26,8 +26,8 @@ and carries the effects out. From the top down, and each imports only what stand
 `taps`          what the taps say; `about`: disco, version, ping; `commands`: XEP-0050
 `context`       what all of these share: time, effects, open questions, the mirror
 `effects`       what the shell is to do; `outgoing`: in whose name it may speak
-`users/`        `mirror`: a row for each user; `sessions` of it, `packed` small, `routes` for the
-                hot lane; `trimmed_presence`
+`users/`        `mirror`: a row for each user; its `activity` and `sessions`, `packed` small,
+                `routes` for the hot lane; `trimmed_presence`
 `errors`        stanza errors; `limits`, `deadlines`, `rates`, `stanza_size`, `lane_counts`
 
 New: annotations (XEP-0310), catch-up and routing get a room each beside `delivery/`.

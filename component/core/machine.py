@@ -219,7 +219,7 @@ class Core:
     def leave(self, user: Jid, channel: Jid) -> bool:
         """Take a user out of a channel, at the operator's wish; False if it is busy."""
         row = self.mirror.find(user)
-        if row is None or channel.key in row.busy:
+        if row is None or row.is_pending(channel.key):
             return False
         self._memberships.depart(user, channel)
         return True

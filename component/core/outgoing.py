@@ -77,7 +77,7 @@ def _is_joined(row: Row, channel: Jid) -> bool:
 
 def _knows(row: Row, channel: Jid) -> bool:
     key = channel.key
-    return row.has_joined(key) or key in row.busy
+    return row.has_joined(key) or row.is_pending(key)
 
 
 _ENTITIES: Mapping[bytes, bytes] = {

@@ -15,9 +15,10 @@ from typing import Literal
 
 from component.core.context import ROWS_AT_ONCE
 from component.core.machine import Core
-from component.core.membership.change import Op
+from component.core.membership.change import ops_of
 from component.core.presence.announce import GONE
-from component.core.users.mirror import Greeting, Membership, Row
+from component.core.users.activity import Greeting
+from component.core.users.mirror import Membership, Row
 from component.core.users.sessions import Device, Speaks
 from schemas.jid import Jid
 
@@ -180,7 +181,7 @@ def describe_channel(core: Core, channel: Jid) -> ChannelMembers:
     members: list[MemberView] = []
     under_way: list[str] = []
     for row in core.mirror.rows.values():
-        if key in row.busy:
+        if key in row.changes:
             under_way.append(str(row.jid))
         if row.has_joined(key):
             membership = row.channels[key]
@@ -239,7 +240,7 @@ def count(core: Core) -> Generator[None, None, Totals]:
             asleep += state.hibernated
         memberships += len(row.channels)
         channels.update(row.channels)
-        operations += len(row.busy)
+        operations += len(row.changes)
         presences += sum(len(memory.stanzas) for memory in row.participants.values())
         if number % ROWS_AT_ONCE == 0:
             yield
@@ -319,9 +320,7 @@ def _operations(core: Core, user: Jid, row: Row | None) -> tuple[OperationView, 
     """Give the user's changes under way, and what the journal still has besides."""
     entries = core._memberships._journal._entries
     found: dict[str, OperationView] = {}
-    for op in () if row is None else row.busy.values():
-        if not isinstance(op, Op):
-            continue
+    for op in () if row is None else ops_of(row):
         entry = entries.get((user, op.channel))
         found[str(op.channel)] = OperationView(
             op.kind,

@@ -29,7 +29,7 @@ from scenes import in_the_coven
 import component.core
 import component.wire
 import schemas
-from component.core.users.mirror import Activity
+from component.core.users.activity import Activity
 from component.core.users.packed import Shared
 
 CAN_CHANGE = (MutableMapping, MutableSequence, MutableSet, Iterator)

@@ -123,7 +123,7 @@ def test_a_fault_in_a_step_ends_the_change(step: str, when: str, story: str) -> 
 def agrees(world: World) -> None:
     """See that nothing is busy, and all know the same, or what is left waits for the next link."""
     row = world.play.core.mirror.rows.get(ANNA.encode())
-    assert row is None or not (row.busy or row.holding)
+    assert row is None or not (row.changes or row.holding)
     if world.play.stored.journal:
         world.play.link_is_cut()
         world._begin()

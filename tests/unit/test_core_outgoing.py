@@ -3,6 +3,7 @@
 import pytest
 
 from component.core.outgoing import Outgoing
+from component.core.users.activity import Change
 from component.core.users.mirror import Membership, Mirror
 from schemas import jid
 
@@ -17,7 +18,7 @@ def outgoing() -> Outgoing:
     mirror.join(
         jid.parse(ANNA), Membership(jid.parse(COVEN), "123", None, (), 1, shares_presence=True)
     )
-    mirror.row(jid.parse(ANNA)).activity.busy[b"joining@mix.example"] = object()
+    mirror.row(jid.parse(ANNA)).activity.changes[b"joining@mix.example"] = Change()
     mirror.row(jid.parse("ben@example.org"))
     return Outgoing(mirror, jid.parse(OWN), frozenset({"example.org", "example.net"}))
 

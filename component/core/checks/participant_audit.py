@@ -213,7 +213,7 @@ class RollCall:
     def _id(self, user: bytes, channel: bytes) -> list[tuple[Jid, str]]:
         """Give a user with the id in a channel, unless that is about to change."""
         row = self._context.mirror.rows.get(user)
-        if row is None or channel in row.busy or not row.has_joined(channel):
+        if row is None or row.is_pending(channel) or not row.has_joined(channel):
             return []
         return [(row.jid, row.channels[channel].participant_id)]
 
@@ -221,7 +221,7 @@ class RollCall:
         """Give a membership that is as it was, and not about to change."""
         row = self._context.mirror.find(user)
         key = channel.key
-        found = None if row is None or key in row.busy else row.channels.get(key)
+        found = None if row is None or row.is_pending(key) else row.channels.get(key)
         return found if found is not None and found.participant_id == id_ else None
 
     def _ask(self, service: _Service, question: _Question) -> None:

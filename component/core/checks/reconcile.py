@@ -62,13 +62,6 @@ class _Round:
     findings: list[Finding] = field(default_factory=list)
 
 
-class _Looking:
-    """Stands in a row's `busy` while a channel is asked that is not the user's yet.
-
-    The outgoing rule lets a user speak only to channels of the user's own.
-    """
-
-
 class Reconcile:
     """Looks at users one by one, at the operator's wish."""
 
@@ -202,13 +195,14 @@ class Reconcile:
             channel = round_.to_ask.popleft()
             row = self._context.mirror.row(round_.user)
             key = channel.key
-            if key in row.busy or self._memberships.is_ending(round_.user, channel):
+            if row.is_pending(key) or self._memberships.is_ending(round_.user, channel):
                 found = self._finding(round_, channel, "busy", None)
                 why = "a change is under way and will settle it"
                 round_.findings.append(replace(found, why=why))
                 continue
             if not row.has_joined(key):
-                row.activity.busy[key] = _Looking()
+                # The outgoing rule lets a user speak only to the own channels, and to these.
+                row.activity.inquiries |= {key}
             round_.asking.add(channel)
             self._ask(round_, channel, participants.request(), self._told)
         if not round_.asking and round_ in self._rounds:
@@ -315,10 +309,9 @@ class Reconcile:
         """Tell whether nobody has begun to change this while the channel was asked."""
         row = self._context.mirror.find(round_.user)
         key = channel.key
-        under_way = None if row is None else row.busy.get(key)
-        if row is None or under_way is None:
-            return row is not None and key in row.channels
-        return isinstance(under_way, _Looking)
+        if row is None or key in row.changes:
+            return False
+        return row.is_pending(key) or row.has_joined(key)
 
     def _absent(self, round_: _Round, channel: Jid) -> list[str]:
         """Follow a channel that has no such participant: neither may memory and roster."""
@@ -396,8 +389,8 @@ class Reconcile:
     def _end(self, round_: _Round, channel: Jid, finding: Finding) -> None:
         row = self._context.mirror.find(round_.user)
         key = channel.key
-        if row is not None and isinstance(row.busy.get(key), _Looking):
-            del row.activity.busy[key]
+        if row is not None and row.is_pending(key):
+            row.activity.inquiries -= {key}
         round_.asking.discard(channel)
         round_.findings.append(finding)
         self._ask_more(round_)

@@ -47,7 +47,9 @@ class Rereading:
     def _read(self, user: Jid) -> None:
         row = self._context.mirror.find(user)
         # What is joined meanwhile may be on a page that has been read.
-        unseen = set() if row is None else {each for each in row.channels if each not in row.busy}
+        unseen = (
+            set() if row is None else {each for each in row.channels if not row.is_pending(each)}
+        )
         found: dict[Jid, str] = {}
 
         def take(query: ET.Element) -> bool:

@@ -202,7 +202,7 @@ class Audit:
         row = self._context.mirror.find(user)
         if row is None:
             return set()
-        return {jid.parse(key.decode()) for key in row.channels if key not in row.busy}
+        return {jid.parse(key.decode()) for key in row.channels if not row.is_pending(key)}
 
     def _seen(self, user: Jid, missing: set[Jid], way: _Way) -> None:
         for domain in {channel.domain for channel in self._channels(user)}:

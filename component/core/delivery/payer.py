@@ -70,8 +70,8 @@ def _is_users_own(mirror: Mirror, user: bytes, stanza: Frame | LeftOut) -> bool:
     sender = _bare(stanza.sender)
     return (
         channel_of(row, stanza) is not None
-        or sender in row.busy
-        or sender.partition(b"#")[2] in row.busy
+        or row.is_pending(sender)
+        or row.is_pending(sender.partition(b"#")[2])
     )
 
 

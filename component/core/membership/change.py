@@ -11,6 +11,7 @@ from component.core.errors import wait
 from component.core.limits import Limits
 from component.core.membership.ledger import Asked
 from component.core.membership.requests import Request
+from component.core.users.activity import Change
 from component.core.users.mirror import Row
 from schemas.jid import Jid
 from schemas.preferences import shares_presence
@@ -19,7 +20,7 @@ from schemas.stanza import Stanza
 
 
 @dataclass(slots=True)
-class Op:
+class Op(Change):
     """A change under way. `request` is None when no client waits for its outcome.
 
     `member` tells whether the user was a participant before, `doubted` whether an earlier
@@ -78,7 +79,13 @@ class Op:
 
 def ops_of(row: Row) -> list[Op]:
     """List the changes under way for a user."""
-    return [op for op in row.busy.values() if isinstance(op, Op)]
+    return [op for op in row.changes.values() if isinstance(op, Op)]
+
+
+def op_of(row: Row, channel: bytes) -> Op | None:
+    """Give the change of a channel that is under way for a user."""
+    found = row.changes.get(channel)
+    return found if isinstance(found, Op) else None
 
 
 MOST_BYTES = 1_048_576

@@ -15,7 +15,7 @@ from typing import Literal
 
 from component.core.context import Context
 from component.core.errors import Refusal, wait
-from component.core.membership.change import Op, check_room, ops_of
+from component.core.membership.change import Op, check_room, op_of, ops_of
 from component.core.membership.journal import Journal
 from component.core.membership.ledger import Asked
 from component.core.membership.requests import Request
@@ -161,7 +161,7 @@ class Memberships(Changes):
 
     def _may_begin(self, request: Request) -> bool:
         row = self._context.mirror.row(request.user)
-        is_free = not isinstance(row.busy.get(request.channel.key), Op)
+        is_free = op_of(row, request.channel.key) is None
         if not is_free or self._ends.waits(request.user, request.channel):
             return False
         # Ends that the user has not asked for, perhaps of an account before, hold up nobody.
@@ -309,8 +309,8 @@ class Memberships(Changes):
     def _take_off(self, op: Op) -> None:
         """Take a change off the desk, and let go of what it has held back."""
         row = self._context.mirror.row(op.user)
-        if row.busy.get(op.key) is op:
-            row.activity.busy.pop(op.key)
+        if row.changes.get(op.key) is op:
+            row.activity.changes.pop(op.key)
         if op.holding is not None:
             op.holding.discard()
             self._released(op)
@@ -348,8 +348,9 @@ class Memberships(Changes):
     def asked_of(self, user: Jid) -> list[Jid]:
         """List the channels of which a user waits for something, or whose answer is late."""
         row = self._context.mirror.find(user)
-        busy = [] if row is None else [op.channel for op in ops_of(row)]
-        return [*busy, *(each for each in self._ledger.of_user(user) if each not in busy)]
+        changing = [] if row is None else [op.channel for op in ops_of(row)]
+        late = [each for each in self._ledger.of_user(user) if each not in changing]
+        return [*changing, *late]
 
     # -- turns ---------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from component.core.effects import PutMembership
 from component.core.errors import Refusal, condition_of, unusable, wait
 from component.core.membership import answers
 from component.core.membership.background_leaves import Ends
-from component.core.membership.change import Op
+from component.core.membership.change import Op, op_of
 from component.core.membership.guarded import Guarded
 from component.core.membership.journal import Journal
 from component.core.membership.ledger import Asked, Ledger
@@ -345,7 +345,7 @@ class Changes(Guarded):
             op.label = self._context.new_id()
             self._context.report("change-begun", **op.facts())
         row = self._context.mirror.row(op.user)
-        row.activity.busy[op.key] = op
+        row.activity.changes[op.key] = op
         if op.kind == "join" and not op.member:
             op.holding = Holding(self._context, row, op.key)
             row.hold(op.key, op.holding)
@@ -362,7 +362,7 @@ class Changes(Guarded):
     def _finish(self, op: Op) -> None:
         """Take an operation off the desk, and the next wish for its channel up."""
         row = self._context.mirror.row(op.user)
-        row.activity.busy.pop(op.key, None)
+        row.activity.changes.pop(op.key, None)
         if op.holding is not None:
             holding = op.holding
             membership = row.membership(op.key)
@@ -386,5 +386,4 @@ class Changes(Guarded):
 
     def _under_way(self, user: Jid, channel: Jid) -> Op | None:
         row = self._context.mirror.find(user)
-        found = None if row is None else row.busy.get(channel.key)
-        return found if isinstance(found, Op) else None
+        return None if row is None else op_of(row, channel.key)

@@ -19,7 +19,8 @@ from component.core.context import Context, Copy
 from component.core.presence.portions import Portions
 from component.core.presence.presence_memory import USER_SHARE, Presences
 from component.core.rates import TokenBucket
-from component.core.users.mirror import TELLS, Greeting, Membership, ParticipantPresence, Row
+from component.core.users.activity import TELLS, Greeting, ParticipantPresence
+from component.core.users.mirror import Membership, Row
 from component.core.users.sessions import Device
 from component.core.users.trimmed_presence import LARGEST, shortened
 from component.wire.framing import Frame

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from component.core.users.mirror import ParticipantPresence
+from component.core.users.activity import ParticipantPresence
 
 CHANNEL_SHARE = 4
 """Of the whole budget, one channel may take a fourth …"""

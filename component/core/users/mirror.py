@@ -9,17 +9,21 @@ what it hands out is a view or made for the occasion.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
 from types import MappingProxyType
-from typing import Final, NamedTuple, Never, Protocol
+from typing import NamedTuple, Never
 
-from component.core.rates import TokenBucket
 from component.core.users import packed
+from component.core.users.activity import (
+    Activity,
+    Change,
+    Greeting,
+    ParticipantPresence,
+    Tells,
+    Waiting,
+)
 from component.core.users.packed import CODE, OFF, Parts
 from component.core.users.routes import keep, line, targets_of
 from component.core.users.sessions import Common, Copies, Sessions
-from component.wire.framing import Frame
 from schemas import jid
 from schemas.jid import Jid
 from schemas.records import CoreVersion, MembershipRecord
@@ -61,65 +65,6 @@ class Membership(NamedTuple):
             self.core,
             self.shares_presence,
         )
-
-
-class Waiting(Protocol):
-    """Takes what a channel sends while it must not be delivered yet."""
-
-    def take(self, frame: Frame) -> None:
-        """Keep a stanza back."""
-
-
-@dataclass(slots=True)
-class ParticipantPresence:
-    """The presence of a channel's participants: sender as on the wire -> stanza without `to`.
-
-    `complete` tells whether a newly come device may be served from it, `tells` whether the
-    channel has sent any presence. `late` has what is passed on later, because it came too
-    fast; `bucket` how many more may be passed on at once.
-    """
-
-    complete: bool = False
-    tells: bool = False
-    stanzas: dict[bytes, bytes] = field(default_factory=dict)
-    late: dict[bytes, bytes] = field(default_factory=dict)
-    bucket: TokenBucket = field(default_factory=TokenBucket)
-
-
-class Tells(NamedTuple):
-    """Stands for a memory of participants that was not begun: the channel tells of them."""
-
-    complete: bool = False
-    tells: bool = True
-    stanzas: Mapping[bytes, bytes] = MappingProxyType({})
-
-
-TELLS: Final = Tells()
-
-
-@dataclass(slots=True)
-class Activity:
-    """What is going on for one user; most rows have none.
-
-    `busy` has the change under way for each channel (bare JID), `holding` what the
-    channel sends while it must wait, `participants` the presence of its participants,
-    `presences` how many more of all those channels may be passed on at once, `late_bytes` how
-    large those are that wait.
-    """
-
-    busy: dict[bytes, object] = field(default_factory=dict)
-    holding: dict[bytes, Waiting] = field(default_factory=dict)
-    participants: dict[bytes, ParticipantPresence | Tells] = field(default_factory=dict)
-    presences: TokenBucket = field(default_factory=TokenBucket)
-    late_bytes: int = 0
-
-
-class Greeting(Enum):
-    """Whether a user's channels have been asked who is there."""
-
-    NOT_YET = 0
-    WAITS = 1
-    DONE = 2
 
 
 _NONE: Mapping[bytes, Never] = MappingProxyType({})
@@ -216,9 +161,14 @@ class Row(Sessions):
     # -- what is going on ----------------------------------------------------------------
 
     @property
-    def busy(self) -> Mapping[bytes, object]:
+    def changes(self) -> Mapping[bytes, Change]:
         """The changes under way; begin one in `activity`."""
-        return _NONE if self._activity is None else self._activity.busy
+        return _NONE if self._activity is None else self._activity.changes
+
+    def is_pending(self, channel: bytes) -> bool:
+        """Tell whether a change or an inquiry of a channel is under way."""
+        each = self._activity
+        return each is not None and (channel in each.changes or channel in each.inquiries)
 
     @property
     def holding(self) -> Mapping[bytes, Waiting]:
@@ -254,7 +204,9 @@ class Row(Sessions):
     def calm(self) -> None:
         """Let go of an activity that has ended."""
         each = self._activity
-        if each is not None and not (each.busy or each.holding or each.participants):
+        if each is not None and not (
+            each.changes or each.inquiries or each.holding or each.participants
+        ):
             self._activity = None
 
     # -- ends ----------------------------------------------------------------------------
@@ -263,7 +215,9 @@ class Row(Sessions):
     def empty(self) -> bool:
         """Whether nothing is known of the user any more."""
         if self._packed.startswith(OFF):  # no channel
-            return not (self.busy or self.holding or self.is_online)
+            each = self._activity
+            waits = each is not None and (each.changes or each.inquiries or each.holding)
+            return not (waits or self.is_online)
         return False
 
     def dismiss(self) -> None:
