@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from harness.house import TapHouse
 from harness.loopback import Block
-from harness.machines import KINDS
+from harness.machines import KINDS, REPOSITORY
 from harness.stack import FreshStack, MixHost, Stack
 
 pytest_plugins = ["harness.conformance", "harness.spread"]
@@ -198,12 +198,14 @@ async def fresh_stack(
 ) -> AsyncIterator[FreshStack]:
     """Give a test systems of its own, to stop and start parts of as it likes.
 
-    Call it with component settings (MIXPAM_…) and ``component=False`` to start without.
+    Call it with component settings (MIXPAM_…), ``component=False`` to start without, and
+    `tap` for the tree of another version that the server has its tap from.
     """
     made: list[Stack] = []
 
-    async def make(*, component: bool = True, **settings: str) -> Stack:
+    async def make(*, component: bool = True, tap: Path = REPOSITORY, **settings: str) -> Stack:
         stack = Stack(server_kind, block, mix_host, **settings)
+        stack.server.tree = tap
         made.append(stack)
         await run(stack, logs, component=component)
         return stack

@@ -8,7 +8,6 @@ from pathlib import Path
 from harness.component import SECRET
 from harness.examples import SECRET as EXAMPLE_SECRET
 from harness.examples import example, replaced
-from harness.machines import REPOSITORY
 from harness.server import DEBUG, Server
 
 MIX_ONLY = """\
@@ -135,7 +134,7 @@ class Ejabberd(Server):
         assert child.returncode == 0, f"erlc:\n{output.decode()}"
 
     def _sources(self) -> list[Path]:
-        return sorted((REPOSITORY / "deploy/ejabberd/src").glob("*.erl"))
+        return sorted((self.tree / "deploy/ejabberd/src").glob("*.erl"))
 
     def write(self) -> None:
         """Write configuration and name resolution into the folder."""
@@ -160,7 +159,7 @@ class Ejabberd(Server):
             secret=SECRET,
         )
         return replaced(
-            example("ejabberd/ejabberd.yml"),
+            example("ejabberd/ejabberd.yml", self.tree),
             {
                 'certfiles:\n  - "/etc/ejabberd/certs/*.pem"\n': "s2s_max_retry_delay: 1\n",
                 "loglevel: info": f"loglevel: {'debug' if DEBUG else 'info'}",

@@ -1,5 +1,6 @@
 """The configurations that operators get as examples, changed as little as possible."""
 
+from pathlib import Path
 from typing import Final
 
 from harness.machines import REPOSITORY
@@ -20,6 +21,6 @@ def replaced(text: str, literals: dict[str, str]) -> str:
     return text
 
 
-def example(path: str) -> str:
-    """Return a file of ``deploy/``."""
-    return (REPOSITORY / "deploy" / path).read_text(encoding="utf-8")
+def example(path: str, tree: Path = REPOSITORY) -> str:
+    """Return a file of ``deploy/``, of another version's tree if there is one."""
+    return (tree / "deploy" / path).read_text(encoding="utf-8")

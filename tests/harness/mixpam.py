@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from harness.component import SECRET
@@ -13,9 +14,14 @@ from harness.server import Server
 
 
 class Mixpam:
-    """One ``mixpam run`` process, from the tree or the image, configured by environment alone."""
+    """One ``mixpam run`` process, from the tree or the image, configured by environment alone.
 
-    def __init__(self, server: Server, redis_url: str, **settings: str) -> None:
+    That of another version comes from `tree`, in any case.
+    """
+
+    def __init__(
+        self, server: Server, redis_url: str, tree: Path = REPOSITORY, /, **settings: str
+    ) -> None:
         self.server = server
         self.folder = temporary("component")
         self.settings = {
@@ -35,12 +41,12 @@ class Mixpam:
         }
         env = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": str(tree),
             "PYTHONUNBUFFERED": "1",
             **self.settings,
         }
         log = self.folder / "component.log"
-        if CONTAINER:
+        if CONTAINER and tree == REPOSITORY:
             self.process: Process = Contained(["mixpam", "run"], log, env)
         else:
             argv = [sys.executable, "-m", "component", "run"]

@@ -7,7 +7,6 @@ from pathlib import Path
 from harness.component import SECRET
 from harness.examples import SECRET as EXAMPLE_SECRET
 from harness.examples import example, replaced
-from harness.machines import REPOSITORY
 from harness.server import DEBUG, Server
 
 
@@ -30,13 +29,13 @@ class Prosody(Server):
         """Write configuration and modules into the folder."""
         for name in ("data", "modules", "tests"):
             (self.folder / name).mkdir(exist_ok=True)
-        for module in (REPOSITORY / "deploy/prosody").glob("*.lua"):
+        for module in (self.tree / "deploy/prosody").glob("*.lua"):
             if module.name.startswith("mod_"):
                 shutil.copy(module, self.folder / "modules")
         for module in (Path(__file__).parent / "lua").glob("mod_*.lua"):
             shutil.copy(module, self.folder / "tests")
         config = replaced(
-            example("prosody/prosody.cfg.lua"),
+            example("prosody/prosody.cfg.lua", self.tree),
             {
                 "/usr/local/lib/prosody/modules": self.inside("modules")
                 + f'"; "{self.inside("tests")}',

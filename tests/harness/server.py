@@ -8,7 +8,7 @@ from typing import Final
 
 from harness.component import SECRET, Link
 from harness.loopback import Block, Place
-from harness.machines import Kind, Machine
+from harness.machines import REPOSITORY, Kind, Machine
 from harness.process import Process
 
 DEBUG: Final = bool(os.environ.get("MIXPAM_TEST_DEBUG"))
@@ -20,6 +20,9 @@ class Server(ABC):
     With `tap`, the configuration is the one shipped in ``deploy/``, changed only
     textually; without, a minimal server (for channels on real mod_mix).
     """
+
+    tree: Path = REPOSITORY
+    """Where tap and configuration are taken from at the start: another version's tree may do."""
 
     def __init__(self, kind: Kind, block: Block, *, tap: bool = True) -> None:
         self.kind = kind
