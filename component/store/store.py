@@ -92,6 +92,8 @@ class Store:
         self._fence = Fence()
         self._duty = Duty.NONE
         self.latency = Timings()
+        # Whether another process has written since Redis was read or taken over.
+        self._superseded = False
         # Whether Redis has been read.
         self.loaded = False
         # Whether Redis lacks writes that are not queued, and has to be rewritten.
@@ -137,6 +139,7 @@ class Store:
         position = await self._follower.find()
         loaded = await self._reader.load(replica)
         self._fence.begin(loaded.epoch)
+        self._superseded = False
         self._follower.begin(position)
         return loaded
 
@@ -182,6 +185,7 @@ class Store:
                 current = await self._follower.take_over(self._replica, self._fence)
             except FAILURES:
                 current = False
+        self._superseded &= not current
         return self._follower.changes if current else None
 
     async def _follow(self) -> None:
@@ -345,14 +349,15 @@ class Store:
         if self.needs_rewrite:
             return
         self._fence.written()
-        if not self._leads:
-            return
-        if verdict == "superseded":
-            self._report("superseded", "warning")
-            self._listener.superseded()
-        elif verdict == "lost":
+        # Without a link, too: none later finds what this write has covered.
+        self._superseded |= verdict == "superseded"
+        if verdict == "lost":
             self.needs_rewrite = True
             self._report("memory-lost", "warning")
+        elif self._superseded and self._leads:
+            self._superseded = False
+            self._report("superseded", "warning")
+            self._listener.superseded()
 
     async def _rewrite(self) -> bool:
         """Rewrite everything from the snapshot; later changes are queued after it."""

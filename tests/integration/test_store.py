@@ -18,6 +18,7 @@ from hypothesis import settings as tries
 from redis.asyncio import Redis as Client
 
 from component.core.effects import Change, PutMembership, Write
+from component.store.reading import Loaded
 from component.store.store import Store
 from component.store.writing import BATCH
 from schemas.records import MembershipRecord
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 GOOD = b'{"channel":"coven@mix.example","participant_id":"1"}'
 ANNA = "mixpam:{anna@example.org}:channels"
+OWN = b"mixpam.example.org"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -61,7 +63,9 @@ async def store(redis: Redis) -> AsyncIterator[Store]:
     )
     made = Store(
         settings,
-        lambda event, level, **facts: reports.append({"event": event, "level": level, **facts}),
+        lambda event, level="info", **facts: reports.append(
+            {"event": event, "level": level, **facts}
+        ),
         lambda *_: None,
     )
     made.reports = reports  # type: ignore[attr-defined]
@@ -204,3 +208,76 @@ async def test_many_large_writes_at_once_are_many_transactions(
     assert max(sizes) <= BATCH
     for user in users:
         assert await client.hlen(f"mixpam:{{{user}}}:channels") == 100
+
+
+class Nothing(Taken):
+    """Has nothing to give to a store."""
+
+    def users(self) -> list[str]:
+        """List no user."""
+        return []
+
+    def of_user(self, _: str) -> list[Change]:
+        """Give nothing of a user."""
+        return []
+
+    of_all = users
+
+
+class Shell:
+    """Listens to a store."""
+
+    def __init__(self) -> None:
+        self.snapshot = Nothing()
+        self.was_superseded = asyncio.Event()
+
+    def written(self, token: int, done: bool) -> None:
+        """Note the outcome of a write."""
+
+    def loaded(self, loaded: Loaded) -> None:
+        """Note that everything was read again."""
+
+    def superseded(self) -> None:
+        """Note that another process has served."""
+        self.was_superseded.set()
+
+
+def event_of(store: Store, event: str) -> list[dict[str, Any]]:
+    return [report for report in store.reports if report["event"] == event]  # type: ignore[attr-defined]
+
+
+@pytest.mark.abuse(22)
+@pytest.mark.parametrize("found", [{}, {b"written": b"9:7"}], ids=["lost", "superseded"])
+async def test_a_write_without_a_link_hides_nothing_from_the_next_one(
+    client: Client, store: Store, found: dict[bytes, bytes]
+) -> None:
+    """A write that was queued when the link broke finds what happened to Redis: it counts."""
+    store._listener = shell = Shell()  # type: ignore[assignment]
+    await store.load(shell.snapshot)
+    writing = asyncio.create_task(store.run())
+
+    async def left(by: bytes) -> None:
+        """Wait for an epoch of a process."""
+        while not (await client.hget("mixpam:mark", "written") or b"").startswith(by):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    try:
+        async with asyncio.timeout(10):
+            store.lead()
+            await left(b"1:")
+            store.resign()
+            await client.delete("mixpam:mark")
+            if found:
+                await client.hset("mixpam:mark", mapping={b"component": OWN, **found})
+            store.put(Write(tuple(memberships("anna@example.org"))[:1], None))
+            await left(b"1:")
+            assert not shell.was_superseded.is_set()
+            store.lead()
+            if found:
+                await shell.was_superseded.wait()
+            while not found and not event_of(store, "memory-rewritten"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    finally:
+        writing.cancel()
+        await asyncio.wait({writing})
+    assert len(event_of(store, "superseded" if found else "memory-lost")) == 1
