@@ -4,6 +4,7 @@ Stanzas, events and stored state go in; effects come out (`effects`). The shell 
 and carries the effects out. From the top down, and each imports only what stands below it:
 
 `machine`       the core as the shell sees it; sorts what comes by address
+`parts`         all that is below, made once for each core, and who calls whom back
 `blocking`      what a channel and a user are owed when the user blocks it (XEP-0191)
 `left_out`      what a stanza is owed that could not be read, by its kind
 `snapshot`      all that the store is to hold, for one that has lost it

@@ -273,6 +273,15 @@ class Context:
         """Tell whether a question with these addresses and id is open."""
         return (to, sender, id_) in self._questions
 
+    def is_asking(self, to: Jid, sender: Jid) -> bool:
+        """Tell whether any question with these addresses is open."""
+        return any((to, sender) == each[:2] for each in self._questions)
+
+    @property
+    def open_questions(self) -> int:
+        """The number of open questions."""
+        return len(self._questions)
+
     def answered(self, reply: Stanza) -> bool:
         """Hand a result or error to who asked; False if nobody did."""
         question = self._questions.pop((reply.sender, reply.to, reply.id or ""), None)

@@ -1,11 +1,8 @@
 """What the core knows, as plain data: for `mixpam show`, ad-hoc commands and the status page.
 
 Reading only, and nothing is kept: each function walks the core as it is now and gives
-dataclasses that become JSON by `dataclasses.asdict`. It reads the parts' private state on
-purpose, so that they need no accessors that serve nobody else.
+dataclasses that become JSON by `dataclasses.asdict`.
 """
-
-# ruff: noqa: SLF001 - see above: this module is the one that may look inside
 
 from __future__ import annotations
 
@@ -255,12 +252,12 @@ def count(core: Core) -> Generator[None, None, Totals]:
         channels=len(channels),
         services=len(core.mirror.services),
         operations=operations,
-        journal_entries=len(core._memberships._journal._entries),
+        journal_entries=len(core.parts.memberships.journal),
         mirror_rows=len(core.mirror.rows),
         remembered_presences=presences,
-        presence_bytes=core._participants.presences.bytes,
-        capabilities=len(core._capability._cache),
-        open_questions=len(core.context._questions),
+        presence_bytes=core.parts.participants.presences.bytes,
+        capabilities=len(core.parts.capability),
+        open_questions=core.context.open_questions,
     )
 
 
@@ -291,12 +288,9 @@ def _evidence(core: Core, device: Device) -> Evidence:
     """Tell what a device's standing rests on."""
     if device.speaks is None:
         return "open"
-    if device.caps and device.caps in core._capability._cache:
+    if device.caps and device.caps in core.parts.capability:
         return "hash"
-    if not device.is_mix and any(
-        asked == device.jid and asker == core.context.own
-        for asked, asker, _ in core.context._questions
-    ):
+    if not device.is_mix and core.context.is_asking(device.jid, core.context.own):
         # Time is up, and its answer, should one come, is still waited for.
         return "silent"
     return "unverified" if device.caps else "no-hash"
@@ -318,21 +312,20 @@ def _channel(row: Row, key: bytes, membership: Membership) -> ChannelView:
 
 def _operations(core: Core, user: Jid, row: Row | None) -> tuple[OperationView, ...]:
     """Give the user's changes under way, and what the journal still has besides."""
-    entries = core._memberships._journal._entries
+    memberships, journal = core.parts.memberships, core.parts.memberships.journal
     found: dict[str, OperationView] = {}
     for op in () if row is None else ops_of(row):
-        entry = entries.get((user, op.channel))
+        entry = journal.find(user, op.channel)
         found[str(op.channel)] = OperationView(
             op.kind,
             str(op.channel),
             None if entry is None else entry.step,
             None if op.request is None else op.request.device.resource,
-            core._memberships.waiting(user, op.channel),
+            memberships.waiting(user, op.channel),
             running=True,
         )
-    for (owner, channel), entry in entries.items():
-        if owner == user and str(channel) not in found:
-            found[str(channel)] = OperationView(
-                entry.kind, str(channel), entry.step, None, 0, running=False
-            )
+    for entry in journal.of_user(user):
+        channel = entry.channel
+        if channel not in found:
+            found[channel] = OperationView(entry.kind, channel, entry.step, None, 0, running=False)
     return tuple(found[channel] for channel in sorted(found))

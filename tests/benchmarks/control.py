@@ -105,7 +105,7 @@ class Desk:
 
     def spare_rosters(self) -> None:
         """Leave the roster out of joins."""
-        self.core._memberships._rosters = _WillingRosters(self.core.context)
+        self.core.parts.memberships._rosters = _WillingRosters(self.core.context)
 
     def settle(self, effects: Iterable[Effect]) -> None:
         """Carry effects out, and answer what is asked, until nothing is left."""

@@ -501,7 +501,7 @@ def test_a_join_under_way_when_its_channel_is_blocked(
     play.silence()
     assert not play.members()
     assert not play.stored.journal
-    assert not play.core._memberships._ledger
+    assert not play.core.parts.memberships._ledger
     assert play.core.next_deadline is None
 
 

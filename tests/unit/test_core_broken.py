@@ -97,7 +97,7 @@ def breaks_once(memberships: Memberships, step: str, when: str) -> list[str]:
 def test_a_fault_in_a_step_ends_the_change(step: str, when: str, story: str) -> None:
     world = Answers(idempotent=True)
     world.play.may_fail = True
-    broken = breaks_once(world.play.core._memberships, step, when)
+    broken = breaks_once(world.play.core.parts.memberships, step, when)
     for action in story.split():
         ACTIONS[action.replace("-", " ")](world)
         world.listen()

@@ -52,7 +52,7 @@ FAULT = error("internal-server-error", "wait", "a fault of mixpam; its log has m
 
 
 def test_a_request_that_fails_is_answered(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(play.core._memberships, "request", fails(play))
+    monkeypatch.setattr(play.core.parts.memberships, "request", fails(play))
     play.says(client_join())
     play.hears(f"<iq type='error' from='{ANNA}' to='{PHONE}' id='j1'>{FAULT}</iq>")
     play.silence()
@@ -131,13 +131,13 @@ def test_what_fails_for_one_user_is_done_for_the_others(play: Play) -> None:
     assert seen == [BEN.encode(), b"all"]
 
 
-@pytest.mark.parametrize("part", ["_audit", "_services", "_participants"])
+@pytest.mark.parametrize("part", ["audit", "services", "participants"])
 def test_a_link_that_ends_is_forgotten_by_all(
     play: Play, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     comes_online(play)
-    name = "forget_asked" if part == "_services" else "link_lost"
-    monkeypatch.setattr(type(getattr(play.core, part)), name, fails(play))
+    name = "forget_asked" if part == "services" else "link_lost"
+    monkeypatch.setattr(type(getattr(play.core.parts, part)), name, fails(play))
     play.link_is_cut()
     monkeypatch.undo()
     assert len(play.faults) == 1
@@ -149,7 +149,7 @@ def test_a_link_that_ends_is_forgotten_by_all(
 
 
 def test_an_event_that_fails_is_not_half_said(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(play.core._departures, "account_removed", fails(play))
+    monkeypatch.setattr(play.core.parts.departures, "account_removed", fails(play))
     play.says(
         f"<message from='{SERVER}' to='{OWN}'>"
         f"<user-removed xmlns='mixpam:tap:1' jid='{ANNA}'/></message>"

@@ -199,7 +199,7 @@ def test_a_wish_is_known_by_any_id(play: Play, size: int) -> None:
         "<field var='Presence'><value>not share</value></field></x></user-preference>"
     )
     play.says(f"<iq type='set' from='{PHONE}' to='{COVEN}' id='{'i' * size}'>{form}</iq>")
-    wishes = play.core._preferences._wishes
+    wishes = play.core.parts.preferences._wishes
     assert all(len(id_) <= 64 for _, _, id_ in wishes)
     play.says(f"<iq type='result' from='{COVEN}' to='{PHONE}' id='{'i' * size}'/>")
     assert not wishes

@@ -50,7 +50,7 @@ def told(person: object, *, to: str = ANNA, channel: str = COVEN, content: str =
 
 
 def size(play: Play) -> int:
-    return play.core._participants.presences.bytes
+    return play.core.parts.participants.presences.bytes
 
 
 def served(play: Play, user: str = ANNA) -> list[bytes]:
@@ -96,7 +96,7 @@ def test_a_channel_beyond_its_share_is_asked_and_others_are_served(kind: str) ->
     if kind != "participants":
         assert heard == [f"<presence from='{ANNA}' to='evil@{MIX}'/>".encode()]
     assert len(served(play, BEN)) == 1
-    assert play.core._participants.presences._channels[COVEN.encode()].bytes > 0
+    assert play.core.parts.participants.presences._channels[COVEN.encode()].bytes > 0
 
 
 @pytest.mark.abuse(8)
@@ -140,7 +140,7 @@ def test_what_waits_is_bounded_in_bytes() -> None:
     assert play.dropped("presence-flood") > 0
     play.waits(1_000)
     assert row.activity.late_bytes == 0
-    assert play.core._participants._late_bytes == 0
+    assert play.core.parts.participants._late_bytes == 0
 
 
 def test_nothing_is_counted_when_all_is_gone() -> None:
@@ -159,7 +159,7 @@ def test_nothing_is_counted_when_all_is_gone() -> None:
     play.says(told(1))
     play.link_is_cut()
     assert size(play) == 0
-    assert play.core._participants.presences._users == {}
+    assert play.core.parts.participants.presences._users == {}
 
 
 @pytest.mark.abuse(8)

@@ -209,7 +209,7 @@ class World:
         assert self.play.members() == of_channel
         assert self.roster == set(of_channel)
         assert not self.play.stored.journal
-        assert not self.play.core._memberships._ledger
+        assert not self.play.core.parts.memberships._ledger
         assert self.play.core.next_deadline is None
 
 

@@ -24,6 +24,10 @@ class Journal:
         self._context = context
         self._entries: dict[tuple[Jid, Jid], JournalRecord] = {}
 
+    def __len__(self) -> int:
+        """Return the number of changes under way."""
+        return len(self._entries)
+
     def load(self, user: Jid, record: JournalRecord) -> None:
         """Take over an entry from the store."""
         self._entries[user, jid.parse(record.channel)] = record

@@ -69,6 +69,14 @@ class Capability:
         self._looks_again = False
         self._budget: Buckets[Jid] = Buckets(context.limits.disco_rate, context.limits.disco_burst)
 
+    def __len__(self) -> int:
+        """Return the number of verified hashes."""
+        return len(self._cache)
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether a hash is verified."""
+        return key in self._cache
+
     def load(self, key: str, record: CapabilityRecord) -> None:
         """Take over a verified hash from the store."""
         self._cache[key] = Speaks.from_features(frozenset(record.features))
