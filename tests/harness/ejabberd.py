@@ -125,7 +125,10 @@ class Ejabberd(Server):
         copies = [Path(shutil.copy(source, self.folder / "src")) for source in sources]
         child = await asyncio.create_subprocess_exec(
             *self.machine.command(
-                "erlc", "-o", self.inside("tap"), *map(self.machine.inside, copies)
+                "erlc",
+                *self.machine.headers(),
+                *("-o", self.inside("tap")),
+                *map(self.machine.inside, copies),
             ),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

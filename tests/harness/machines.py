@@ -70,6 +70,14 @@ class Machine:
         """Return the path by which a process in this machine knows `path`."""
         return "/" + str(path.relative_to(self.root))
 
+    def headers(self) -> list[str]:
+        """Return erlc's options for the header files of this machine's ejabberd."""
+        found = [
+            *self.root.glob("usr/lib/erlang/lib/p1_xmpp-*/include"),
+            *self.root.glob("usr/lib/*/ejabberd-*/include"),
+        ]
+        return [word for path in found for word in ("-I", self.inside(path))]
+
     def command(self, *argv: str, hosts: Path | None = None) -> list[str]:
         """Return what the host has to run so that `argv` runs in this machine.
 

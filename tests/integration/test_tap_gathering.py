@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness.erlang import run
-from harness.machines import REPOSITORY
+from harness.machines import REPOSITORY, Machine, host_suite
 
 SOURCES = (
     REPOSITORY / "deploy/ejabberd/src/mod_mixpam_tap_batches.erl",
@@ -22,7 +22,7 @@ SOURCES = (
 async def test_no_row_is_lost_or_taken_twice(tmp_path: Path) -> None:
     await run(
         tmp_path, "erlc", "+export_all", "+nowarn_export_all", "-o", str(tmp_path),
-        *map(str, SOURCES),
+        *Machine(host_suite()).headers(), *map(str, SOURCES),
     )  # fmt: skip
     output = await run(
         tmp_path, "erl", "-noinput", "-pa", str(tmp_path), "-s", "tap_gathering", "run"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness.erlang import run
-from harness.machines import REPOSITORY
+from harness.machines import REPOSITORY, Machine, host_suite
 
 SOURCES = sorted((REPOSITORY / "deploy/ejabberd/src").glob("*.erl"))
 WIDEST = 100
@@ -21,7 +21,7 @@ XREF = (
 async def test_nothing_is_warned_of_and_every_call_is_of_something(tmp_path: Path) -> None:
     await run(
         tmp_path, "erlc", "-Wall", "-Werror", "+debug_info", "+warn_missing_spec_all",
-        "+warn_unused_import", *map(str, SOURCES),
+        "+warn_unused_import", *Machine(host_suite()).headers(), *map(str, SOURCES),
     )  # fmt: skip
     assert await run(tmp_path, "erl", "-noshell", "-eval", XREF) == "[]"
 

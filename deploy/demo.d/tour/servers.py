@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.examples import SECRET, example, replaced
-from harness.machines import REPOSITORY
+from harness.machines import REPOSITORY, Machine, host_suite
 from harness.process import Process
 
 from tour.ports import IP
@@ -213,7 +213,8 @@ def _ejabberd_home() -> Path:
 
 async def _compile_tap(folder: Path) -> None:
     sources = sorted((REPOSITORY / "deploy/ejabberd/src").glob("*.erl"))
-    await _run(folder, "erlc", "-o", str(folder), *map(str, sources))
+    headers = Machine(host_suite()).headers()
+    await _run(folder, "erlc", *headers, "-o", str(folder), *map(str, sources))
 
 
 async def _run(folder: Path, *argv: str) -> None:

@@ -1,8 +1,8 @@
 %%% The tap of mixpam for ejabberd 23.01 and later: it puts what a MIX-PAM server
 %%% must see (XEP-0405) onto one XEP-0114 link, and does what the component sends
 %%% back. No policy; the contract is tap-protocol.md, and T1..T10 and C1..C6 in these
-%%% files are its rows. Stanzas are touched through xmpp:* alone, so that one source
-%%% serves all versions without header files.
+%%% files are its rows. Records are those of the server's own header files, as ejabberd
+%%% compiles this by itself; stanzas are touched through xmpp:* alone.
 %%%
 %%% This module is what ejabberd starts and stops. Hooks and processes are in the others,
 %%% because of `module_upgrade`: it takes this one away, and compiles for a while before
@@ -20,6 +20,8 @@
 
 -export([start/2, stop/1, reload/3, depends/2, mod_opt_type/1, mod_options/1, mod_doc/0]).
 -export([pre_uninstall/0]).
+
+-include("logger.hrl").
 
 -define(OTHERS, [mod_mixpam_tap_link, mod_mixpam_tap_channels, mod_mixpam_tap_batches,
                  mod_mixpam_tap_gatherer, mod_mixpam_tap_sessions, mod_mixpam_tap_rosters,
@@ -71,8 +73,8 @@ mod_doc() ->
 start(Host, Opts) ->
     case lists:keymember(mod_mix_pam, 1, ejabberd_option:modules(Host)) of
         true ->
-            logger:critical("mod_mixpam_tap refuses to start: remove mod_mix_pam from the "
-                            "modules of ~ts, both would answer for the same channels", [Host]),
+            ?CRITICAL_MSG("mod_mixpam_tap refuses to start: remove mod_mix_pam from the "
+                          "modules of ~ts, both would answer for the same channels", [Host]),
             {error, mod_mix_pam_is_loaded};
         false ->
             exchange(),
@@ -114,7 +116,7 @@ purge(Modules, Wait) ->
             timer:sleep(100),
             purge(Busy, Wait - 100);
         Busy ->
-            logger:warning("mod_mixpam_tap: who is in an old version of ~0tp is ended", [Busy]),
+            ?WARNING_MSG("mod_mixpam_tap: who is in an old version of ~0tp is ended", [Busy]),
             lists:foreach(fun code:purge/1, Busy)
     end.
 

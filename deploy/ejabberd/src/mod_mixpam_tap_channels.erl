@@ -7,6 +7,8 @@
 -import(mod_mixpam_tap_link, [attr/2, bare/1, has_room/1, is_mix/2, link_of/1, lower/1, parsed/1,
                               send/2]).
 
+-include("logger.hrl").
+
 -define(SHORT, 8192). % bytes
 -define(XML, <<"http://www.w3.org/XML/1998/namespace">>).
 
@@ -18,8 +20,8 @@
 sm_receive_packet(Pkt) when is_tuple(Pkt) ->
     try received(Pkt)
     catch Class:Reason:Stack ->
-        logger:error("mod_mixpam_tap: what was received cannot be read: ~p:~p ~p",
-                     [Class, Reason, Stack]),
+        ?ERROR_MSG("mod_mixpam_tap: what was received cannot be read: ~p:~p ~p",
+                   [Class, Reason, Stack]),
         {_, Domain, _} = lower(xmpp:get_from(Pkt)),
         {_, Host, _} = lower(xmpp:get_to(Pkt)),
         case is_mix(Host, Domain) of true -> {stop, drop}; false -> Pkt end

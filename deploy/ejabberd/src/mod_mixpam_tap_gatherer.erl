@@ -10,6 +10,8 @@
 -import(mod_mixpam_tap_link, [parsed/1, pass/2]).
 -import(mod_mixpam_tap_batches, [with_id/2]).
 
+-include("logger.hrl").
+
 -define(CROWD, 50). % stanzas before the link, above which batches wait
 -define(FLOOD, 100000). % messages before a link that takes none, above which it is closed
 -define(FLOOD_BYTES, 134217728). % the same, of what is in them
@@ -39,8 +41,8 @@ init(Host) ->
 handle_continue(left, #{host := Host} = State) ->
     case send_left(State) of
         0 -> ok;
-        N -> logger:warning("mod_mixpam_tap: the gatherer of ~ts was started again, and had "
-                            "~B batches", [Host, N])
+        N -> ?WARNING_MSG("mod_mixpam_tap: the gatherer of ~ts was started again, and had "
+                          "~B batches", [Host, N])
     end,
     {noreply, State}.
 
@@ -81,8 +83,8 @@ handle_info(look, #{open := Open, until := Until} = State) ->
             {noreply, State}
     end;
 handle_info({'DOWN', _, process, {mod_mixpam_tap_keeper, _}, _}, #{host := Host} = State) ->
-    logger:error("mod_mixpam_tap: the keeper of ~ts has ended, and what waited with it: "
-                 "messages are in the archive only", [Host]),
+    ?ERROR_MSG("mod_mixpam_tap: the keeper of ~ts has ended, and what waited with it: "
+               "messages are in the archive only", [Host]),
     {stop, normal, State}; % supervised: is started again, with a new table
 handle_info(_, State) -> {noreply, State}.
 
@@ -165,7 +167,7 @@ wait_until_free(Link, {Table, Bytes, _} = Store) ->
 
 -spec close(pid()) -> ok.
 close(Link) ->
-    logger:warning("mod_mixpam_tap: the component is too slow, its link is closed"),
+    ?WARNING_MSG("mod_mixpam_tap: the component is too slow, its link is closed", []),
     Ref = erlang:monitor(process, Link),
     ejabberd_service:close(Link),
     receive {'DOWN', Ref, _, _, _} -> ok end.

@@ -7,6 +7,8 @@
 -export([start_link/0, store/1, watch/1, weight/1, upgrade/0, is_upgraded/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
+-include("logger.hrl").
+
 -define(UPGRADE, 120000). % ms that a module may take to be compiled
 -define(SWEEP, 60000). % ms
 -define(WEIGHING, 50). % ms
@@ -38,7 +40,7 @@ weight(Link) ->
 -spec upgrade() -> ok.
 upgrade() ->
     Hosts = mod_mixpam_tap_link:hosts(),
-    logger:notice("mod_mixpam_tap goes on for ~B s while it is exchanged", [?UPGRADE div 1000]),
+    ?INFO_MSG("mod_mixpam_tap goes on for ~B s while it is exchanged", [?UPGRADE div 1000]),
     persistent_term:put(?MODULE, upgraded),
     gen_server:cast(?MODULE, {upgrade, Hosts}).
 

@@ -9,6 +9,9 @@
 -export([component_connected/1, component_disconnected/2, component_send_packet/1,
          s2s_out_auth_result/2, s2s_in_auth_result/3, s2s_out_closed/2, replay/2]).
 
+-include("logger.hrl").
+-include("ejabberd_router.hrl").
+
 -define(VERSION, <<"1.2">>).
 -define(READ, 65536). % bytes
 -define(BATCH, 500). % sessions
@@ -148,7 +151,7 @@ hooks(Host) ->
 -spec routes(binary()) -> [pid()].
 routes(Component) ->
     case (ejabberd_router:get_backend()):find_routes(Component) of
-        {ok, Routes} -> [element(4, Route) || Route <- Routes];
+        {ok, Routes} -> [Pid || #route{pid = Pid} <- Routes];
         _ -> []
     end.
 
@@ -192,7 +195,7 @@ weigh(Link, Pkt) ->
 -spec close(pid(), counters:counters_ref()) -> any().
 close(Link, Bytes) ->
     counters:put(Bytes, 1, 0),
-    logger:warning("mod_mixpam_tap: the component is too slow, its link is closed"),
+    ?WARNING_MSG("mod_mixpam_tap: the component is too slow, its link is closed", []),
     ejabberd_service:close(Link).
 
 -spec has_room(pid()) -> boolean().
@@ -306,7 +309,7 @@ component_connected(Component) ->
     case connect([Host || Host <- hosts(), component(Host) == Component], self()) of
         ok -> ok;
         conflict ->
-            logger:warning("mod_mixpam_tap: a second connection of ~ts is refused", [Component]),
+            ?WARNING_MSG("mod_mixpam_tap: a second connection of ~ts is refused", [Component]),
             ejabberd_router:unregister_route(Component),
             ejabberd_service:send(self(), xmpp:serr_conflict())
     end.
@@ -412,8 +415,8 @@ component_send_packet({Pkt, State} = Acc) when is_tuple(Pkt) ->
         done -> {stop, {drop, State}};
         {route, Pkt1} -> {stop, {Pkt1, State}}
     catch Class:Reason:Stack ->
-        logger:error("mod_mixpam_tap: what the component sent is dropped: ~p:~p ~p",
-                     [Class, Reason, Stack]),
+        ?ERROR_MSG("mod_mixpam_tap: what the component sent is dropped: ~p:~p ~p",
+                   [Class, Reason, Stack]),
         {stop, {drop, State}}
     end;
 component_send_packet(Acc) -> Acc.

@@ -14,6 +14,10 @@
 -import(mod_mixpam_tap_link, [attr/2, bare/1, component/1, event/3, has_room/1, is_mix/2,
                               link_of/1, lower/1, send/2, stanza/3, to_link/2]).
 
+-include("xmpp.hrl").
+-include("mod_roster.hrl").
+-include("logger.hrl").
+
 -define(ROSTER, <<"jabber:iq:roster">>).
 -define(TAP, <<"mixpam:tap:1">>).
 -define(PAGE, 500). % items
@@ -21,12 +25,7 @@
 -define(WORKERS, 4).
 -define(WAITING, 10000). % requests that may wait for one of them, of some 2 kB
 
--type stanza() :: mod_mixpam_tap_link:stanza().
 -type xml() :: mod_mixpam_tap_link:xml().
-
-%% A #roster_item{} as it is on the wire, and a #roster{} as it is kept.
--type item() :: tuple().
--type row() :: tuple().
 
 %% A row of {mixpam_member, {Host, User, Channel}, true} is a membership; one with `known` in
 %% the channel's place says that all of this user's are there.
@@ -56,8 +55,8 @@ handle_call(_, _From, State) -> {reply, ok, State}.
 handle_cast({Link, Type, U, Host, El, IQ}, State) ->
     try answer(Link, Type, U, Host, El, IQ)
     catch Class:Reason:Stack ->
-        logger:error("mod_mixpam_tap: a roster of ~ts@~ts cannot be read or set: ~p:~p ~p",
-                     [U, Host, Class, Reason, Stack]),
+        ?ERROR_MSG("mod_mixpam_tap: a roster of ~ts@~ts cannot be read or set: ~p:~p ~p",
+                   [U, Host, Class, Reason, Stack]),
         send(Link, xmpp:make_error(IQ, xmpp:err_internal_server_error()))
     end,
     {noreply, State}.
@@ -102,14 +101,14 @@ answer(Link, Type, U, Host, {xmlel, _, _, Els} = El, IQ) ->
             spawn(fun() -> mod_mixpam_tap_link:barrier(Sessions, sync), send(Link, Answer) end)
     end.
 
--spec page([item()], binary()) -> [xml()].
+-spec page([#roster_item{}], binary()) -> [xml()].
 page(Items, After) ->
     Behind = lists:keysort(1, [{Text, Item} || Item <- Items,
-                                               Text <- [jid:encode(element(2, Item))],
+                                               Text <- [jid:encode(Item#roster_item.jid)],
                                                Text > After]),
     page(Behind, ?PAGE, ?PAGE_BYTES, []).
 
--spec page([{binary(), item()}], non_neg_integer(), integer(), [xml()]) -> [xml()].
+-spec page([{binary(), #roster_item{}}], non_neg_integer(), integer(), [xml()]) -> [xml()].
 page([{_, Item} | Rest] = Left, N, Bytes, Page) ->
     {xmlel, Name, Attrs, _} = xmpp:encode(Item),
     El = {xmlel, Name, [A || {Key, _} = A <- Attrs,
@@ -126,19 +125,19 @@ end_of_page(Left) ->
 
 -spec set(binary(), binary(), xml(), stanza()) -> stanza().
 set(U, Host, {xmlel, _, _, Els}, IQ) ->
-    try [Item] = [xmpp:decode(setelement(3, E, [{<<"xmlns">>, ?ROSTER} | A]), ?ROSTER, [])
-                  || {xmlel, <<"item">>, A, _} = E <- Els],
+    try [Item] = [xmpp:decode(E#xmlel{attrs = [{<<"xmlns">>, ?ROSTER} | A]}, ?ROSTER, [])
+                  || #xmlel{name = <<"item">>, attrs = A} = E <- Els],
          set_and_remember(U, Host, Item) of
         ok -> xmpp:make_iq_result(IQ);
         {error, _} -> xmpp:make_error(IQ, xmpp:err_internal_server_error())
     catch _:_ -> xmpp:make_error(IQ, xmpp:err_bad_request())
     end.
 
--spec set_and_remember(binary(), binary(), item()) -> ok | {error, any()}.
-set_and_remember(U, Host, Item) ->
-    Channel = bare(element(2, Item)),
+-spec set_and_remember(binary(), binary(), #roster_item{}) -> ok | {error, any()}.
+set_and_remember(U, Host, #roster_item{jid = JID, subscription = Subscription} = Item) ->
+    Channel = bare(JID),
     remember_all(U, Host),
-    case element(5, Item) of
+    case Subscription of
         remove ->
             forget(U, Host, Channel),
             set(U, Host, Item);
@@ -151,43 +150,37 @@ set_and_remember(U, Host, Item) ->
             end
     end.
 
-%% #roster_item{} is {roster_item, JID, Name, Groups, Subscription, …}, #roster{}
-%% {roster, _, US, LJID, Name, Subscription, …, Ask, Groups, _, _} in every version.
 %% What is to be gone with the item (`ask`, and for a removal the subscription,
 %% or the channel would be sent an `unsubscribed`) is cleared without a push first.
--spec set(binary(), binary(), item()) -> ok | {error, any()}.
-set(U, Host, Item) ->
-    Remove = element(5, Item) == remove,
-    case roster_item(U, Host, bare(element(2, Item))) of
+-spec set(binary(), binary(), #roster_item{}) -> ok | {error, any()}.
+set(U, Host, #roster_item{jid = JID, subscription = Subscription} = Item) ->
+    Remove = Subscription == remove,
+    case roster_item(U, Host, bare(JID)) of
         none when Remove -> ok;
         none -> set_item(U, Host, Item);
-        Old ->
-            Sub = case Remove of true -> none; false -> element(6, Old) end,
-            New = setelement(6, setelement(ask(Old), Old, none), Sub),
+        #roster{name = Name, groups = Groups, subscription = Before} = Old ->
+            New = Old#roster{ask = none,
+                             subscription = case Remove of true -> none; false -> Before end},
             _ = New == Old orelse mod_roster:set_roster(New),
-            set_item(U, Host, setelement(3, setelement(4, Item, element(ask(Old) + 1, Old)),
-                                         element(5, Old)))
+            set_item(U, Host, Item#roster_item{name = Name, groups = Groups})
     end.
 
--spec set_item(binary(), binary(), item()) -> ok | {error, any()}.
+-spec set_item(binary(), binary(), #roster_item{}) -> ok | {error, any()}.
 set_item(U, Host, Item) ->
     mod_roster:set_item_and_notify_clients(jid:make(U, Host), Item, true).
 
--spec ask(row()) -> pos_integer().
-ask(Record) -> tuple_size(Record) - 3.
-
--spec roster_item(binary(), binary(), jid:ljid()) -> row() | none.
+-spec roster_item(binary(), binary(), jid:ljid()) -> #roster{} | none.
 roster_item(U, Host, LPeer) ->
-    case [R || R <- roster(U, Host), element(4, R) == LPeer] of
+    case [R || #roster{jid = LJID} = R <- roster(U, Host), LJID == LPeer] of
         [Record | _] -> Record;
         [] -> none
     end.
 
 %% An item with `ask` in and subscription none is a request, and not in the roster.
--spec roster(binary(), binary()) -> [row()].
+-spec roster(binary(), binary()) -> [#roster{}].
 roster(U, Host) ->
-    [R || R <- mod_roster:get_roster(U, Host),
-          not (element(6, R) == none andalso element(ask(R), R) == in)].
+    [R || #roster{subscription = Subscription, ask = Ask} = R <- mod_roster:get_roster(U, Host),
+          not (Subscription == none andalso Ask == in)].
 
 %% ejabberd caches the answer to the first question, which settles most cases.
 -spec in_roster(jid:ljid(), jid:ljid()) -> boolean().
@@ -212,8 +205,7 @@ channels(U, Host) ->
         true -> [{CU, CS, <<>>}
                  || [{CU, CS}] <- ets:match(mixpam_member,
                                             {mixpam_member, {Host, U, '$1'}, true})];
-        false -> [{CU, CS, <<>>} || R <- roster(U, Host), {CU, CS, _} <- [element(4, R)],
-                                    is_mix(Host, CS)]
+        false -> [{CU, CS, <<>>} || #roster{jid = {CU, CS, _}} <- roster(U, Host), is_mix(Host, CS)]
     end.
 
 -spec remember(binary(), binary(), jid:ljid()) -> ok.
@@ -231,7 +223,7 @@ remember_all(U, Host) ->
             case mnesia:read(mixpam_member, {Host, U, known}, write) of
                 [] ->
                     [mnesia:write({mixpam_member, {Host, U, {CU, CS}}, true})
-                     || R <- roster(U, Host), {CU, CS, _} <- [element(4, R)], is_mix(Host, CS)],
+                     || #roster{jid = {CU, CS, _}} <- roster(U, Host), is_mix(Host, CS)],
                     mnesia:write({mixpam_member, {Host, U, known}, true});
                 _ -> ok
             end
@@ -242,16 +234,14 @@ remember_all(U, Host) ->
 %% Runs within the roster's transaction, the only place every change of an item passes, and
 %% before it is written; of one that fails the component hears too much, not too little.
 -spec roster_process_item(Acc, binary()) -> Acc.
-roster_process_item(Record, Host) when element(1, Record) == roster ->
-    {U, _} = element(3, Record),
-    {_, Domain, _} = Channel = element(4, Record),
+roster_process_item(#roster{us = {U, _}, jid = {_, Domain, _} = Channel} = Record, Host) ->
     case is_mix(Host, Domain) of
         true ->
             remember_all(U, Host),
             to_link(Host, item_changed(Record));
         false -> ok
     end,
-    _ = element(6, Record) == remove andalso forget(U, Host, Channel),
+    _ = Record#roster.subscription == remove andalso forget(U, Host, Channel),
     Record;
 roster_process_item(Acc, _Host) -> Acc.
 
@@ -283,23 +273,21 @@ subscription(User, Peer) ->
     {U, Host, _} = lower(User),
     {_, Domain, _} = LPeer = jid:remove_resource(lower(Peer)),
     case is_mix(Host, Domain) andalso roster_item(U, Host, LPeer) of
-        Record when element(1, Record) == roster -> to_link(Host, item_changed(Record));
+        #roster{} = Record -> to_link(Host, item_changed(Record));
         none -> forget(U, Host, LPeer);
         false -> none
     end.
 
--spec item_changed(row()) -> stanza().
-item_changed(Record) ->
-    {U, Host} = element(3, Record),
+-spec item_changed(#roster{}) -> stanza().
+item_changed(#roster{us = {U, Host}, jid = LJID, name = Given, subscription = Subscription,
+                     ask = Asked, groups = Groups}) ->
     Short = case link_of(Host) of {Link, _} -> not has_room(Link); none -> true end,
-    Name = [{<<"name">>, element(5, Record)} || not Short, element(5, Record) /= <<>>],
-    Ask = [{<<"ask">>, <<"subscribe">>} || lists:member(element(ask(Record), Record),
-                                                       [subscribe, out, both])],
+    Name = [{<<"name">>, Given} || not Short, Given /= <<>>],
+    Ask = [{<<"ask">>, <<"subscribe">>} || lists:member(Asked, [subscribe, out, both])],
     Item = {xmlel, <<"item">>,
-            [{<<"jid">>, jid:encode(jid:make(element(4, Record)))},
-             {<<"subscription">>, atom_to_binary(element(6, Record), utf8)}] ++ Name ++ Ask,
-            [{xmlel, <<"group">>, [], [{xmlcdata, G}]}
-             || not Short, G <- element(ask(Record) + 1, Record)]},
+            [{<<"jid">>, jid:encode(jid:make(LJID))},
+             {<<"subscription">>, atom_to_binary(Subscription, utf8)}] ++ Name ++ Ask,
+            [{xmlel, <<"group">>, [], [{xmlcdata, G}]} || not Short, G <- Groups]},
     stanza(<<"iq">>, [{<<"from">>, jid:encode(jid:make(U, Host))}, {<<"to">>, component(Host)},
                       {<<"type">>, <<"set">>}, {<<"id">>, p1_rand:get_string()}],
            {xmlel, <<"query">>, [{<<"xmlns">>, ?ROSTER}], [Item]}).
