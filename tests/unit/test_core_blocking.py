@@ -566,3 +566,20 @@ def test_a_service_that_several_ask_for_is_asked_for_those_who_have_not_blocked_
         asked = [codec.read(each) for each in heard if b"disco#info" in each]
         assert len(asked) == rest
         id_ = asked[0].get("id", "") if asked else ""
+
+
+@pytest.mark.parametrize("name", ["blocked", "unblocked"])
+def test_a_leave_without_a_client_goes_on(name: str) -> None:
+    play = Play()
+    in_the_coven(play)
+    play.says(
+        f"<iq type='set' from='{ANNA}' to='{OWN}' id='r'><query xmlns='jabber:iq:roster'>"
+        f"<item jid='{COVEN}' subscription='remove'/></query></iq>"
+    )
+    id_ = asked_to_leave(play)
+    play.says(event(name))
+    play.says(channel_answers("", id_=id_))
+    roster_is_set(play, "remove")
+    play.silence()
+    assert not play.members()
+    assert not play.stored.journal

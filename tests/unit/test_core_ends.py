@@ -186,3 +186,18 @@ def test_one_that_ends_alone_leaves_nothing_behind() -> None:
     play.says(f"<iq type='result' from='{ANNA}' to='{OWN}' id='{roster.get('id')}'/>")
     assert play.core.next_deadline is None
     assert not play.stored.journal
+
+
+def test_channels_of_one_service_come_one_after_the_other() -> None:
+    stored = Stored()
+    for number in range(MANY):
+        record = MembershipRecord(channel=f"c{number}@mix.example", participant_id="123")
+        stored.memberships[ANNA, record.channel] = record
+    play = Play(stored)
+    tap_is_up(play, services="mix.example")
+    removed(play)
+    left = leaves(play)
+    assert len(left) == AT_ONCE
+    play.waits(MANY * HELD / AT_ONCE)
+    left += leaves(play)
+    assert [channel for _, channel in left] == [f"c{number}@mix.example" for number in range(MANY)]

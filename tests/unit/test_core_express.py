@@ -148,3 +148,9 @@ def test_what_is_forwarded_is_no_simple_message_for_devices_of_two_versions() ->
         "<mix xmlns='urn:xmpp:mix:core:1'/></message></forwarded>"
     )
     assert case.carries(message(ANNA, inner)) == (0, [])
+
+
+def test_what_is_declared_twice_is_no_simple_message_for_devices_of_two_versions() -> None:
+    case = Case(Speaks.CORE_0, Speaks.CORE_1, Speaks.MIX)
+    twice = "<mix xmlns='urn:xmpp:mix:core:1'/><x xmlns='urn:xmpp:mix:core:1'/>"
+    assert case.carries(message(ANNA, twice)) == (0, [])

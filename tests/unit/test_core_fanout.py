@@ -7,6 +7,7 @@ import pytest
 
 from component.core.delivery.fanout import copies, translate
 from component.core.delivery.passage import must_be_inspected, of_frame
+from component.core.delivery.translation import in_other_namespace
 from component.core.users.mirror import Membership, Mirror
 from component.core.users.sessions import Copies, Speaks
 from component.wire.framing import Frame
@@ -255,3 +256,10 @@ def test_a_message_made_for_it_does_not_hold_the_hot_lane_up(content: str) -> No
 )
 def test_what_the_core_must_overhear(data: str, needed: bool) -> None:
     assert must_be_inspected(Frame(data.encode())) is needed
+
+
+@pytest.mark.parametrize("depth", [False, True], ids=["elements", "depth"])
+def test_what_has_too_many_elements_stays_as_it_is(depth: bool) -> None:
+    many = "<x>" * 5_001 + "</x>" * 5_001 if depth else "<x/>" * 5_001
+    data = f"<message to='a'><mix xmlns='urn:xmpp:mix:core:0'/>{many}</message>".encode()
+    assert in_other_namespace(data, b"urn:xmpp:mix:core:0", b"urn:xmpp:mix:core:1") == data

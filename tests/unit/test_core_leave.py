@@ -468,3 +468,20 @@ def test_the_heir_of_an_account_that_was_joining_is_in_nothing(
     play.silence()
     assert play.members() == {COVEN: "456"}
     assert not play.stored.journal
+
+
+def test_a_leave_of_an_account_that_is_removed_before_it_is_stored(play: Play) -> None:
+    play.store = "sleeps"
+    play.says(
+        f"<iq type='set' from='{ANNA}' to='{OWN}' id='r'><query xmlns='jabber:iq:roster'>"
+        f"<item jid='{COVEN}' subscription='remove'/></query></iq>"
+    )
+    play.silence()
+    play.says(
+        f"<message from='example.org' to='{OWN}'><user-removed xmlns='mixpam:tap:1' jid='{ANNA}'/>"
+        "</message>"
+    )
+    play.store_wakes()
+    asked_to_leave(play)
+    play.silence()
+    assert not play.members()

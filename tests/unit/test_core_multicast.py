@@ -265,3 +265,12 @@ def test_devices_of_two_versions_get_one_stanza_for_each_version() -> None:
     for device, core in devices.items():
         (copy,) = [each for each in copies if f'to="{device}"' in each]
         assert core in copy
+
+
+def test_a_large_stanza_leaves_less_room_for_addresses() -> None:
+    play = Play()
+    to = in_the_coven(play, PHONE, LAPTOP, multicast=True)
+    body = f"<body>{'x' * play.core.largest.addressed}</body>"
+    play.says(gathered(to, {ANNA: ""}, body))
+    heard = [each for raw in play.hears_all() for each in unfolded(raw)]
+    assert len(heard) == 2

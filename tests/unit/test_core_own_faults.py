@@ -12,15 +12,23 @@ from collections.abc import Callable
 import pytest
 from driver import ANNA, BEN, COVEN, OWN, PHONE, SERVER, Play
 from scenes import (
+    asks_to_join,
+    channel_answers,
     client_join,
     comes_online,
     error,
+    granted,
     in_the_coven,
     service_is_asked,
     tap_is_up,
 )
 
 from component.core.effects import Fault, Send, Write
+from component.core.membership import answers
+from component.core.membership.change import Op
+from schemas import codec, jid
+from schemas.records import MembershipRecord
+from schemas.stanza import Stanza
 
 
 class Broken(Exception):  # noqa: N818 - of a play
@@ -60,6 +68,44 @@ def test_a_request_that_fails_is_answered(play: Play, monkeypatch: pytest.Monkey
     monkeypatch.undo()
     play.says(client_join(id_="j2"))
     service_is_asked(play)
+
+
+def test_a_stanza_that_fails_as_it_is_read_is_answered(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(play.core.delivery, "take", fails(play))
+    play.says(client_join())
+    play.hears(f"<iq type='error' from='{ANNA}' to='{PHONE}' id='j1'>{FAULT}</iq>")
+    play.silence()
+
+
+def test_a_change_that_fails_before_the_channel_is_asked_ends(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(play.core.parts.services, "check", fails(play))
+    play.says(client_join())
+    text = "mixpam failed; this has been reported"
+    failed = error("internal-server-error", "wait", text)
+    play.hears(f"<iq type='error' from='{ANNA}' to='{PHONE}' id='j1'>{failed}</iq>")
+    play.silence()
+    assert play.core.mirror.find(jid.parse(ANNA)) is None
+
+
+def test_an_answer_over_which_a_change_stumbles_is_given_again_unread(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = answers.granted
+
+    def stumbles(op: Op, reply: Stanza, *, shared: bool | None) -> MembershipRecord | None:
+        if not reply.unread:
+            raise codec.MalformedStanza("no id")
+        return read(op, reply, shared=shared)
+
+    asks_to_join(play)
+    monkeypatch.setattr("component.core.membership.steps.answers.granted", stumbles)
+    play.says(channel_answers(granted()))
+    assert not play.faults
+    assert not play.members()
 
 
 def test_nobody_else_is_answered(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:

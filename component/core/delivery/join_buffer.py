@@ -21,6 +21,10 @@ from schemas.namespaces import STANZA_ID
 _STANZA_ID = f"{{{STANZA_ID}}}stanza-id"
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Holding:
     """The waiting room of one user and channel; bounded, the newest are turned away."""
 
@@ -33,7 +37,7 @@ class Holding:
         # Ids of the messages that are at the server for archiving, in order.
         self._returning: deque[bytes] = deque()
         self._closed = False
-        self._over: Callable[[], None] | None = None
+        self._over: Callable[[], None] = _nothing
 
     def take(self, frame: Frame) -> None:
         """Keep a stanza back, or let it pass if it is the one that was to return."""
@@ -92,10 +96,9 @@ class Holding:
 
     def _close(self) -> None:
         self._closed = True
-        # Who is called holds this: let go, so that no cycle is left to the collector.
-        over, self._over = self._over, None
-        if over is not None:
-            over()
+        # `over` refers to the change that holds this: no cycle is left to the collector.
+        over, self._over = self._over, _nothing
+        over()
 
     def _copy(self, frame: Frame) -> None:
         self._context.effects.append(Copy(frame, self._row, self._channel))

@@ -19,13 +19,7 @@ from component.core.context import Context
 from schemas.jid import Jid
 
 AT_ONCE = 20
-"""Changes that are under way at the same time, of all users; as many rosters are read …"""
-
-IN_ONE_GO = 10
-"""… of which so many begin in one go: about a millisecond …"""
-
-INTERVAL = 0.001
-"""… and seconds until the next: others have their turn in between."""
+"""Changes that are under way at the same time, of all users; as many rosters are read."""
 
 HELD = 1.0
 """Seconds for which a change keeps its place, however quickly it is over or however long it
@@ -49,7 +43,6 @@ class Ends:
         self._lines: dict[Jid, dict[str, deque[Jid]]] = {}
         self._places: set[_Place] = set()
         self._by_key: dict[tuple[Jid, Jid], _Place] = {}
-        self._is_planned = False
 
     @property
     def has_room(self) -> bool:
@@ -100,27 +93,15 @@ class Ends:
         self._lines.clear()
         self._places.clear()
         self._by_key.clear()
-        self._is_planned = False
 
     def _free(self, place: _Place) -> None:
-        if place in self._places:
-            self._places.remove(place)
-            self._by_key = {key: each for key, each in self._by_key.items() if each is not place}
-            self._go_on()
+        self._places.discard(place)
+        self._by_key = {key: each for key, each in self._by_key.items() if each is not place}
+        self._go_on()
 
     def _go_on(self) -> None:
-        for _ in range(IN_ONE_GO):
-            following = self._next() if len(self._places) < AT_ONCE else None
-            if following is None:
-                return
+        while len(self._places) < AT_ONCE and (following := self._next()) is not None:
             self._begin(*following)
-        if not self._is_planned:
-            self._is_planned = True
-            self._context.while_linked(INTERVAL, self._go_on_later)
-
-    def _go_on_later(self) -> None:
-        self._is_planned = False
-        self._go_on()
 
     def _next(self) -> tuple[Jid, Jid] | None:
         """Take out the next of the user, and of the service, whose turn it is."""

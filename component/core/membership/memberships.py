@@ -293,8 +293,9 @@ class Memberships(Changes):
         left = {} if row is None else {each.channel: each.core for each in row.channels.all()}
         for op in [] if row is None else ops_of(row):
             self._give_up(op)
-            if op.asked is not None:
-                left[op.channel] = op.core  # which may have taken the user in
+            if op.asked is not None or op.forced:
+                # The channel may have taken the user in, or has not been told of the end.
+                left[op.channel] = op.core
         # What has no answer yet may come to something as well.
         channels = [*left, *(each for each in self._ledger.of_user(user) if each not in left)]
         self._end_all(user, {each: left.get(each, 1) for each in channels}, member=False)

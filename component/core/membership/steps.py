@@ -314,7 +314,7 @@ class Changes(Guarded):
             return
         if request.kind == "leave":
             self._context.send(answers.left(request, reply))
-        elif reply is not None and op.participant_id is not None:
+        elif reply is not None and op.participant_id is not None:  # pragma: no branch - granted
             self._context.send(answers.joined(request, reply, op.participant_id))
 
     # -- ends ----------------------------------------------------------------------------

@@ -144,7 +144,7 @@ class Presence:
             return
         row = self._context.mirror.find(user)
         now = self._context.mirror.membership(user, channel)
-        if now is None or row is None:
+        if now is None or row is None:  # pragma: no cover - what is changed is there
             return
         if now.shares_presence and not before.shares_presence:
             self.began(row, now)
