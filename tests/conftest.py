@@ -135,7 +135,7 @@ async def tap_server(server_kind: str, block: Block, logs: KeptLogs) -> AsyncIte
 async def tap(tap_server: TapHouse) -> AsyncIterator[TapHouse]:
     """Give a test the tap's house in the state *up*, with empty inboxes."""
     await tap_server.up()
-    tap_server.calm()
+    tap_server.drop_idle()
     yield tap_server
     await tap_server.close_clients()
 

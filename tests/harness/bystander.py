@@ -255,7 +255,7 @@ class Bystander:
         if not self._stays:
             await self._neighbour.start()
         try:
-            await self.calm()
+            await self.drop_idle()
             await self.go()
         except BaseException:
             await self.__aexit__()
@@ -268,7 +268,7 @@ class Bystander:
         elif self._going:
             await self._neighbour.stop(0, 0)
 
-    async def calm(self) -> None:
+    async def drop_idle(self) -> None:
         """Do the quiet run: as many messages at the same pace, and nobody else."""
         self._busy_machine = busy_machine()
         self._going = True
@@ -343,14 +343,14 @@ async def withstood(
         judged = not (report.busy_machine or busy_machine())
         if judged and report.later(busy_server=busy_server) >= MARGIN and not report.hurt:
             print("p99 is too far above the quiet one; measured once more")
-            await bystander.calm()
+            await bystander.drop_idle()
             await bystander.go()
             await attack()
             again = await bystander.finish(busy_server=busy_server)
             report = replace(again, retried=True)
             report.keep()
         if judged and FOR_TABLE and past_mixpam is not None and report.later() >= MARGIN:
-            await bystander.calm()
+            await bystander.drop_idle()
             await bystander.go()
             await past_mixpam()
             server = await bystander.finish(keep=False)

@@ -87,7 +87,7 @@ class TapHouse:
         """Cut the component's link and wait until the server has seen it."""
         await self.link.close()
 
-    def calm(self) -> None:
+    def drop_idle(self) -> None:
         """Forget what everybody has received so far."""
         for stream in (self.link, self.fake, self.stranger, *self.clients):
             stream.inbox.clear()

@@ -66,7 +66,7 @@ async def test_what_is_no_request_goes_nowhere_and_is_not_answered(tap: TapHouse
     client = await tap.client()
     channel = await tap.joined(client.bare)
     await edit(client, "block", spellings(tap, channel)[way])
-    tap.calm()
+    tap.drop_idle()
     for to in (channel, f"p1#{channel}", f"{channel}/r"):
         tap.link.send(f"<presence from='{client.jid}' to='{to}'/>")
         tap.link.send(f"<presence from='{client.jid}' to='{to}' type='unavailable'/>")
@@ -92,7 +92,7 @@ async def test_the_marked_unavailable_goes_out_without_its_mark(
     channel = await tap.joined(client.bare)
     if blocked:
         await edit(client, "block", channel)
-    tap.calm()
+    tap.drop_idle()
     tap.link.send(
         f"<presence from='{client.jid}' to='{channel}' type='unavailable'>{MARK}</presence>"
     )
@@ -118,7 +118,7 @@ async def test_each_change_is_told_once_it_is_in_force(tap: TapHouse) -> None:
     channel = await tap.joined(client.bare)
     friend = f"friend-{fresh()}@elsewhere.test"
     addresses = [channel, tap.fake.jid, f"p1#{tap.channel()}", f"{tap.channel()}/res"]
-    tap.calm()
+    tap.drop_idle()
     assert await edit(client, "block", friend, *addresses) == "result"
     for address in addresses:
         got = await tap.link.expect(match("message", has=told("blocked", client, address)))
@@ -137,7 +137,7 @@ async def test_unblocking_everything_is_told_without_an_address(tap: TapHouse) -
     client = await tap.client()
     channel = await tap.joined(client.bare)
     await edit(client, "block", channel, tap.fake.jid)
-    tap.calm()
+    tap.drop_idle()
     assert await edit(client, "unblock") == "result"
     got = await tap.link.expect(match("message", has=told("unblocked", client, None)))
     assert got.need(event("unblocked")).get("address") is None
@@ -148,7 +148,7 @@ async def test_unblocking_everything_is_told_without_an_address(tap: TapHouse) -
 async def test_a_change_that_is_refused_is_not_told(tap: TapHouse) -> None:
     client = await tap.client()
     channel = await tap.joined(client.bare)
-    tap.calm()
+    tap.drop_idle()
     assert await edit(client, "block", channel, "a@b@c") == "error"
     assert await edit(client, "block") == "error"
     await tap.fence(client)
@@ -166,7 +166,7 @@ async def test_the_server_itself_tells_channels_nothing(tap: TapHouse, way: str)
     await tap.roster_set(account.jid, channel, "from")
     clients = [await tap.client(account) for _ in range(2)]
     address = spellings(tap, channel)[way]
-    tap.calm()
+    tap.drop_idle()
     for verb in ("block", "unblock"):
         assert await edit(clients[0], verb, address) == "result"
         await tap.link.expect(match("message", has=told(f"{verb}ed", clients[0], address)))
@@ -190,7 +190,7 @@ async def test_contacts_are_told_as_ever(tap: TapHouse) -> None:
 async def test_a_long_list_costs_the_component_a_line_each(tap: TapHouse) -> None:
     client = await tap.client()
     addresses = [tap.channel() for _ in range(500)]
-    tap.calm()
+    tap.drop_idle()
     assert await edit(client, "block", *addresses) == "result"
     await tap.link.expect(match("message", has=told("blocked", client, addresses[-1])), 10)
     await tap.fence(client)
@@ -212,7 +212,7 @@ async def test_what_is_blocked_is_told_before_a_sessions_first_presence(
     await edit(client, "block", spellings(tap, channel)[way], tap.channel())
     blocked = [channel] if way == "channel" else [channel, other]
     await tap.fence(client)
-    tap.calm()
+    tap.drop_idle()
 
     async def is_told(client: RawClient, first: str) -> None:
         for address in blocked:
@@ -227,7 +227,7 @@ async def test_what_is_blocked_is_told_before_a_sessions_first_presence(
     second = await tap.client(client.account)
     await is_told(second, second.jid)
     assert tap.link.count(match("message", has=event("blocked"))) == len(blocked)
-    tap.calm()
+    tap.drop_idle()
     await tap.down()
     tap.link = tap.server.link()
     await tap.link.connect()

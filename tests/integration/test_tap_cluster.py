@@ -160,7 +160,7 @@ async def house(running: House) -> AsyncIterator[House]:
             await stream.connect()
     if running.server is not first or not running.link.connected:
         await running.move(first)
-    running.calm()
+    running.drop_idle()
     yield running
     await running.close_clients()
 
@@ -193,7 +193,7 @@ async def test_sessions_of_a_node_that_ends_are_gone_and_nothing_else(
     first, second = house.cluster.nodes
     stays = await house.on(first)
     goes = await house.on(second, stays)
-    house.calm()
+    house.drop_idle()
     await second.stop(kill=kill)
     await house.gone(goes)
     assert await house.rows(goes) == 0
@@ -207,7 +207,7 @@ async def test_sessions_of_a_node_that_ends_are_gone_and_nothing_else(
 async def test_a_node_that_is_back_at_once_has_not_kept_its_sessions(house: House) -> None:
     first, second = house.cluster.nodes
     stays, goes, again = await house.on(first), await house.on(second), await house.on(second)
-    house.calm()
+    house.drop_idle()
     await second.stop(kill=True)
     instead = await house.on(first, again, resource=again.resource)
     await second.start()

@@ -25,7 +25,7 @@ async def with_list(client: RawClient, jid: str, inner: str, use: str) -> None:
 
 async def reaches(tap: TapHouse, who: str, channel: str) -> bool:
     """Tell whether presence of the component in a user's name reaches a channel."""
-    tap.calm()
+    tap.drop_idle()
     tap.link.send(f"<presence from='{who}' to='{channel}'/>")
     await tap.fence()
     return bool(tap.fake.count(match("presence", from_=who, to=channel)))
@@ -163,7 +163,7 @@ async def test_odd_stanzas_cost_nothing(tap: TapHouse) -> None:
         client.send(stanza.format(**names))
     await tap.fence(client)
     await tap.up()
-    tap.calm()
+    tap.drop_idle()
     tap.fake.send(
         f"<message from='{channel}' to='{client.bare}' type='groupchat' id='last'><body>x</body>"
         "</message>"

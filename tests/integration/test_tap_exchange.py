@@ -130,7 +130,7 @@ async def traffic(contrib: TapHouse, request: pytest.FixtureRequest) -> AsyncIte
     for member in members:
         await contrib.roster_set(member.bare, channel)
     await contrib.fence()
-    contrib.calm()
+    contrib.drop_idle()
     yield Traffic(contrib, channel, members)
     await contrib.close_clients()
 

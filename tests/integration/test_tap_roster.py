@@ -104,7 +104,7 @@ async def test_pushes_to_a_flagged_session_are_diverted(tap: TapHouse) -> None:
 async def test_a_push_for_another_contact_goes_at_once(tap: TapHouse) -> None:
     client = await tap.client()
     await flag(tap, client)
-    tap.calm()
+    tap.drop_idle()
     contact = f"friend-{fresh()}@elsewhere.test"
     answer = await client.iq(
         f"<iq type='set'><query xmlns='{ns.ROSTER}'><item jid='{contact}'/></query></iq>"
@@ -156,7 +156,7 @@ async def test_the_flag_is_the_sessions_own(tap: TapHouse) -> None:
 async def test_a_get_without_annotate_takes_the_flag_away(tap: TapHouse) -> None:
     client = await tap.client()
     await flag(tap, client)
-    tap.calm()
+    tap.drop_idle()
     await client.roster()
     channel = tap.channel()
     await tap.roster_set(client.bare, channel)
@@ -440,7 +440,7 @@ async def test_pushes_come_before_the_result(tap: TapHouse) -> None:
     """Order: seen on the one link, where a flagged session's push passes too."""
     client = await tap.client()
     await flag(tap, client)
-    tap.calm()
+    tap.drop_idle()
     answer = await tap.roster_set(client.bare, tap.channel())
     push = tap.link.inbox.position(match("iq", to=client.jid, type="set", has=ANNOTATE))
     assert push < tap.link.inbox.position(match("iq", id=answer["id"], type="result"))

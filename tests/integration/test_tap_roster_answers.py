@@ -99,7 +99,7 @@ async def test_an_error_for_a_part_delivers_the_original_at_once(tap: TapHouse) 
 async def test_nothing_overtakes_a_roster_on_its_way(tap: TapHouse) -> None:
     client = await tap.client()
     channel = await tap.joined(client.bare)
-    tap.calm()
+    tap.drop_idle()
     id_ = ask(client)
     part = await diverted(tap, client.jid)
     friend = f"friend-{fresh()}@elsewhere.test"
@@ -136,7 +136,7 @@ async def test_a_contacts_roster_is_not_the_accounts(tap: TapHouse) -> None:
 async def test_the_push_of_a_removed_channel_travels_and_comes_back(tap: TapHouse) -> None:
     client = await tap.client()
     channel = await tap.joined(client.bare)
-    tap.calm()
+    tap.drop_idle()
     id_ = ask(client)
     give_back(tap, await diverted(tap, client.jid), "p")
     await client.expect(match("iq", id=id_, type="result"))

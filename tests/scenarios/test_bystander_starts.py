@@ -40,7 +40,7 @@ async def beside(
     """
     bystander = Bystander(stack, neighbour=neighbour)
     for retried in (False, True):
-        await bystander.calm()
+        await bystander.drop_idle()
         await start()
         await bystander.go()
         await asyncio.sleep(lasts)

@@ -116,7 +116,7 @@ def test_a_row_is_a_mapping_of_its_memberships(some: list[Member], data: st.Data
     assert len(row.channels) == len(expected)
     assert {key: each.packed() for key, each in row.channels.items()} == expected
     assert all(row.has_joined(key) and key in row.channels for key in expected)
-    row.dismiss()
+    row.release_shared()
     assert not row.channels
 
 

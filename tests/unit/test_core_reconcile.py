@@ -8,6 +8,7 @@ from scenes import (
     answers_disco,
     asked_to_leave,
     client_join,
+    client_leave,
     comes_online,
     error,
     service_question,
@@ -432,6 +433,18 @@ def test_a_change_under_way_is_left_alone() -> None:
     looking.begin()
     looking.roster(item())
     assert looking.finding().verdict == "busy"
+
+
+def test_a_change_that_begins_while_the_channel_is_asked_is_left_alone() -> None:
+    looking = Looking(COVEN)
+    looking.begin()
+    looking.roster(item())
+    asked = looking.question()
+    looking.play.says(client_leave())
+    looking.play.hears_anything()
+    looking.tells(asked)
+    assert looking.finding().verdict == "busy"
+    assert looking.play.members() == {COVEN: "123"}
 
 
 def test_only_what_may_be_a_channel_is_asked() -> None:

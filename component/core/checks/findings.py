@@ -1,4 +1,4 @@
-"""What a comparison of a user's memberships brought to light, as plain data."""
+"""Results of comparing a user's memberships, as plain data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Verdict = Literal["agree", "differ", "unknown", "busy"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the views say of one user and channel, and what was, or would be, done.
+    """The views of one user and channel, and the repairs made or proposed.
 
     `memory` and `participant` (the channel's view) are participant ids, `roster` is a
     subscription; each is None where there is nothing. `repairs` are done if the

@@ -1,20 +1,19 @@
-"""Asks the channels whether their participants still are some.
+"""Asks the channels whether our users still participate.
 
 A kick that a channel sent while no component was there, or that was on its way when a link
-broke, is never sent again. So some time after every new link each channel that users are
-in is asked for their participant ids, in the name of one of them. Who is missing was
-kicked. A channel that refuses may hide its participants, or have kicked the one who asks:
-then others ask, and at last that user asks how many messages there are (XEP-0313). Who
-may know neither the participants nor the messages is no participant (XEP-0369 §5.1). Where
-no question is answered nothing is done.
+broke, is never sent again. So some time after every new link each joined channel is asked for
+its participants, in the name of one of its users. A user missing from the list was kicked. A
+channel that refuses may hide its participants, or have kicked the user who asks: then other
+users ask, and at last that user asks for the number of messages (XEP-0313). A user who may
+read neither participants nor messages is no participant (XEP-0369 §5.1). If no question is
+answered, nothing is done.
 
-A channel service that has lost its memory says of everybody that they are gone. When that
-seems so, none of its users is taken for kicked any more and the operator is told. A service
-that says so, or says nothing, costs only its own users: each is counted for itself, and
-they are asked in turn.
+A channel service that has lost its data lists nobody. If that seems so, no more of its users
+are taken for kicked, and the operator gets a report. Such a service, or one that does not
+answer, affects only its own users: services are judged one by one and asked in turn.
 
-Users of whom a channel has sent what may have been a kick are asked about first, beside the
-others, and the answer is believed: the channel could have sent a kick that can be read.
+After a stanza that may have been a kick and could not be read, that user is asked about first,
+beside the others, and the answer counts without that judgement.
 """
 
 from __future__ import annotations
@@ -133,7 +132,7 @@ class RollCall:
             self._context.while_linked(DELAY, self._ask_more)
 
     def link_lost(self) -> None:
-        """Forget whom to ask: the next link begins anew."""
+        """Forget all questions: the next link starts from the beginning."""
         self._link += 1
         for service in self._services.values():
             for question in (*service.caused.asking, *service.everybody.asking):

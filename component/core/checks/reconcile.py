@@ -2,9 +2,9 @@
 
 Memory (the mirror, and what the store has of it), the user's roster, and the channel's
 participants node, which is read in the user's name. The channel decides who participates;
-memory and roster follow it. Where the channel does not tell, nothing is changed and that
-is said. With an empty memory this restores what Redis lost: the roster, the record of
-membership (XEP-0405 §5.8), says which channels to ask.
+memory and roster follow it. If the channel does not answer, nothing is changed and the finding
+says so. After a loss of Redis this restores memberships: the roster, the record of membership
+(XEP-0405 §5.8), has the channels to ask.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Round:
 
 
 class Reconcile:
-    """Looks at users one by one, at the operator's wish."""
+    """Compares users one by one, at the operator's request."""
 
     def __init__(
         self,
@@ -92,10 +92,10 @@ class Reconcile:
         repair: bool,
         stored: dict[str, MembershipRecord] | None = None,
     ) -> None:
-        """Compare, and with `repair` mend, all memberships of a user; `then` gets the outcome.
+        """Compare, and with `repair` correct, all memberships of a user; `then` gets the result.
 
-        Without `repair`, only questions are asked, and the tap learns MIX domains that it
-        did not know, without which their answers would not come here.
+        Without `repair`, only questions are sent, and the tap learns MIX domains that it did
+        not know: it would not pass their answers on.
         """
         round_ = _Round(user, repair, stored, then)
         if not self._context.is_local(user) or user.resource is not None:
@@ -111,7 +111,7 @@ class Reconcile:
             )
 
     def link_lost(self) -> None:
-        """End all that was begun: answers will not come any more."""
+        """End all comparisons: no more answers will come."""
         rounds, self._rounds = self._rounds, []
         for round_ in rounds:
             self._cancel(round_, "the connection to the server was lost meanwhile")
@@ -132,7 +132,7 @@ class Reconcile:
             self._find_channels(round_)
 
     def _account_gone(self, round_: _Round) -> None:
-        """Leave the channels of an account that was deleted while nobody looked."""
+        """Leave the channels of an account that was deleted while no component was connected."""
         row = self._context.mirror.find(round_.user)
         left = [] if row is None else row.channels.all()
         repairs = ("leave the channel and forget the membership: the account is gone",)
@@ -237,7 +237,7 @@ class Reconcile:
         if reply is None:
             self._unknown(round_, channel, f"{channel.domain} did not answer")
         elif has_condition(reply, "item-not-found"):
-            # The node, or the channel? Only a channel that says so twice is gone.
+            # The node, or the channel? The second item-not-found means the channel.
             self._ask(round_, channel, ET.Element(disco.QUERY_TAG), self._told_of_itself)
         elif has_condition(reply, "forbidden"):
             self._unknown(
@@ -272,7 +272,7 @@ class Reconcile:
         else:
             self._settle(round_, channel, None)
 
-    # -- judging and mending --------------------------------------------------------------
+    # -- judging and repairing -----------------------------------------------------------
 
     def _finding(
         self, round_: _Round, channel: Jid, verdict: Verdict, found: Participant | None
@@ -292,7 +292,7 @@ class Reconcile:
         )
 
     def _settle(self, round_: _Round, channel: Jid, found: Participant | None) -> None:
-        """Have memory and roster follow what the channel said."""
+        """Make memory and roster follow the channel's answer."""
         if not self._is_quiet(round_, channel):
             busy = self._finding(round_, channel, "busy", found)
             self._end(round_, channel, replace(busy, why="it was changed meanwhile"))
@@ -306,7 +306,7 @@ class Reconcile:
         self._end(round_, channel, replace(before, verdict=verdict, repairs=tuple(repairs)))
 
     def _is_quiet(self, round_: _Round, channel: Jid) -> bool:
-        """Tell whether nobody has begun to change this while the channel was asked."""
+        """Tell whether no change began while the channel was asked."""
         row = self._context.mirror.find(round_.user)
         key = channel.key
         if row is None or key in row.changes:

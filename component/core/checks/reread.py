@@ -17,13 +17,13 @@ AT_ONCE = 4
 
 
 class Rereading:
-    """Follows what a roster says of the channels its user is in."""
+    """Ends memberships that a roster lacks, and follows its subscriptions."""
 
     def __init__(self, context: Context, rosters: Rosters, departures: Departures) -> None:
         self._context = context
         self._rosters = rosters
         self._departures = departures
-        # Whose turn is to come.
+        # Users whose rosters are to be read.
         self._waiting: deque[Jid] = deque()
         self._reading = 0
 
@@ -46,7 +46,7 @@ class Rereading:
 
     def _read(self, user: Jid) -> None:
         row = self._context.mirror.find(user)
-        # What is joined meanwhile may be on a page that has been read.
+        # A channel that is joined meanwhile may be on a page already read.
         unseen = (
             set() if row is None else {each for each in row.channels if not row.is_pending(each)}
         )

@@ -1,19 +1,17 @@
-"""Looks for memberships that ended while nobody watched.
+"""Finds memberships that ended while no component was connected.
 
-The roster is the record of membership (XEP-0405 §5.8), and a change of it while no
-component was connected is never reported: a channel that the user has removed, an
-account that was deleted, perhaps registered again by somebody else, who must inherit
-nothing. So after every new link each member's roster is read once, those online first, a
-few at a time.
+The roster is the record of membership (XEP-0405 §5.8). Its changes are not reported later: the
+user may have removed a channel; the account may have been deleted, and registered again by
+another person, who must inherit nothing. So after every new link each member's roster is read
+once, online users first, a few at a time.
 
-Where memory knows no membership at all, the rosters of those online are searched for
-channels: if there are any, memory was lost, and only the operator can bring it back.
+If memory has no membership at all, the rosters of online users are searched for channels. If
+there are any, the store was lost, and only the operator can restore it.
 
-A server whose roster storage is broken may say that rosters are empty. When that seems so,
-no more is ended and the operator is told. That is judged when all rosters have been read, for
-the channels of each service, and for each way in which rosters lack them, by itself: accounts
-that have all left, or are made to look so, keep the leaving of as few others as can be from
-being seen.
+A server with broken roster storage may return empty rosters. If that seems so, no membership is
+ended and the operator gets a report. This is judged when all rosters have been read, separately
+for each service and for each way in which rosters lack its channels: accounts that all left, or
+are made to look so, hide as few other ends as possible.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ ENDED_AT_ONCE = 100
 """Memberships that are ended in one go, a few milliseconds; one more user costs …"""
 
 A_USER = 5
-"""… as much as so many: a row is packed anew."""
+"""… as much as so many: a row is packed again."""
 
 DOMAINS = 20
 """Domains in one user's roster that are asked whether they are MIX services."""
@@ -117,7 +115,7 @@ class Audit:
         self._offline: deque[bytes] = deque()
         self._asking = 0
         self._of_services: dict[str, _Service] = {}
-        # Who has lost what, until that is judged.
+        # Users and the channels that their rosters lack, until that is judged.
         self._missing: list[_Lost] = []
         self._is_empty = False
         self._searched: set[str] = set()
@@ -139,7 +137,7 @@ class Audit:
         self._context.each_row(look, then=begin)
 
     def link_lost(self) -> None:
-        """Forget whom to ask: the next link begins anew."""
+        """Forget all questions: the next link starts from the beginning."""
         self._forget()
         self._searched.clear()
         self._of_services.clear()
@@ -152,7 +150,7 @@ class Audit:
 
     def _ask_next(self) -> None:
         user = jid.parse((self._online or self._offline).popleft().decode())
-        # What is joined meanwhile may be on a page that has been read.
+        # A channel that is joined meanwhile may be on a page already read.
         reading = _Reading(user, self._channels(user))
         self._asking += 1
 

@@ -232,7 +232,7 @@ class Changes(Guarded):
                 # sends goes on waiting until the result is out.
                 before = self._context.mirror.membership(op.user, op.channel)
                 self.load(op.user, [record])
-                self._presence.shared_anew(op.user, op.channel, before)
+                self._presence.sharing_changed(op.user, op.channel, before)
                 self._write_roster(op, shares=record.shares_presence)
             else:
                 self._take_back(op)

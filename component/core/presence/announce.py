@@ -1,12 +1,11 @@
 """The user's presence towards channels (XEP-0405 §5.8.1, §5.8.4).
 
-Only MIX devices are seen, only by channels with which the user shares presence, and the
-component alone tells them: at the join, at every change, at the end. What they were
-told is remembered in the store, by a digest, so that a new process corrects what changed
-while there was none, and does not repeat what did not.
+Only MIX devices are announced, only to channels with which the user shares presence, and by
+the component alone: at the join, at every change, at the end. The store has a digest of each
+announcement, so that a new process corrects changes that it missed and repeats nothing.
 
-Many channels are told in `portions`; what has changed again before all of them were told is not
-told to the rest.
+Many channels are notified in `portions`; an announcement that is replaced before all of them
+have it is not sent to the rest.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ from schemas.stanza import Stanza
 _DELAY = "{urn:xmpp:delay}delay"
 
 UNKNOWN = ""
-"""The digest of a device that was shown in a way that is not known for sure."""
+"""The digest of a device whose announcement is not certain."""
 
 _UNAVAILABLE = 200
-"""Bytes of an unavailable presence that says nothing else, about."""
+"""Bytes of an unavailable presence without content, about."""
 
 GONE = "gone"
-"""The digest of a device whose end was told, until it is certain that the server has it."""
+"""The digest of a device whose unavailable presence was sent; the link may still lose it."""
 
 
 class Presence:
-    """Shows devices to channels."""
+    """Announces devices to channels."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -52,18 +51,18 @@ class Presence:
         self._digests = Digests()
 
     def load(self, user: Jid, resource: str, digest: str) -> None:
-        """Take over from the store what the channels were shown."""
+        """Load the digest of an announcement from the store."""
         self._context.mirror.row(user).show(resource, digest)
 
     def forget(self, user: Jid, resource: str) -> None:
-        """Forget what the channels were shown of a device, as the store has."""
+        """Forget the announcement of a device, as the store has."""
         row = self._context.mirror.find(user)
         if row is not None:
             row.show(resource, None)
             self._context.mirror.tidy(user)
 
     def show(self, row: Row, device: Device) -> None:
-        """Show a device as it is now, if it speaks MIX and is not known like that."""
+        """Announce a device's presence, if it speaks MIX and the channels do not have it yet."""
         if not device.is_mix:
             self.hide(row, device.jid)
             return
@@ -78,15 +77,15 @@ class Presence:
     def hide(
         self, row: Row, device: Jid, unavailable: bytes | None = None, *, unseen: bool = False
     ) -> None:
-        """Tell the channels that a device is gone, if they knew it.
+        """Send the channels unavailable presence of a device that was announced.
 
-        `unavailable` is the presence it left with, if it sent one. An end that was `unseen` is
-        told even those that the user may have blocked meanwhile.
+        `unavailable` is the device's own, if it sent one. With `unseen`, the device ended while
+        no component was there: channels that the user may have blocked meanwhile get it, too.
         """
         resource = device.resource or ""
         if row.state(resource).shown in {None, GONE}:
             return
-        # Not forgotten yet: should the link break now, the end is told again on the next.
+        # Not forgotten yet: if the link breaks now, it is sent again on the next.
         row.show(resource, GONE)
         left_with = None if unavailable is None else shortened(unavailable)
 
@@ -103,7 +102,7 @@ class Presence:
         self._portions.begin(row.key, resource, self._to_all(row, resource, GONE, tell, told))
 
     def began(self, row: Row, membership: Membership) -> None:
-        """Show all MIX devices to a channel with which presence is shared from now on."""
+        """Announce all MIX devices to a channel with which presence is shared from now on."""
         if not membership.shares_presence:
             return
         self._hidden.ends(row.key, membership.channel)
@@ -112,21 +111,21 @@ class Presence:
             if row.state(device.resource).shown == digest:
                 self._tell([membership], device)
             else:
-                # The others have seen it, or there are none: showing it to all is right.
+                # No channel has this presence yet: announce it to all.
                 self.show(row, device)
 
     def ended(self, row: Row, membership: Membership) -> None:
-        """Take the devices back from a channel with which presence is no longer shared."""
+        """Withdraw the devices from a channel with which presence is no longer shared."""
         for resource, digest in row.shown.items():
             if digest != GONE:
                 self._unavailable(row.jid.with_resource(resource), membership.channel, None)
 
     def blocked(self, row: Row, membership: Membership) -> None:
-        """Take the devices back from a channel that the user has blocked.
+        """Withdraw the devices from a channel that the user has blocked.
 
-        By the mark the tap lets it pass, which is the last that does (XEP-0191 §3.3). An
-        unblock may come while no process is there to see it: until then the store doubts what
-        the user's channels were shown, so that the next one shows it to all of them.
+        The mark makes the tap pass this last presence (XEP-0191 §3.3). An unblock may come
+        while no component is connected. So the store has the digests as uncertain until then,
+        and a new process announces the devices to all channels.
         """
         if not membership.shares_presence:
             return
@@ -138,7 +137,7 @@ class Presence:
                     device = row.jid.with_resource(resource)
                     self._unavailable(device, membership.channel, None, marked=True)
 
-    def shared_anew(self, user: Jid, channel: Jid, before: Membership | None) -> None:
+    def sharing_changed(self, user: Jid, channel: Jid, before: Membership | None) -> None:
         """Follow a change of whether presence is shared; `before` is how it was."""
         if before is None:
             return
@@ -243,7 +242,7 @@ class Presence:
         tell: Callable[[Jid], int],
         told: Callable[[], None],
     ) -> Iterator[int]:
-        """Tell all channels of a session, as long as what is shown of it stays the same."""
+        """Notify all channels of a session, as long as its announcement stays the same."""
         context = self._context
         since = context.now
         all_ = [each.channel for each in _sharing(row)]
@@ -288,10 +287,10 @@ def _sharing(row: Row) -> list[Membership]:
 
 
 def digest_of(presence: bytes) -> str:
-    """Give a digest of what a presence says, addresses left out.
+    """Give a digest of a presence without its addresses.
 
-    A replay may have the same presence with a time stamp of the server (XEP-0203) and
-    its attributes in another order; that says nothing new.
+    A replay may add the server's time stamp (XEP-0203) and change the order of attributes; the
+    digest stays the same.
     """
     try:
         children = [each for each in codec.read(presence) if each.tag != _DELAY]
@@ -309,7 +308,7 @@ class Digests:
 
     def of(self, presence: bytes) -> str:
         """Give the digest of a presence (`digest_of`)."""
-        # A thousand large ones, from one user who likes to change, would be a heap.
+        # A thousand large ones, which a single user can send, would take too much memory.
         return self._kept(presence) if len(presence) < _LONG else digest_of(presence)
 
 

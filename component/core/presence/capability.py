@@ -5,9 +5,9 @@ from a few who have it, and believed for others only if the answer gives the has
 again, and then as the hashed bytes say it (schemas.disco). A device without a hash, or with
 a false one, is asked itself and believed for itself only. No answer: not MIX.
 
-Who has the hash of another and is silent keeps that one waiting for a moment only: every
-second twice as many are asked, one of each user in turn. And how many are asked of one user is
-bounded: who changes hashes all day waits.
+A device that copies a hash and does not answer delays others for a moment only: every second
+twice as many devices are asked, one of each user in turn. The questions to one user's devices
+are limited by a rate, so that a device that keeps changing its hash waits.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Capability:
         self._cache.pop(key, None)
 
     def seen(self, row: Row, device: Device, presence: ET.Element) -> None:
-        """Look at a device's presence, and find out what is not known of it yet."""
+        """Take a device's presence, and ask for its features if they are not known."""
         key = disco.caps_keys(presence)
         name = key.cache_key if key is not None else NO_HASH
         if device.caps == name:
@@ -98,7 +98,7 @@ class Capability:
         if before is not None:
             self._withdraw(row, device, before)
         if key is None:
-            # A presence that lost its hash says nothing new; one that never had any must
+            # A presence without its former hash changes nothing; a device without any must
             # be asked.
             if before is None:
                 self._later.setdefault(row.jid, {})[device] = None
@@ -121,7 +121,7 @@ class Capability:
         ]
 
     def forget_waiting(self) -> None:
-        """Let go of what was asked: the link is gone."""
+        """Forget the open questions: the link is gone."""
         self._waiting.clear()
         self._later.clear()
         self._looks_again = False
@@ -129,7 +129,7 @@ class Capability:
     # -- whom to ask ----------------------------------------------------------------------
 
     def _withdraw(self, row: Row, device: Device, name: str) -> None:
-        """Have a device wait no longer for the hash that it had before."""
+        """Remove a device from those that wait for its former hash."""
         unknown = self._waiting.get(name)
         for waiting in (self._later, {} if unknown is None else unknown.rest):
             if device in waiting.get(row.jid, {}):

@@ -56,6 +56,6 @@ class Hidden:
         self._told = {user: {} for user in self._told}
 
     def replayed(self, domain: str) -> None:
-        """Forget what the replay of a domain did not say again."""
+        """Forget the blocks that the replay of a domain did not repeat."""
         end = f"@{domain}".encode()
         self._before = {user: told for user, told in self._before.items() if not user.endswith(end)}

@@ -31,20 +31,20 @@ from schemas.namespaces import MIX_NODES
 PRESENCE_NODE = f"{MIX_NODES}presence"
 
 REQUESTS_AT_ONCE = 20
-"""Channels asked in one go …"""
+"""Channels asked at the same time …"""
 
 REQUEST_INTERVAL = 0.1
-"""… and seconds until the next go."""
+"""… and seconds until the next ones."""
 
 LATE_SHARE = 4
-"""What waits may take a fourth of what is remembered."""
+"""Presences that wait may take a fourth of the bytes that are remembered."""
 
 LATE_INTERVAL = 0.1
-"""Seconds between two portions of presence that had to wait."""
+"""Seconds between two portions of delayed presence."""
 
 
 class Participants:
-    """Remembers participants' presence and hands it to devices that come."""
+    """Remembers participants' presence and sends it to devices that come online."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -57,11 +57,11 @@ class Participants:
         self._portions = Portions(context)
 
     def remember(self, row: Row, channel: bytes, frame: Frame) -> None:
-        """Note a participant's presence that was just passed on."""
+        """Remember a participant's presence that was just delivered."""
         memory = row.participants.get(channel)
         if (memory is None or not memory.complete) and not row.targets.every:
             if memory is None:
-                # All that there is to know: the channel tells, so it can be asked.
+                # Remember only that the channel sends presence, so that it can be asked.
                 row.activity.participants[channel] = TELLS
             elif isinstance(memory, ParticipantPresence):
                 self.presences.clear(row.key, channel, memory)
@@ -78,17 +78,16 @@ class Participants:
         if has_room and self.presences.keep(row.key, channel, memory, sender, _text(frame)):
             memory.tells = True
         elif memory.complete or memory.stanzas or not memory.tells:
-            # Half a memory would tell a device half the truth.
+            # Over the limit: drop all and ask the channel next time; a partial list looks complete.
             self.presences.clear(row.key, channel, memory)
             memory.complete, memory.tells = False, True
             self._context.count("presence-memory", "full")
 
     def admit(self, row: Row, channel: bytes, frame: Frame) -> bool:
-        """Tell whether a presence may be passed on at once.
+        """Tell whether a presence may be delivered at once.
 
-        What a channel, or all channels of a user, send beyond their rate waits, and of
-        each participant only the last: a crowd that comes and goes must not fill the link
-        that everybody shares.
+        Presence beyond the rate of a channel, or of all channels of a user, waits, and of each
+        participant only the last: participants that keep changing must not fill the shared link.
         """
         memory = _memory(row, channel)
         limits, presences = self._context.limits, row.activity.presences
@@ -105,7 +104,7 @@ class Participants:
             or self._late_bytes + more > most
             or row.activity.late_bytes + more > most // USER_SHARE
         ):
-            # Whoever comes online next asks the channel for all of it.
+            # The next device that comes online asks the channel for all of it.
             memory.complete = False
             self._context.drop("presence-flood")
             if before is not None:
@@ -123,7 +122,7 @@ class Participants:
         return False
 
     def _take_late(self, row: Row, memory: ParticipantPresence, sender: bytes) -> bytes:
-        """Take a presence out of those that wait."""
+        """Take out a presence that waits."""
         data = memory.late.pop(sender)
         self._late -= 1
         self._late_bytes -= len(data)
@@ -131,7 +130,7 @@ class Participants:
         return data
 
     def _pass_on(self, row: Row, channel: bytes) -> None:
-        """Pass on some of what had to wait, oldest participants first."""
+        """Deliver some of the presences that waited, oldest participants first."""
         memory = row.participants.get(channel)
         if not isinstance(memory, ParticipantPresence):
             return
@@ -147,7 +146,7 @@ class Participants:
             self._context.after(LATE_INTERVAL, lambda: self._pass_on(row, channel))
 
     def _may_pass(self, presences: TokenBucket, memory: ParticipantPresence) -> bool:
-        """Tell whether neither the channel nor all of the user's together send too fast."""
+        """Tell whether the rates of the channel and of the user allow one more."""
         limits, now = self._context.limits, self._context.now
         of_channel, of_user = limits.presence_rate, limits.presence_user_rate
         return memory.bucket.has(now, of_channel, of_channel) and presences.has(
@@ -155,7 +154,7 @@ class Participants:
         )
 
     def forget(self, row: Row, channel: bytes) -> None:
-        """Forget what is known of a channel's participants."""
+        """Forget the presence of a channel's participants."""
         memory = row.participants.get(channel)
         if isinstance(memory, ParticipantPresence):
             for sender in list(memory.late):
@@ -165,21 +164,21 @@ class Participants:
             del row.activity.participants[channel]
 
     def doubt(self, row: Row, channel: bytes) -> None:
-        """Forget what is known, and that it was asked for."""
+        """Forget that presence, and that it was asked for."""
         self.forget(row, channel)
         row.activity.participants[channel] = ParticipantPresence()
 
     def ask_again(self, row: Row) -> None:
-        """Ask the channels of which nothing is known, if there is a device to tell of it."""
+        """Ask the channels whose presence is not known, if a MIX device is online."""
         if row.mix_devices and any(_is_unasked(row, each) for each in row.channels.all()):
             self._queue(row)
 
     def began(self, row: Row, channel: bytes) -> None:
-        """Begin with a new membership: the channel sends everything of itself."""
+        """Begin with a new membership: the channel sends all presence unasked."""
         _own(row, channel).complete = True
 
     def greet(self, row: Row, device: Device) -> None:
-        """Give a device that just turned out to speak MIX what its channels' people do."""
+        """Send a new MIX device the presence of its channels' participants."""
         must_ask = False
         known: list[bytes] = []
         for membership in row.channels.all():
@@ -195,13 +194,13 @@ class Participants:
             self._queue(row)
 
     def _serve(self, row: Row, device: Device, channels: list[bytes]) -> Iterator[int]:
-        """Give a device what is remembered of channels, as it is when their turn comes."""
+        """Send a device the remembered presence of channels, as it is when their turn comes."""
         for key in channels:
             memory = row.participants.get(key)
             if memory is None or key in row.holding:
                 continue
             if not memory.complete:
-                self._queue(row)  # it was let go meanwhile
+                self._queue(row)  # it was dropped meanwhile
                 continue
             for sender in list(memory.stanzas):
                 text = memory.stanzas.get(sender)
@@ -212,7 +211,7 @@ class Participants:
                     yield len(text)
 
     def _queue(self, row: Row) -> None:
-        """Have a user's channels asked, before long, who is there."""
+        """Queue a user whose channels are to be asked for presence."""
         if row.greeting is Greeting.WAITS:
             return
         if row.greeting is Greeting.NOT_YET:
@@ -222,7 +221,7 @@ class Participants:
             self._ask_some()
 
     def link_lost(self) -> None:
-        """Forget whom to ask: everything begins anew with the next link."""
+        """Forget the queue: the next link starts from the beginning."""
         self._to_ask.clear()
         self._asking = False
         self._late = self._late_bytes = 0
@@ -244,7 +243,7 @@ class Participants:
             self._context.after(REQUEST_INTERVAL, self._ask_some)
 
     def _ask(self, row: Row, at_most: int) -> int:
-        """Ask a user's channels who is there; gives how many were asked."""
+        """Ask a user's channels for presence; gives how many were asked."""
         unasked = [each for each in row.channels.all() if _is_unasked(row, each)]
         for membership in unasked[:at_most]:
             key = membership.channel.key
@@ -260,19 +259,19 @@ class Participants:
 
 
 def _is_unasked(row: Row, membership: Membership) -> bool:
-    """Tell whether a channel has to be asked who is there."""
+    """Tell whether a channel has to be asked for presence."""
     key = membership.channel.key
     if key in row.holding:
-        return False  # its join ends before long, and then it tells by itself
+        return False  # at the end of its join it sends presence unasked
     memory = row.participants.get(key)
     if memory is None:
         return PRESENCE_NODE in membership.nodes and row.greeting is not Greeting.DONE
-    # Whose presence came has subscribed since, whatever the join said.
+    # Presence shows a subscription, whatever nodes the join listed.
     return not memory.complete and (PRESENCE_NODE in membership.nodes or memory.tells)
 
 
 def _own(row: Row, channel: bytes) -> ParticipantPresence:
-    """Give a memory that may be written to."""
+    """Give a channel's memory, made if need be."""
     memory = row.participants.get(channel)
     if isinstance(memory, ParticipantPresence):
         return memory
@@ -282,9 +281,9 @@ def _own(row: Row, channel: bytes) -> ParticipantPresence:
 
 
 def _memory(row: Row, channel: bytes) -> ParticipantPresence:
-    """Give what is remembered of a channel's participants, from now on.
+    """Give the memory of a channel's participants, made if need be.
 
-    Of a channel that was asked and of which nothing is remembered, nobody was there.
+    A channel that was asked and has sent nothing has no participant online: complete.
     """
     if channel not in row.participants:
         membership = row.channels.get(channel)
@@ -295,7 +294,7 @@ def _memory(row: Row, channel: bytes) -> ParticipantPresence:
 
 
 def _text(frame: Frame) -> bytes:
-    """Give a presence without its `to`, as it is remembered for all."""
+    """Give a presence without its `to`, as all users' memories share it."""
     if len(frame.data) > LARGEST:
         frame = Frame(shortened(frame.data))
     data = frame.data
@@ -303,7 +302,7 @@ def _text(frame: Frame) -> bytes:
 
 
 def _for(row: Row, text: bytes) -> Frame:
-    """Give a remembered presence as it came for a user."""
+    """Give a remembered presence, addressed to a user."""
     name = len(b"<presence")
     to = codec.escape(row.key.decode()).encode()
     return Frame(b"%b to='%b'%b" % (text[:name], to, text[name:]))

@@ -1,9 +1,9 @@
-"""What one thing sets off for a user in many places, done in portions: others come in between.
+"""Long jobs of a user, done in portions, so that other users have their turn in between.
 
-A presence goes to as many as a thousand channels, and a device that comes is told of as many
-people. Each user's jobs follow one another in the order in which they began, as fast as the
-user's budget of bytes allows. A job is an iterator that does a little at each step, and gives
-the bytes that it wrote; it looks itself whether what it does is still right.
+A presence goes to up to a thousand channels, and a new device gets the presence of as many
+participants. Each user's jobs follow one another in the order in which they began, as fast as
+the user's budget of bytes allows. A job is an iterator: each step writes a little and gives the
+number of bytes; the job itself checks that it is still up to date.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Portions:
             jobs[key] = job
 
     def forget(self) -> None:
-        """Let go of all jobs: the link is gone."""
+        """Drop all jobs: the link is gone."""
         self._jobs.clear()
 
     def _go_on(self, user: bytes, jobs: dict[Hashable, Iterator[int]]) -> None:

@@ -1,9 +1,9 @@
 """Whether a user shares presence with a channel (XEP-0404, preference 'Presence').
 
 Set in the join, or later by an iq between client and channel, of which the tap gives a
-copy (tap protocol T9). A wish counts when the channel's result is there: one it refuses is
-known to the client as refused. What it says besides may only take away: a channel that
-answers "share" to "not share" is not believed.
+copy (tap protocol T9). A requested preference takes effect with the channel's result; the
+client sees a refusal by itself. The channel's answer can only restrict it: "share" in answer
+to "not share" is ignored.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class Preferences:
         changed = membership._replace(shares_presence=shares)
         self._context.mirror.join(user, changed)
         self._context.write(PutMembership(str(user), changed.record()))
-        self._presence.shared_anew(user, channel, membership)
+        self._presence.sharing_changed(user, channel, membership)
         return True
 
 
 def _key(user: Jid, channel: Jid, id_: str) -> tuple[Jid, Jid, str]:
-    """Name a wish; of an id as large as a stanza only what tells it from others is kept."""
+    """Make the key of a requested preference; a long id is replaced by its hash."""
     if len(id_) > _LONG_ID:
         id_ = hashlib.sha256(id_.encode("utf-8", "surrogatepass")).hexdigest()
     return user, channel, id_

@@ -82,7 +82,7 @@ class Presences:
         if known is None:
             known = of_channel.texts[text] = _Text(sender, text)
         known.uses += 1
-        # In the place of the older one: those who were there first are told of first.
+        # In the place of the older one: participants keep their order.
         memory.stanzas[known.sender] = known.text
         of_channel.bytes += need
         self.bytes += need
@@ -90,7 +90,7 @@ class Presences:
         return True
 
     def drop(self, user: bytes, channel: bytes, memory: ParticipantPresence, sender: bytes) -> None:
-        """Let go of a sender's presence, if there is one."""
+        """Drop a sender's presence, if there is one."""
         text = memory.stanzas.pop(sender, None)
         if text is not None:
             self._release(user, channel, text)
@@ -117,12 +117,12 @@ class Presences:
             del self._users[user]
 
     def clear(self, user: bytes, channel: bytes, memory: ParticipantPresence) -> None:
-        """Let go of all that is kept of a channel for a user."""
+        """Drop all presence of a channel for a user."""
         for sender in list(memory.stanzas):
             self.drop(user, channel, memory, sender)
 
     def forget(self) -> None:
-        """Let go of everything; what refers to it is no longer looked at."""
+        """Drop everything; references to it are not used any more."""
         self._channels.clear()
         self._users.clear()
         self.bytes = 0

@@ -75,7 +75,7 @@ class _Marks:
         return self._ids[channel]
 
     def annotate(self, found: re.Match[bytes]) -> bytes:
-        """Annotate an item, if there is something to say and room for it."""
+        """Annotate an item of a joined channel, if there is room for it."""
         channel, removed = b"", False
         for name, single, double in ATTRIBUTE.findall(found[1]):
             if name == b"jid":
@@ -99,8 +99,8 @@ class _Marks:
 def annotated_tree(mirror: Mirror, stanza: Stanza, frame: Frame, limit: int) -> bytes:
     """Annotate a roster result or push as a tree.
 
-    The server's mark goes, and so does a `<channel/>` that somebody else put there. What
-    would be larger than `limit` bytes then is not annotated.
+    The tap's mark and any foreign `<channel/>` are removed. A stanza that would exceed `limit`
+    bytes is not annotated.
     """
     query = stanza.element.find(roster.QUERY_TAG)
     if query is None:  # pragma: no cover - only what has one comes here

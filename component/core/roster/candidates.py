@@ -1,4 +1,4 @@
-"""Which items of a roster may be channels, and what a domain's answer says of that."""
+"""Roster items that may be channels, and errors that leave open whether a domain has any."""
 
 from __future__ import annotations
 

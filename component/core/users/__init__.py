@@ -1,1 +1,1 @@
-"""Who is in which channel, and which devices are online: rows for look-ups, kept small."""
+"""Memberships and online devices: one small row for each user, for look-ups."""

@@ -1,4 +1,4 @@
-"""What is going on for one user beside what is known: changes, what is held back, presence."""
+"""A user's transient state: changes under way, stanzas held back, participants' presence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from component.wire.framing import Frame
 
 
 class Waiting(Protocol):
-    """Takes what a channel sends while it must not be delivered yet."""
+    """Buffers a channel's stanzas while they must not be delivered yet."""
 
     def take(self, frame: Frame) -> None:
         """Keep a stanza back."""
@@ -23,9 +23,9 @@ class Waiting(Protocol):
 class ParticipantPresence:
     """The presence of a channel's participants: sender as on the wire -> stanza without `to`.
 
-    `complete` tells whether a newly come device may be served from it, `tells` whether the
-    channel has sent any presence. `late` has what is passed on later, because it came too
-    fast; `bucket` how many more may be passed on at once.
+    `complete` tells whether a new device may be served from it, `tells` whether the channel
+    has sent any presence. `late` has the presences that exceeded the rate and are passed on
+    later; `bucket` limits that rate.
     """
 
     complete: bool = False
@@ -36,7 +36,7 @@ class ParticipantPresence:
 
 
 class Tells(NamedTuple):
-    """Stands for a memory of participants that was not begun: the channel tells of them."""
+    """Stands for a `ParticipantPresence` without stanzas: the channel has sent some presence."""
 
     complete: bool = False
     tells: bool = True
@@ -54,13 +54,13 @@ class Change:
 
 @dataclass(slots=True)
 class Activity:
-    """What is going on for one user; most rows have none.
+    """A user's transient state; most rows have none.
 
     `changes` has the change under way for each channel (bare JID), `inquiries` the channels
-    that are asked in the user's name and may not be the user's, `holding` what a
-    channel sends while it must wait, `participants` the presence of its participants,
-    `presences` how many more of all those channels may be passed on at once, `late_bytes` how
-    large those are that wait.
+    that are asked in the user's name without a membership, `holding` the buffer of each
+    channel whose stanzas must wait, `participants` the presence of its participants.
+    `presences` limits the rate of presence from all channels, `late_bytes` counts the bytes
+    of the presences that wait.
     """
 
     changes: dict[bytes, Change] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Activity:
 
 
 class Greeting(Enum):
-    """Whether a user's channels have been asked who is there."""
+    """Whether a user's channels have been asked for their participants' presence."""
 
     NOT_YET = 0
     WAITS = 1

@@ -1,9 +1,9 @@
-"""The mirror: who is in which channel and which devices are online, for look-ups only.
+"""The mirror: memberships and online devices in memory, for look-ups only.
 
 The hot lane decides with one dictionary look-up per stanza, keyed by the bytes that stand
-on the wire; the control lane comes through the same rows. Grows with memberships of
-all users and devices of online ones: each row is packed (component.core.users.packed), and
-what it hands out is a view or made for the occasion.
+on the wire; the control lane uses the same rows. The mirror grows with the memberships of
+all users and the devices of online ones. Each row is packed (component.core.users.packed);
+objects are views of it, or made when they are asked for.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ _NONE: Mapping[bytes, Never] = MappingProxyType({})
 
 
 class Row(Sessions):
-    """All about one user, or one who has devices and no channel yet.
+    """One user's memberships, devices and activity; the user may be in no channel yet.
 
-    `greeting` tells whether the channels have been asked, on this link, who is there.
+    `greeting` tells whether the channels have been asked for presence on this link.
     """
 
     __slots__ = ("_activity", "greeting")
@@ -94,7 +94,7 @@ class Row(Sessions):
 
     @property
     def line(self) -> bytes | None:
-        """All that the hot lane asks (see `routes`); None while a channel must wait."""
+        """The route of the hot lane (see `routes`); None while a channel is held back."""
         known = self.common.lines.get(self.key)
         if known is None and not self.holding:
             made = line(Parts.of(self._packed).codes, self._targets())
@@ -158,7 +158,7 @@ class Row(Sessions):
         self._repack(Parts(*self.common.pack(members), sessions))
         self.common.release(codes, details)
 
-    # -- what is going on ----------------------------------------------------------------
+    # -- transient state ----------------------------------------------------------------
 
     @property
     def changes(self) -> Mapping[bytes, Change]:
@@ -172,37 +172,37 @@ class Row(Sessions):
 
     @property
     def holding(self) -> Mapping[bytes, Waiting]:
-        """The channels that must wait."""
+        """The buffers of the channels that are held back."""
         return _NONE if self._activity is None else self._activity.holding
 
     def hold(self, channel: bytes, waiting: Waiting) -> None:
-        """Have a channel wait."""
+        """Hold a channel's stanzas back."""
         self.activity.holding[channel] = waiting
         self.common.lines.pop(self.key, None)
 
     def let_go(self, channel: bytes) -> None:
-        """Have a channel wait no longer."""
+        """Stop holding a channel's stanzas back."""
         del self.activity.holding[channel]
-        self.calm()
+        self.drop_idle()
 
     @property
     def participants(self) -> Mapping[bytes, ParticipantPresence | Tells]:
-        """The presence that is remembered; add some in `activity`."""
+        """The participants' presence by channel; add some in `activity`."""
         return _NONE if self._activity is None else self._activity.participants
 
     @property
     def activity(self) -> Activity:
-        """What is going on, to be changed."""
+        """The transient state, to be changed."""
         if self._activity is None:
             self._activity = Activity()
         return self._activity
 
     def drop_activity(self) -> None:
-        """Let go of whatever is going on."""
+        """Drop the transient state."""
         self._activity = None
 
-    def calm(self) -> None:
-        """Let go of an activity that has ended."""
+    def drop_idle(self) -> None:
+        """Drop a transient state in which nothing is left."""
         each = self._activity
         if each is not None and not (
             each.changes or each.inquiries or each.holding or each.participants
@@ -220,8 +220,8 @@ class Row(Sessions):
             return not (waits or self.is_online)
         return False
 
-    def dismiss(self) -> None:
-        """Give up what is shared with other rows, before the row itself is let go."""
+    def release_shared(self) -> None:
+        """Release the values shared with other rows, before the row itself is dropped."""
         self._pack([])
         self.forget_sessions()
 
@@ -294,15 +294,15 @@ class Mirror:
         return row
 
     def tidy(self, user: Jid) -> None:
-        """Let go of a row in which nothing is left."""
+        """Remove a row in which nothing is left."""
         row = self.rows.get(user.key)
         if row is not None:
             self._tidy(row)
 
     def _tidy(self, row: Row) -> None:
-        row.calm()
+        row.drop_idle()
         if row.empty:
-            row.dismiss()
+            row.release_shared()
             del self.rows[row.key]
 
     def membership(self, user: Jid, channel: Jid) -> Membership | None:
@@ -311,15 +311,15 @@ class Mirror:
         return None if row is None else row.membership(channel.key)
 
     def join(self, user: Jid, membership: Membership) -> None:
-        """Enter a membership, in place of an older one."""
+        """Add or replace a membership."""
         self.enter(user, [membership])
 
     def enter(self, user: Jid, memberships: list[Membership]) -> None:
-        """Enter several memberships of a user at once."""
+        """Add or replace several memberships of a user at once."""
         self.load(user, [each.packed() for each in memberships])
 
     def load(self, user: Jid, members: list[packed.Member]) -> None:
-        """Enter several memberships of a user as a row has them."""
+        """Add or replace several memberships of a user, given as a row has them."""
         self.row(user).enter(members)
         self.services.update([each.domain for each in members])
 
@@ -331,9 +331,9 @@ class Mirror:
             self.tidy(user)
 
     def link_lost(self, row: Row) -> None:
-        """Forget what only the link told of a user: devices, and what is going on."""
+        """Forget what is known by the link alone: devices and transient state."""
         row.all_gone()
-        # What the channels sent meanwhile is not known.
+        # Presence that channels send without a link is missed: they are asked again.
         row.greeting = Greeting.NOT_YET
         row.drop_activity()
         self._tidy(row)
@@ -341,6 +341,6 @@ class Mirror:
     def clear(self) -> None:
         """Forget everything."""
         for row in self.rows.values():
-            row.dismiss()
+            row.release_shared()
         self.rows.clear()
         self.services.clear()

@@ -1,9 +1,9 @@
-"""How the mirror keeps a hundred thousand users small: shared values, packed bytes.
+"""Rows of a hundred thousand users kept small: shared values, packed bytes.
 
-Users have much in common: channels, the terms of membership, what their clients say of
-themselves. Each such value is kept once, under a code of four bytes, for as long as
-somebody uses it. What is a user's own (participant ids, nicks, resources) is packed with
-the codes into one bytes object; Python objects of it are made when they are asked for. It is
+Users have much in common: channels, the terms of membership, the presence of their clients.
+Each such value is kept once, under a code of four bytes, for as long as it is in use. Values of
+one user (participant ids, nicks, resources) are packed with the codes into one bytes object;
+Python objects are made when they are asked for. It is
 read and written by `Row` and `Sessions`; `delivery` looks up the codes of channels. A row is
 
     codes of the channels, newline, 4 bytes: length of the details, details, sessions
@@ -26,7 +26,7 @@ CODE = 4
 """Bytes of a code."""
 
 OFF = b"\n"
-"""What stands neither in codes nor in resources (RFC 7622 §3.4)."""
+"""A byte that occurs neither in codes nor in resources (RFC 7622 §3.4)."""
 
 _LENGTH = 4
 EMPTY = OFF + bytes(_LENGTH)
@@ -96,7 +96,7 @@ class Shared(Generic[T]):
 
 
 class Terms(NamedTuple):
-    """What is the same in many memberships; also how id and nick are written behind it."""
+    """The values that many memberships share, and how id and nick are packed behind their code."""
 
     nodes: tuple[str, ...]
     core: CoreVersion
@@ -134,7 +134,7 @@ class Member(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What a row is made of; see above."""
+    """The parts of a row; see above."""
 
     codes: bytes
     details: bytes
@@ -154,7 +154,7 @@ class Parts(NamedTuple):
 
 
 class Interned:
-    """What the rows of one mirror have in common: channels (bare JIDs) and terms, each once."""
+    """The channels (bare JIDs) and terms that the rows of one mirror share, each once."""
 
     def __init__(self) -> None:
         self.channels: Shared[bytes] = Shared()
@@ -163,7 +163,7 @@ class Interned:
     def pack(self, members: Iterable[Member]) -> tuple[bytes, bytes]:
         """Pack a user's memberships: the channels' codes, and the rest in the same order.
 
-        What was packed in their place is the caller's to `release`, afterwards.
+        The caller releases the bytes that these replace, afterwards (`release`).
         """
         codes, details = bytearray(), bytearray()
         first: str | None = None
@@ -189,7 +189,7 @@ class Interned:
         return bytes(codes), bytes(details)
 
     def unpack(self, codes: bytes, details: bytes) -> Iterator[Member]:
-        """Give what was packed, in order."""
+        """Unpack memberships, in order."""
         position, code = 0, b""
         first: str | None = None
         for start in range(0, len(codes), CODE):
@@ -210,7 +210,7 @@ class Interned:
             )  # fmt: skip
 
     def release(self, codes: bytes, details: bytes) -> None:
-        """Give up the uses that something packed has."""
+        """Take away the uses of packed memberships."""
         position, code = 0, b""
         uses: list[bytes] = []
         for start in range(0, len(codes), CODE):

@@ -1,13 +1,13 @@
-"""Lines: what the hot lane has to know of a user, in one piece, kept ready.
+"""Lines: the cached routing entry of each user, for the hot lane.
 
-Where many users take turns, a look-up takes as long as it takes to fetch from memory what
-it looks at, object by object. So there is one object for each user, which has it all:
+With many users, the time of a look-up is that of fetching each object from memory. So there is
+one bytes object for each user:
 
     kind and number, codes of the channels (component.core.users.packed), newline, targets
 
-Targets are full JIDs as they stand inside an attribute, newlines between them. The first
-byte tells how many, and which core namespaces they all understand; where they are not alike
-or more than nine, it tells that, and each target begins with a kind of its own.
+Targets are full JIDs, escaped for an attribute, separated by newlines. The first byte has their
+number and the core namespaces that all of them understand. If they differ, or are more than
+nine, it is MIXED, and each target begins with a kind of its own.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from component.core.users.packed import OFF
 
 Lines = dict[bytes, bytes]
-"""User (bare JID) -> line. Whatever changes what a line says takes it out."""
+"""User (bare JID) -> line. A change of the row removes its line."""
 
 MOST = 32_768
-"""Users whose lines are kept: those who had traffic of late."""
+"""Users whose lines are cached: those with recent traffic."""
 
 EITHER, ONLY_0, ONLY_1, MIXED = 0x00, 0x10, 0x20, 0x30
 """Kinds: both core namespaces, just the one, just the other, or each target its own."""

@@ -1,4 +1,4 @@
-"""A user's sessions: what they can do, what they said last, what channels were shown of them.
+"""A user's sessions: their capabilities, last presence, and what was announced of them.
 
 Packed: the resources of a user and, for each, the code of a `State` are a part of the row
 (component.core.users.packed). States are shared by all sessions of which the same is known,
@@ -22,7 +22,7 @@ from schemas.namespaces import MIX_CORE
 
 
 class Speaks(IntFlag):
-    """What a device's verified service discovery says of it."""
+    """The relevant features in a device's verified service discovery."""
 
     NOTHING = 0
     CORE_0 = 1
@@ -54,10 +54,10 @@ _KINDS: Mapping[int, int] = {_CORE_0: ONLY_0, _CORE_1: ONLY_1, _MIX: EITHER}
 
 
 class State(NamedTuple):
-    """All that is known of a session.
+    """The state of a session.
 
-    `presence` is None for one that is not available; then channels were shown something
-    of it, and that has to be taken back.
+    `presence` is None for one that is not available: it was announced to channels, and
+    that has to be withdrawn.
     """
 
     speaks: Speaks | None = None
@@ -84,8 +84,7 @@ _NOTHING = State()
 class Device:
     """An available session of a user: a view of what the row holds.
 
-    There is one object of each as long as anybody keeps it; one that comes again with the
-    same resource is another.
+    The same object while it is referenced; a reconnect with the same resource is a new one.
     """
 
     __slots__ = ("__weakref__", "_row", "resource")
@@ -101,7 +100,7 @@ class Device:
 
     @property
     def speaks(self) -> Speaks | None:
-        """What it can do; None until that is known."""
+        """Its MIX features; None until they are known."""
         return self._row.state(self.resource).speaks
 
     @speaks.setter
@@ -110,7 +109,7 @@ class Device:
 
     @property
     def caps(self) -> str | None:
-        """The capabilities hash it announces; None until it has said anything."""
+        """The capabilities hash of its presence; None before its first presence."""
         return self._row.state(self.resource).caps
 
     @caps.setter
@@ -119,7 +118,7 @@ class Device:
 
     @property
     def hibernated(self) -> bool:
-        """Whether its connection is gone and it may come back (XEP-0198)."""
+        """Whether its connection is lost and may be resumed (XEP-0198)."""
         return self._row.state(self.resource).hibernated
 
     @hibernated.setter
@@ -212,7 +211,7 @@ _SPECIAL = b"&<>'\"\t\n\r"
 
 
 class Common(Interned):
-    """All that the rows of one mirror have in common, and what is kept ready of each.
+    """The values that the rows of one mirror share, their routes, and their device objects.
 
     Another mirror has its own: two cores in a process share nothing.
     """
@@ -221,7 +220,7 @@ class Common(Interned):
         super().__init__()
         self.lines: Lines = {}
         self.states: Shared[State] = Shared()
-        # The devices that somebody keeps, by row and resource.
+        # The device objects that are referenced, by row and resource.
         self.devices: WeakValueDictionary[tuple[int, str], Device] = WeakValueDictionary()
 
 
