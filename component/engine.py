@@ -48,7 +48,7 @@ def limits(settings: Settings) -> Limits:
 
 
 class Engine:
-    """What deals with stanzas and time, from the link to the core and back."""
+    """Carries stanzas and time from the link to the core, and effects back."""
 
     def __init__(self, settings: Settings) -> None:
         self._log = structlog.get_logger()
@@ -103,7 +103,7 @@ class Engine:
         return self._write is not None
 
     def operate(self, action: Callable[[], None]) -> None:
-        """Have the core do something at the operator's wish."""
+        """Run an operator's action on the core."""
         self._do(self.core.operate, action)
         self._settle()
 
@@ -161,7 +161,7 @@ class Engine:
         self._stop_reading(crowded)
 
     def _do(self, step: Callable[[Unpack[Ts], float], list[Effect]], *given: *Ts) -> None:
-        """Give the core something to deal with, and do what it wants.
+        """Give the core an input, and carry out its effects.
 
         A fault of ours costs that input, never the link: the same stanza would come again and
         again.
@@ -203,7 +203,7 @@ class Engine:
                     self._note(effect)
 
     def _note(self, effect: Report | Fault | Count) -> None:
-        """Tell the log, or the metrics."""
+        """Log or count."""
         match effect:
             case Report(event, level, facts):
                 self.report(event, level, **facts)
@@ -236,7 +236,7 @@ class Engine:
         self._control.add(partial(self._do, partial(self.core.written, done=done), token))
 
     def loaded(self, loaded: Loaded) -> None:
-        """Tell what Redis remembers."""
+        """Report the records read from Redis."""
         self.report(
             "loaded",
             memberships=loaded.memberships,
@@ -247,12 +247,12 @@ class Engine:
         garbage.settle()
 
     def superseded(self) -> None:
-        """Begin anew: what is known here is out of date."""
+        """Give up leading: another process has written since, and memory is out of date."""
         self._failover.meet(Event.SUPERSEDED)
 
     @property
     def snapshot(self) -> Remembered:
-        """What Redis has to hold."""
+        """The records that Redis must hold."""
         return self.core.remembered
 
     # -- time and log ----------------------------------------------------------------------
@@ -274,7 +274,7 @@ class Engine:
             self._timer, self._timer_due = self._loop.call_at(due, self._tick), due
 
     def fault(self, error: Exception) -> None:
-        """Log a fault of ours."""
+        """Log an exception."""
         self.watch.saw("fault", "error", {})
         self._log.exception("fault", exc_info=error)
 

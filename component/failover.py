@@ -24,7 +24,7 @@ PROBATION = 2.0
 """Seconds without a conflict after which a link is believed; ejabberd sends it at once."""
 
 Early = Frame | LeftOut
-"""What comes over the link before this process leads."""
+"""A stanza received before this process leads."""
 
 
 class Shell(Protocol):
@@ -46,7 +46,7 @@ class Shell(Protocol):
         """Log an event."""
 
     def fault(self, error: Exception) -> None:
-        """Log a fault of ours."""
+        """Log an exception."""
 
 
 class Failover:
@@ -127,7 +127,7 @@ class Failover:
             self._takeover = None
 
     async def _take_over(self) -> None:
-        """Learn the last of what the process before wrote, or everything anew."""
+        """Read the last changes of the process before, or all records again."""
         try:
             followed = await self._store.take_over()
             if followed is None:

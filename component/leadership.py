@@ -38,7 +38,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What the link or the store has met."""
+    """An event of the link or the store."""
 
     LINK_UP = "link up"
     """The server has accepted the handshake."""
@@ -49,7 +49,7 @@ class Event(Enum):
     TAKEN_OVER = "taken over"
     """All that was written is known, and the store's epoch is this process's."""
     TAKEOVER_FAILED = "takeover failed"
-    """A fault of ours has ended taking over; another link tries again."""
+    """An exception has ended taking over; another link tries again."""
     SUPERSEDED = "superseded"
     """The store has found what another process wrote."""
     LINK_LOST = "link lost"
@@ -59,7 +59,7 @@ class Event(Enum):
 
 
 class Action(Enum):
-    """What is to be done, in the order given."""
+    """An action, carried out in the order given."""
 
     REPORT_LINK = "report link"
     """Report that the link is up."""

@@ -25,7 +25,7 @@ Action = Literal["execute", "complete", "cancel", "next", "prev"]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a form: asked for, or shown with its values."""
+    """One field of a form: to be filled in, or a result with its values."""
 
     var: str
     label: str

@@ -157,7 +157,7 @@ def _joined(pieces: list[str], most: int) -> str:
 
 def _write(element: ET.Element, inherited: str, out: list[str], most: int) -> None:
     tag = element.tag
-    # What is remembered must not be what a stranger made long.
+    # Long tags are not cached: strangers can make them up.
     written = _tags if len(tag) < _LONG_TAG else _tags.__wrapped__
     namespace, begin, end = written(tag, inherited)
     out.append(begin)

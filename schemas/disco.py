@@ -58,7 +58,7 @@ MOST_PARTS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class CapsKey:
-    """What a presence claims its client can do, as a hash.
+    """The capabilities hash in a presence.
 
     `node` is the disco#info node that must answer for it.
     """

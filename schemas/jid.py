@@ -29,7 +29,7 @@ _PLAIN = re.compile(
     r"(?:/(?P<resource>[A-Za-z0-9.+_#@:/=-]{1,1023}))?",
 )
 _FORBIDDEN_IN_DOMAIN = re.compile(r"[\s@\"&'<>/:\\]|\.\.|^\.|\.$|^$")
-# What writers of other scripts type for a dot (RFC 7622 §3.2.1).
+# Full stops of other scripts (RFC 7622 §3.2.1).
 _DOTS: Mapping[int, int] = str.maketrans("\u3002\uff0e\uff61", "...")
 
 
@@ -94,11 +94,11 @@ _LONG = 100
 """Characters of a JID that is not remembered: strangers make up long ones, to fill memory."""
 
 _MANY = 2_000
-"""JIDs that are remembered, before that begins anew."""
+"""JIDs that are cached, before the cache is emptied."""
 
 
 class _Parsed(dict[str, Jid]):
-    """What was parsed a little while ago; looked up in a dictionary's time."""
+    """A cache of parsed JIDs, at the cost of a dictionary look-up."""
 
     def __missing__(self, text: str) -> Jid:
         found = _parsed(text)
@@ -126,7 +126,7 @@ def _parsed(text: str) -> Jid:
 
 
 def is_plain(text: str) -> bool:
-    """Tell at a glance whether nothing would change in a JID: false says only that it might."""
+    """Tell quickly whether a JID is canonical; false means only that it may not be."""
     return _PLAIN.fullmatch(text) is not None and "xn--" not in text
 
 

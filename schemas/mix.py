@@ -28,7 +28,7 @@ LEAVE_TAGS = tuple(f"{{{namespace}}}leave" for namespace in MIX_CORE)
 
 
 class Join(NamedTuple):
-    """What a `<join/>` says.
+    """The content of a `<join/>`.
 
     `participant_id` is None if it is not given, in either way, or not usable.
     """
@@ -79,7 +79,7 @@ def bounded(join: Join) -> Join:
 
 
 def is_small(nick: str | None, nodes: Collection[str]) -> bool:
-    """Tell at a glance whether all of it may be remembered: false says only that it might not.
+    """Tell quickly whether a join is within the bounds; false means only that it may not be.
 
     A character takes at most four bytes.
     """

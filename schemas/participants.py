@@ -39,7 +39,7 @@ class Participant:
 
 @dataclass(frozen=True)
 class ParticipantList:
-    """What the channel told of its participants.
+    """A channel's answer about its participants.
 
     `complete` is false for one page of several: who is missing may be on another.
     `understood` is false if there were entries that do not look as they should.

@@ -18,13 +18,13 @@ _FIELD = "{jabber:x:data}field"
 _VALUE = "{jabber:x:data}value"
 
 _FAMILY = MIX_ANON.rpartition(":")[0]
-"""What the FORM_TYPE of such a form is, whatever its version."""
+"""The FORM_TYPE of preference forms, without the version."""
 
 
 def shares_presence(element: ET.Element) -> bool | None:
-    """Read the presence preference anywhere below an element; None if it says nothing.
+    """Read the presence preference anywhere below an element; None if there is none.
 
-    One who says both things means no.
+    Contradictory values mean no.
     """
     said = {value for form in _forms(element) for value in _values(form)}
     if "not share" in said:
@@ -33,9 +33,9 @@ def shares_presence(element: ET.Element) -> bool | None:
 
 
 def agreed(wish: bool | None, word: bool | None) -> bool:
-    """Give what holds when the user wants the one and the channel says the other.
+    """Combine the user's preference with the channel's answer.
 
-    Presence is shared where neither says anything (XEP-0404: the default is 'share'), and
+    Presence is shared if neither has a value (XEP-0404: the default is 'share'), and
     not where either says so: the channel's word may only take away.
     """
     return wish is not False and word is not False

@@ -1,4 +1,4 @@
-"""What Redis holds: versioned records, one JSON document each.
+"""Records in Redis: versioned, one JSON document each.
 
 A record is validated on every read; one that does not fit is the store's to set aside.
 """
@@ -79,6 +79,6 @@ class JournalRecord(_Record):
 
 
 class CapabilityRecord(_Record):
-    """What a verified capabilities hash stands for, as far as we care."""
+    """The relevant features of a verified capabilities hash."""
 
     features: list[str]

@@ -55,7 +55,7 @@ _BLOCKED = "{urn:xmpp:blocking:errors}blocked"
 
 
 def is_blocked(reply: Stanza) -> bool:
-    """Tell whether an error says that who was asked is blocked by who asks (XEP-0191 §3.3)."""
+    """Tell whether an error means that the sender has blocked the addressee (XEP-0191 §3.3)."""
     return reply.error is not None and reply.error.find(_BLOCKED) is not None
 
 

@@ -1,4 +1,4 @@
-"""What the tap and the component tell each other (`mixpam:tap:1`, deploy/tap-protocol.md)."""
+"""Payloads between tap and component (`mixpam:tap:1`, deploy/tap-protocol.md)."""
 
 from __future__ import annotations
 

@@ -3,11 +3,11 @@
 Stanzas, events and stored state go in; effects come out (`effects`). The shell gives the time
 and carries the effects out. From the top down, and each imports only what stands below it:
 
-`machine`       the core as the shell sees it; sorts what comes by address
-`parts`         all that is below, made once for each core, and who calls whom back
-`blocking`      what a channel and a user are owed when the user blocks it (XEP-0191)
-`left_out`      what a stanza is owed that could not be read, by its kind
-`snapshot`      all that the store is to hold, for one that has lost it
+`machine`       the interface to the shell; dispatches stanzas by address
+`parts`         constructs all of the following for one core, and connects them
+`blocking`      follows changes of users' blocking lists (XEP-0191)
+`left_out`      handles stanzas that could not be read, by their kind
+`snapshot`      all records, for a store that has lost them
 `checks/`       do memory, roster and channel still agree? `roster_audit` after each link,
                 `participant_audit` asks channels, `reread` after a roster change that could not
                 be read, `reconcile` when an operator wants it; `findings` of that
@@ -25,8 +25,8 @@ and carries the effects out. From the top down, and each imports only what stand
 `roster/`       `access` to rosters, `annotate` with participant ids, `candidates` for channels
 `services`      which domains are MIX services; tells the taps
 `taps`          what the taps say; `about`: disco, version, ping; `commands`: XEP-0050
-`context`       what all of these share: time, effects, open questions, the mirror
-`effects`       what the shell is to do; `outgoing`: in whose name it may speak
+`context`       state shared by all of these: time, effects, open questions, the mirror
+`effects`       outputs to the shell; `outgoing`: the addresses that may be written
 `users/`        `mirror`: a row for each user; its `activity` and `sessions`, `packed` small,
                 `routes` for the hot lane; `trimmed_presence`
 `errors`        stanza errors; `limits`, `deadlines`, `rates`, `stanza_size`, `lane_counts`

@@ -1,4 +1,4 @@
-"""What the component says of itself: XEP-0030, XEP-0092, XEP-0157, XEP-0199."""
+"""Answers about the component itself: XEP-0030, XEP-0092, XEP-0157, XEP-0199."""
 
 from __future__ import annotations
 

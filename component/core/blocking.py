@@ -1,11 +1,9 @@
-"""What a user has blocked (XEP-0191, tap protocol "What a user has blocked").
+"""Changes of users' blocking lists (XEP-0191, tap protocol "What a user has blocked").
 
-The lists are the server's: the tap judges by them what goes to a channel in the user's name,
-and what comes from it. Here is what the user's server owes the channel, and the user, when a
-list changes: at a block the devices that the channel was shown are gone, and who waits for the
-channel's answer is told; at an unblock they
-are there again as they are now, and the channel tells anew who is there, and whether the user
-still is a participant.
+The server has the lists, and the tap applies them to stanzas from and to channels. The component
+does the rest. At a block it sends the channel unavailable presence of the user's devices and
+answers requests that wait for the channel. At an unblock it sends the devices' presence, asks
+the channel for its participants' presence, and checks whether the user still participates.
 """
 
 from __future__ import annotations
@@ -42,10 +40,10 @@ class Blocking:
         self._roll_call = roll_call
 
     def blocked(self, user: Jid, address: Jid) -> None:
-        """Take the devices back from what was blocked, and forget what it told.
+        """Withdraw the devices from blocked channels, and forget their participants' presence.
 
-        One participant (`id#channel@…`) is only forgotten: what was shown went to the
-        channel, which is not blocked.
+        After a block of one participant (`id#channel@…`) only presence is forgotten: devices
+        were announced to the channel, which is not blocked.
         """
         for channel in self._memberships.asked_of(user):
             if covers(address, channel):
@@ -62,9 +60,9 @@ class Blocking:
                 self._participants.doubt(row, membership.channel.key)
 
     def unblocked(self, user: Jid, address: Jid | None) -> None:
-        """Show the devices again, and have the channels tell again; None is all of them.
+        """Announce the devices again, and ask the channels for presence; None is all channels.
 
-        What another entry of the list still covers the tap keeps back.
+        The tap drops stanzas that another entry of the list still covers.
         """
         for channel in self._memberships.asked_of(user):
             if address is None or covers(address, channel):

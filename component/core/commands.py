@@ -28,7 +28,7 @@ _INFO_TAG = f"{{{DISCO_INFO}}}query"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a command has to say in the end: a note, a form with results, or both."""
+    """The result of a command: a note, a form with results, or both."""
 
     note: str | None
     title: str = ""

@@ -1,4 +1,4 @@
-"""What every part of the core shares: the mirror, the effects so far, time, open questions."""
+"""State shared by all parts of the core: mirror, time, effects so far, open questions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ROWS_INTERVAL = 0.001
 
 
 class Tap(NamedTuple):
-    """What the tap of a domain has said of itself (tap protocol T7, `hello`).
+    """The properties in a tap's `hello` (tap protocol T7).
 
     `limit` is the size in bytes of the largest stanza that its server takes, None for any.
     """
@@ -74,7 +74,7 @@ class _Question:
 
 @dataclass(slots=True)
 class Context:
-    """The core's desk. `now` is set by the caller before each input, in seconds."""
+    """State shared by all parts of the core. The caller sets `now` (seconds) before each input."""
 
     own: Jid
     domains: frozenset[str]
@@ -125,7 +125,7 @@ class Context:
         return True
 
     def report(self, event: str, level: str = "info", **facts: object) -> None:
-        """Tell the operator."""
+        """Log an event for the operator."""
         self.effects.append(Report(event, level, facts))
 
     def count(self, what: str, reason: str = "") -> None:
@@ -137,10 +137,10 @@ class Context:
         self.count("dropped", reason)
 
     def attempt(self, action: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
-        """Do something; False if it failed half-way, by a fault of ours.
+        """Run an action; False if it raised an exception.
 
-        Then nothing of it is said. What was to be written is: memory has changed already, and
-        what waits for the write must go on.
+        Its stanzas are then dropped. Its writes are kept: memory has changed already, and
+        continuations wait for them.
         """
         before = len(self.effects)
         try:
@@ -151,15 +151,15 @@ class Context:
         return True
 
     def taken(self) -> list[Effect | Copy]:
-        """Take what has come about so far."""
+        """Take the effects so far."""
         effects = self.effects[:]
         self.effects.clear()
         return effects
 
     def failed(self, before: int, error: Exception) -> None:
-        """Report a fault of ours, and say nothing of what came of it but writes.
+        """Report a fault, and drop the stanzas of the failed action.
 
-        `before` is how many effects there were when it began.
+        `before` is the number of effects before the action.
         """
         half_done = self.effects[before:]
         self.effects[before:] = [x for x in half_done if not isinstance(x, Send | Copy | Deliver)]

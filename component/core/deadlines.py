@@ -1,4 +1,4 @@
-"""What is to be done at a moment to come."""
+"""Actions that are due later, in order of time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Deadlines:
         return number
 
     def off(self, number: int) -> None:
-        """Call an action off that is still planned, and let go of it."""
+        """Cancel a planned action, and release it."""
         self._actions.pop(number, None)
         # Its moment leaves as the heap drains; when most are off, clear them out, so that
         # memory follows what is planned.

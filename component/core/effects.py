@@ -1,6 +1,6 @@
-"""What the core wants done. The shell does it, in order.
+"""Effects: outputs of the core, which the shell carries out in order.
 
-What is made for every stanza is a named tuple, which is quicker to make than a frozen dataclass.
+Effects of every stanza are named tuples, which are created faster than frozen dataclasses.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class DropJournal:
 
 @dataclass(frozen=True, slots=True)
 class PutShown:
-    """Remember that a user's device was shown to the channels, and a digest of how."""
+    """Store the digest of a device's presence as announced to the channels."""
 
     user: str
     resource: str
@@ -108,7 +108,7 @@ Change = PutMembership | PutJournal | PutShown | PutCapability | Drop
 class Write(NamedTuple):
     """Make these changes durable, all or none.
 
-    With a token, tell the core the outcome: `Core.written(token, done=…)`.
+    With a token, the outcome is passed to the core: `Core.written(token, done=…)`.
     """
 
     changes: tuple[Change, ...]
@@ -125,7 +125,7 @@ class Report:
 
 
 class Fault(NamedTuple):
-    """Something of ours failed; for the log, with its traceback."""
+    """An exception in the core; for the log, with its traceback."""
 
     error: Exception
 

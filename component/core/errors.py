@@ -38,7 +38,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault
 
 
 def bad_request(text: str) -> Refusal:
-    """Refuse what is not written as the XEP says."""
+    """Refuse a request that does not conform to the XEP."""
     return Refusal("modify", "bad-request", text)
 
 
@@ -54,7 +54,7 @@ def unusable(reply: Stanza) -> Refusal:
 
 
 def condition_of(why: Refusal | ET.Element) -> str:
-    """Name the defined condition of a refusal of ours, or of an `<error/>` from elsewhere.
+    """Name the defined condition of a `Refusal`, or of a received `<error/>`.
 
     Never anything but such a name, whatever a peer has written there.
     """

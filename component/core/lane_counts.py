@@ -1,4 +1,4 @@
-"""What each lane has dealt with: plain integers, so that the hot lane adds and does no more.
+"""Counts of the stanzas of each lane: plain integers, so that the hot lane only adds.
 
 `component.http.metrics` makes metrics of these numbers when somebody asks.
 """

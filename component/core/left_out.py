@@ -1,10 +1,10 @@
-"""What is left out has the effect that its kind demands.
+"""Stanzas that cannot be read have the effect that their kind demands.
 
-A stanza may be too large, too deep or not readable, or a fault of ours may have stopped it. Its
-start tag still tells who, to whom, which id and which type. So a request gets an error that
-says why; a session or a participant is there, or gone, by the presence's type; an answer ends
-the question it belongs to; what may have been a kick, or the end of a roster item, is asked
-after; and a roster on its way goes on as it was.
+A stanza may be too large, too deep or malformed, or an exception may have stopped it. Its start
+tag still has addresses, id and type. So a request gets an error with the reason; presence makes
+a session or participant available or unavailable by its type; an answer ends its question; after
+a possible kick or roster change, channel or roster is asked; and a roster on its way is passed
+on unchanged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from schemas import stanza as stanzas
 from schemas.stanza import Stanza
 
 FAULT = "fault"
-"""Why one is left out that failed by a fault of ours."""
+"""The reason of a stanza during which an exception was raised."""
 
 
 class LeftOuts:
@@ -71,9 +71,9 @@ class LeftOuts:
             )
 
     def failed(self, frame: Frame) -> None:
-        """Deal with a stanza that failed by a fault of ours, perhaps half-way.
+        """Handle a stanza during which an exception was raised.
 
-        What it was to change may have changed; but somebody may wait.
+        Some of its changes may have been made; but its sender may wait for an answer.
         """
         self._context.drop(FAULT)
         is_request = frame.name == b"iq" and frame.type not in {b"result", b"error"}
@@ -133,7 +133,7 @@ class LeftOuts:
             elif sender.local is None and sender.domain in self._context.domains:
                 raise refusal  # an event; the server's log may be read
         elif self._context.is_local(sender) and sender.resource is None:
-            # A roster push, which takes no answer; what it says, the roster does too.
+            # A roster push takes no answer, and the roster itself has the same content.
             self._rereading.look_at(sender)
         else:
             raise refusal

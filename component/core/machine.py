@@ -91,7 +91,7 @@ class Core:
         self.parts.capability.load(key, record)
 
     def load_shown(self, user: str, resource: str, digest: str) -> None:
-        """Take over what the channels were shown of a device; memberships come first."""
+        """Load the digest of a device's announcement; memberships come first."""
         self._end_forgetting()
         self.parts.presence.load(jid.parse(user), resource, digest)
 
@@ -109,7 +109,7 @@ class Core:
                 self.parts.capability.forget(key)
 
     def start_over(self) -> None:
-        """Forget all stored state, to take it over anew; only before a link's first stanza."""
+        """Forget all stored state, to load it again; only before a link's first stanza."""
         self._end_forgetting()
         self.mirror.clear()
         self.parts.memberships.journal.clear()
@@ -145,13 +145,13 @@ class Core:
         return self._effects()
 
     def operate(self, action: Callable[[], None], now: float) -> list[Effect]:
-        """Do something at the operator's wish, on `reconcile` or by `leave`."""
+        """Run an operator's action, on `reconcile` or by `leave`."""
         self.context.now = now
         self.context.attempt(action)
         return self._effects()
 
     def leave(self, user: Jid, channel: Jid) -> bool:
-        """Take a user out of a channel, at the operator's wish; False if it is busy."""
+        """Make a user leave a channel, for the operator; False if a change is under way."""
         row = self.mirror.find(user)
         if row is None or row.is_pending(channel.key):
             return False
@@ -178,7 +178,7 @@ class Core:
         return self._effects()
 
     def link_lost(self, now: float) -> list[Effect]:
-        """Forget what only the link told: all but the sessions, which `forget_sessions` does."""
+        """Forget what is known by the link alone, except sessions (see `forget_sessions`)."""
         self.context.now = now
         for part in (
             self.context.no_more_answers,
@@ -281,7 +281,7 @@ class Core:
         elif stanza.kind == stanzas.IQ and context.is_local(stanza.to):
             self.parts.preferences.answered(stanza)
         elif stanza.to.key == self.multicast.gathering:
-            # Written otherwise than by the tap. An answer would tell a stranger of that address.
+            # Not written by the tap. An answer would reveal that address to a stranger.
             self.parts.left_outs.take(LeftOut.of(frame, MALFORMED), "its addresses cannot be read")
         elif stanza.to.domain == context.own.domain:
             raise Refusal("cancel", "service-unavailable")  # nobody lives here but us

@@ -104,7 +104,7 @@ class Parts:
     def _device_seen(self, row: Row, device: Device, presence: Stanza) -> None:
         known = device.is_mix
         if presence.unread and device.caps is not None:
-            # Of what it can do this says nothing new.
+            # Its capabilities cannot have been read: they stay as they were.
             self.presence.show(row, device)
             return
         self.capability.seen(row, device, presence.element)

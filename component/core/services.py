@@ -26,7 +26,7 @@ Verdict = Callable[[Refusal | ET.Element | None], None]
 
 
 PORTION_BYTES = 65_536
-"""Bytes of the domains that are told in one stanza."""
+"""Bytes of the domains in one stanza."""
 
 _SERVICE_BYTES = len("<service jid=''/>")
 
@@ -34,7 +34,7 @@ MANY = 2_000
 """Domains that may be known before those are forgotten that nobody is in."""
 
 _WORTH_IT = 0.9
-"""Part of the domains that may stay, or else it is too little to tell everything anew."""
+"""If a larger part of the domains stays, a new complete list is not worth sending."""
 
 ID_PREFIX = "mixpam:"
 """How ids begin whose answers the tap hands over, whoever they are from (tap protocol T3)."""
@@ -46,7 +46,7 @@ class Services:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._asked: dict[str, list[tuple[Jid, Verdict]]] = {}
-        # Domains that were added on this link, and when; and what each tap was told besides.
+        # Domains that were added on this link, and when; the batch address that each tap has.
         self._added: dict[str, float] = {}
         self._multicast: dict[str, str | None] = {}
 
@@ -98,7 +98,7 @@ class Services:
             "get",
             user,
             Jid(None, domain, None),
-            # By this the tap knows the answer for ours: the domain is not on its list yet.
+            # By this id the tap passes the answer on: the domain is not on its list yet.
             f"{ID_PREFIX}{context.new_id()}",
             ET.Element(disco.QUERY_TAG),
         )
@@ -130,7 +130,7 @@ class Services:
                 verdict(stanzas.blocked())
 
     def forget_asked(self) -> None:
-        """Let go of what was asked: the link is gone."""
+        """Forget the open questions: the link is gone."""
         self._asked.clear()
         self._added.clear()
         self._multicast.clear()

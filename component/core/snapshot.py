@@ -1,4 +1,4 @@
-"""All that the store is to hold, told from memory: for a store that has lost it."""
+"""The records that the store must hold, made from memory: to rewrite a store after a loss."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Largest:
         self._long_tag = re.compile(rb"<[^<]{%d}" % self.tag)
 
     def lower(self, limit: int | None) -> bool:
-        """Take what a tap says of its server; False if that is less than what is wanted."""
+        """Take a server's limit from its tap; False if it is lower than the configured one."""
         if limit is not None and limit - SLACK < self.stanza:
             self._is(limit)
             return limit >= self.wanted

@@ -1,7 +1,7 @@
-"""What the taps say of themselves and of their server (tap protocol T7).
+"""Events of the taps, about themselves and their servers (tap protocol T7).
 
-A tap that says nothing is heard too: nobody of its domain is served, and no other part would
-ever find that out.
+A tap without a `hello` is reported, too: no user of its domain is served, and no other part would
+notice.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ REMINDER = 3_600.0
 """… and seconds after which it is said again that one is missing."""
 
 STRANGE_DOMAINS = 10
-"""Domains that are not ours, of which it is said on one link that a tap serves them."""
+"""Foreign domains whose taps are reported during one link."""
 
 
 class Taps:
-    """Takes the taps' events; `heard` gets each that is its tap's to say, with the domain."""
+    """Takes the taps' events; `heard` gets those about the tap's own domain, with the domain."""
 
     def __init__(self, context: Context, heard: Callable[[str, tap.Event], None]) -> None:
         self._context = context
         self._heard = heard
-        # Domains that have said hello on this link, ours and others.
+        # Domains that have sent `hello` on this link: those served, and others.
         self._ours: set[str] = set()
         self._strange: set[str] = set()
 
@@ -68,7 +68,7 @@ class Taps:
         self._heard(sender.domain, event)
 
     def _not_ours(self, domain: str) -> None:
-        """Say once of a domain that its tap speaks to us though we do not serve it."""
+        """Report once that the tap of a domain is connected that is not served."""
         if domain not in self._strange and len(self._strange) < STRANGE_DOMAINS:
             self._strange.add(domain)
             self._context.report("tap-of-other-domain", "warning", domain=domain)

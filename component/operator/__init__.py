@@ -1,1 +1,1 @@
-"""What operators see of the core, and can have it do; it reads the core from outside."""
+"""Views and commands for operators; the core is read from outside."""

@@ -1,4 +1,4 @@
-"""What the operator can have done: the commands behind `component.core.commands`.
+"""Ad-hoc commands for operators (`component.core.commands`).
 
 The same functions serve ad-hoc commands here and the HTTP API elsewhere.
 """

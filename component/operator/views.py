@@ -1,4 +1,4 @@
-"""What the core knows, as plain data: for `mixpam show`, ad-hoc commands and the status page.
+"""The state of the core, as plain data: for `mixpam show`, ad-hoc commands and the status page.
 
 Reading only, and nothing is kept: each function walks the core as it is now and gives
 dataclasses that become JSON by `dataclasses.asdict`.
@@ -20,7 +20,7 @@ from component.core.users.sessions import Device, Speaks
 from schemas.jid import Jid
 
 Evidence = Literal["hash", "no-hash", "open", "silent", "unverified"]
-"""What a device's standing rests on; `_WHY` has the sentences."""
+"""The evidence for whether a device speaks MIX; `_WHY` has the sentences."""
 
 _WHY: dict[tuple[bool, Evidence], str] = {
     (True, "hash"): "its verified capabilities hash lists MIX",

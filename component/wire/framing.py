@@ -166,9 +166,9 @@ class Framer:
         self._max_bytes = max_bytes
         # Gets what is too large, in order with the frames.
         self._leave_out = leave_out
-        # What has come of an element whose end has not.
+        # The bytes so far of an element that is not complete.
         self._begun: _Begun | None = None
-        # What nobody has looked at, because the last frame's taker went away.
+        # Bytes not searched yet, because the consumer stopped at the last frame.
         self._unread = b""
         # Why the stream cannot go on. Not the error itself: its traceback refers to this.
         self._failed: tuple[str, str] | None = None

@@ -1,4 +1,4 @@
-"""What XML keeps to itself, and servers write all the same.
+"""Names reserved by XML that servers write all the same.
 
 The prefix `xml` stands for a namespace that no other prefix may stand for, and that may not be
 the default (Namespaces in XML 1.0 §3). A server that reads `<xml:x/>` and writes out what

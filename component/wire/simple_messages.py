@@ -1,4 +1,4 @@
-"""Finds plain groupchat messages: the form in which nearly all that a channel says comes.
+"""Finds plain groupchat messages: the form of nearly all messages of channels.
 
 A plain one is written as servers write it: attributes that are expected, in single quotes,
 nothing inside that `component.wire.framing` would have to look at twice. Then splitting the
@@ -84,7 +84,7 @@ _LONGEST_NAMES = 64
 def _places(names: bytes) -> tuple[int, int, int]:
     """Tell where among a tag's words to, from and type are, by its names; zeros if not plain."""
     *words, end = names.split(b"'")
-    # What is behind the last value is the end of the tag, and not that of an empty one.
+    # The last value must be followed by the end of a start tag, not of an empty element.
     if end != b">" or not _ATTRIBUTES.issuperset(words) or len(set(words)) < len(words):
         return 0, 0, 0
     try:

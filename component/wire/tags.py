@@ -43,7 +43,7 @@ ATTRIBUTE = re.compile(
 
 
 class FramingError(ValueError):
-    """What came is no XMPP stream; `condition` is the stream error for it (RFC 6120 §4.9.3)."""
+    """The input is no XMPP stream; `condition` is the stream error for it (RFC 6120 §4.9.3)."""
 
     def __init__(self, condition: str, text: str) -> None:
         super().__init__(text)

@@ -1,9 +1,9 @@
-"""What becomes of a stanza: the one place that decides whether it is delivered, and when.
+"""Delivery of stanzas: the one place that decides whether one is delivered, and when.
 
-The hot lane: what comes from a joined channel goes to the user's MIX devices at once (XEP-0405
-§5.2). All else waits for its turn in the control lane. There, what channels send under another
-spelling, or while a join is under way, is settled too; a message of a stranger is refused as by
-an account without that sender's blessing (RFC 6121 §8.5.2), everything else of one is dropped.
+In the hot lane, stanzas from a joined channel go to the user's MIX devices at once (XEP-0405
+§5.2). All others wait for their turn in the control lane. It also delivers stanzas of channels
+whose address is spelt differently, or whose join is under way. A message from a stranger is
+refused (RFC 6121 §8.5.2); other stanzas from strangers are dropped.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ from schemas.stanza import Stanza
 
 @dataclass(frozen=True, slots=True)
 class Inspector:
-    """What looks at channels' presence and kicks; each gets row, channel and stanza.
+    """Callbacks for channels' presence and kicks; each gets row, channel and stanza.
 
-    `admits` tells whether a presence may be passed on now, or comes too fast; `passed` sees
-    what was passed on.
+    `admits` tells whether the rate allows a presence now; `passed` gets delivered stanzas.
     """
 
     admits: Callable[[Row, bytes, Frame], bool]

@@ -31,7 +31,7 @@ def copies(targets: Copies, frame: Frame) -> list[bytes]:
 
 
 def others_of(targets: Copies, frame: Frame) -> tuple[int, tuple[bytes, ...]]:
-    """Tell which devices do not speak the core namespace of a stanza, and which that is."""
+    """Give the core version of a stanza, and the devices that do not understand it."""
     # A stanza that mixes both namespaces is nobody's; the first decides.
     for old, others in enumerate((targets.only_1, targets.only_0)):
         if others and names(frame.data, old, frame.tag_end):
@@ -49,15 +49,15 @@ def translated(frame: Frame, old: int) -> Frame:
     data = translate(frame, CORE[old], CORE[1 - old])
     if data.startswith(frame.data[: frame.tag_end]):
         return frame.with_data(data)
-    # Written anew by way of a tree: the address is somewhere else.
+    # Written from a tree: the position of the address has changed.
     return Frame(data)
 
 
 def translate(frame: Frame, old: bytes, new: bytes) -> bytes:
     """Change the core namespace of the stanza's own MIX elements.
 
-    Only declarations change, never texts or other attributes. What is forwarded inside
-    is somebody else's stanza and stays as it is.
+    Only declarations change, never texts or other attributes. A forwarded stanza inside is not
+    changed.
     """
     data = frame.data
     # A prefix that the stanza itself declares is not its own, but of what is inside.

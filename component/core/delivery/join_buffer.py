@@ -59,7 +59,7 @@ class Holding:
         self._bytes += len(frame.data)
 
     def discard(self) -> None:
-        """Let go of everything: there is no membership after all."""
+        """Drop everything: the join has failed."""
         self._waiting.clear()
         self._closed = True
 

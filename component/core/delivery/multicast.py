@@ -55,9 +55,9 @@ _WITH_IDS = 6
 
 @dataclass(slots=True)
 class Spread:
-    """What became of a stanza for many: what to write, to how many devices that goes.
+    """Result of a T10 stanza: bytes to write, and the number of deliveries.
 
-    `others` are the stanzas of those who are not simply joined.
+    `others` are single stanzas for users who need the control lane.
     """
 
     written: list[bytes]
@@ -96,7 +96,7 @@ class Multicast:
         return bool(self._domains)
 
     def link_lost(self) -> None:
-        """Forget the taps, and the address that they were told."""
+        """Forget the taps, and the batch address that they have."""
         self._domains.clear()
         self.gathering = None
 

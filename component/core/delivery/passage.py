@@ -65,12 +65,12 @@ def of_routes(mirror: Mirror) -> Routed:
 
 
 def code_of(mirror: Mirror, sender: bytes) -> bytes:
-    """Give the code of the channel that sends; of what nobody is in, one that no route has."""
+    """Give the code of the sending channel; a code that no route has if no user is in it."""
     return mirror.common.channels.codes.get(sender.partition(b"/")[0], NO_CODE)
 
 
 def channel_of(row: Row, frame: Frame | LeftOut) -> bytes | None:
-    """Tell from which of the user's channels a stanza comes, if from any.
+    """Give the joined channel that a stanza comes from, if any.
 
     Participants' encoded JIDs (`X#channel@…`) are their channel's, except in groupchat
     messages: those come from the channel itself (XEP-0369 §7.1).
@@ -90,8 +90,8 @@ def must_be_inspected(frame: Frame) -> bool:
 
 
 def may_be_kick(frame: Frame) -> bool:
-    """Tell at a glance whether a message might retract a participant.
+    """Tell quickly whether a message might retract a participant.
 
-    Groupchat is what people write; events of nodes are of other types (XEP-0369 §7.1.5).
+    Participants write groupchat messages; node events have other types (XEP-0369 §7.1.5).
     """
     return frame.type != b"groupchat" and _RETRACT in frame.data and _PARTICIPANTS in frame.data

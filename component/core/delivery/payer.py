@@ -1,9 +1,9 @@
-"""Whose turn a stanza takes in the control lane, and whose room.
+"""The account to which a stanza's turn and bytes in the control lane are charged.
 
-A local user has a turn for what the user sends, and for what is about the user's own: the server's
-words, and what comes from the user's channels. All else is the turn of the domain that it comes
-from: a stranger has as many addresses as it likes, may write to as many users, and may name
-anybody. So nobody takes another's turns, and no domain more than its own.
+A local user is charged for stanzas that the user sends, for the server's stanzas about the user,
+and for stanzas from the user's channels. All others are charged to the sending domain: a stranger
+has any number of addresses, may write to any number of users, and may name anybody. So no user
+takes another's turns, and no domain more than its own.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from component.core.users.mirror import Mirror
 from component.wire.framing import Frame, LeftOut
 
 NOBODY = b""
-"""Whose turn the tap's events about no user take."""
+"""The payer of the tap's events that concern no user."""
 
 _STATE = re.compile(rb"<(?:hello|replayed)\b")
 _TOLD_OF = re.compile(rb"\bjid\s*+=\s*+['\"]([^'\"<@]*+@[^'\"<]*+)")
 
 
 def payer(mirror: Mirror, domains: frozenset[bytes], stanza: Frame | LeftOut) -> bytes:
-    """Tell whose turn a stanza takes: a local user's (bare JID), a strange domain's or nobody's.
+    """Give the payer of a stanza: a local user (bare JID), a foreign domain, or `NOBODY`.
 
-    `domains` are those of local users. An event of the tap is of the user of whom it tells.
+    `domains` are those of local users. The payer of a tap's event is the user that it concerns.
     """
     to, sender = _bare(stanza.to), _bare(stanza.sender)
     domain = sender.rpartition(b"@")[2]
@@ -42,14 +42,14 @@ def payer(mirror: Mirror, domains: frozenset[bytes], stanza: Frame | LeftOut) ->
 
 
 def is_strange(payer: bytes) -> bool:
-    """Tell whether it is a strange domain whose turn it is."""
+    """Tell whether a payer is a foreign domain."""
     return payer != NOBODY and b"@" not in payer
 
 
 def is_alone(payer: bytes, frame: Frame) -> bool:
     """Tell whether a stanza is an event of the tap that must neither overtake nor be overtaken.
 
-    What it told of the sessions before has been looked at, and nothing that comes later.
+    All earlier events about sessions must have been handled, and no later one.
     """
     return (
         payer == NOBODY
@@ -62,7 +62,7 @@ def is_alone(payer: bytes, frame: Frame) -> bool:
 def _is_users_own(mirror: Mirror, user: bytes, stanza: Frame | LeftOut) -> bool:
     """Tell whether a stanza comes from one of a user's channels, or one that is to become one.
 
-    What else comes changes nothing of the user's, and need not wait for what does.
+    Other stanzas change nothing for the user, and need not wait in the user's turn.
     """
     row = mirror.rows.get(user)
     if row is None:

@@ -51,7 +51,7 @@ class Shortcut:
         messages = copies = 0
         # In the place of each target are its own bytes; what stands between two is all the same.
         run: list[bytes] = []
-        # What is larger than that must be looked at once it is copied.
+        # The copies of a larger stanza may exceed the limit and must be checked.
         max_bytes = min(self._max_bytes, self._largest.copied)
         for to, sender, stanza in plain_messages(data, position, max_bytes):
             # As `code_of` does it; a call takes as long as that.

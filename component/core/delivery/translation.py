@@ -1,9 +1,9 @@
-"""Names a stanza's own MIX elements in another core namespace, where bytes alone do not tell.
+"""Translates a stanza's own MIX elements to another core namespace, by a parser.
 
-That is so where a stanza is forwarded inside, which is somebody else's and stays as it is, where
-the stanza itself declares a prefix, and with CDATA. A parser tells the elements, and where they
-are in the bytes; what changes is the value of a declaration, and all else stays as it was
-written: a tree that is written anew may become several times as long.
+That is needed if the stanza contains a forwarded stanza, which must not change, if it declares a
+prefix, and with CDATA. The parser gives the elements and their offsets. Only the values of
+declarations are replaced and all other bytes are kept: a tree that is serialised again may become
+several times as long.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GROWTH = 4_096
 _FORWARDED_NAME = "forwarded"
 Scope = dict[bytes, bytes]
 Declared = dict[bytes, tuple[bytes, int, int]]
-"""What prefixes stand for, and where in the bytes that is said."""
+"""Namespaces by prefix, and the offsets of their declarations."""
 
 
 class _TooMuch(Exception):  # noqa: N818 - a fact about the stanza
@@ -39,7 +39,7 @@ class _TooMuch(Exception):  # noqa: N818 - a fact about the stanza
 def in_other_namespace(data: bytes, old: bytes, new: bytes) -> bytes:
     """Change the namespace of the elements outside of what is forwarded.
 
-    What is no well-formed stanza, or too deep, stays as it is.
+    A stanza that is malformed, too deep or too large stays as it is.
     """
     translation = _Translation(data, old, new)
     try:
@@ -59,7 +59,7 @@ class _Translation:
         self._done = 0
         self._size = 0
         self._elements = 0
-        # What each open element's prefixes stand for, as they were written; b"" is no prefix.
+        # Namespaces by prefix for each open element, as written; b"" is the default namespace.
         self._scopes: list[Scope] = [{}]
         # Levels of forwarded elements.
         self._forwarded: list[int] = []

@@ -20,9 +20,9 @@ from schemas.stanza import Stanza
 def granted(op: Op, reply: Stanza, *, shared: bool | None) -> MembershipRecord | None:
     """Read the membership that a channel grants; None if it gives no usable participant id.
 
-    Presence is shared where neither client nor channel says no (XEP-0404). Where one joins
-    again and says nothing of it, the user wants what was: `shared`, None before a join; the
-    channel's word may only take away.
+    Presence is shared unless client or channel refuses it (XEP-0404). A second join without a
+    preference keeps the former one: `shared`, None before the first join. The channel can only
+    restrict it.
     """
     join = find(reply, mix.JOIN_TAGS)
     if join is None:
@@ -57,7 +57,7 @@ def joined(request: Request, reply: Stanza, participant_id: str) -> ET.Element:
 
 
 def left(request: Request, reply: Stanza | None) -> ET.Element:
-    """Wrap the channel's `<leave/>`, or one of ours where it gave none."""
+    """Wrap the channel's `<leave/>`, or a new one if it gave none."""
     return _wrapped(request, _inner(request, reply, mix.LEAVE_TAGS))
 
 

@@ -23,7 +23,7 @@ AT_ONCE = 20
 
 HELD = 1.0
 """Seconds for which a change keeps its place, however quickly it is over or however long it
-takes: 20 a second. To look for a dead domain costs a server more than to hear it was in vain."""
+takes: 20 a second. The attempt to reach a dead domain costs a server more than its timeout."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +39,7 @@ class Ends:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._waiting: dict[tuple[Jid, Jid], Callable[[], None]] = {}
-        # Whose turn is to come: user, service, channels.
+        # Channels that wait, by user and service, in the order of turns.
         self._lines: dict[Jid, dict[str, deque[Jid]]] = {}
         self._places: set[_Place] = set()
         self._by_key: dict[tuple[Jid, Jid], _Place] = {}

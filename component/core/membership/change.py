@@ -23,14 +23,13 @@ from schemas.stanza import Stanza
 class Op(Change):
     """A change under way. `request` is None when no client waits for its outcome.
 
-    `member` tells whether the user was a participant before, `doubted` whether an earlier
-    change may still turn out to have ended that; with `forced` the membership ends whatever
-    the channel says. `wish` is what the user wants to share, `asked` what the channel was
-    asked last. `afterwards` is what happened to the membership meanwhile and has to
-    follow; with `gone` it has come to nothing, because the account is no more; what
-    `recovers` was cut off by a link's end. `label` goes through the log with it.
-    `participant_id` is what the channel has granted, `key` the channel as the mirror's rows
-    name it.
+    `member` tells whether the user was a participant before, `doubted` whether a late answer
+    to an earlier change may still end that. With `forced` the membership ends whatever the
+    channel answers. `wish` is the requested preference, `asked` the last question to the channel.
+    `afterwards` is an end of the membership that came meanwhile and is to follow. `gone` means
+    that the change was cancelled, because the account was removed; `recovers`, that it was cut
+    off by the end of a link. `label` is its id in the log, `participant_id` the one that the
+    channel has granted, `key` the channel's key in rows.
     """
 
     kind: Literal["join", "leave"]
@@ -63,7 +62,7 @@ class Op(Change):
         return self.member and not self.doubted
 
     def facts(self) -> dict[str, Any]:
-        """Give what every log entry about this change says."""
+        """Give the facts for log entries about this change."""
         return {
             "kind": self.kind,
             "user": self.user.text,

@@ -63,7 +63,7 @@ class Departures:
             self.item_changed(user, channel, item.get("subscription", "none"))
 
     def item_changed(self, user: Jid, channel: Jid, subscription: str) -> None:
-        """Follow what a channel's roster item says now."""
+        """Follow a change of a channel's roster item."""
         if self._context.mirror.membership(user, channel) is None:
             return
         if subscription == "remove":

@@ -1,7 +1,7 @@
-"""Continuations of changes: a fault of ours in one ends that change, and nothing else.
+"""Continuations of changes: an exception in one ends that change, and nothing else.
 
-What waits for an answer, a write or a moment has nobody above it who could tell the client, or
-take the change off the desk. So each continuation of a change is given with what it belongs to.
+A continuation that waits for an answer, a write or a deadline has no caller that could answer the
+client or end the change. So each one is bound to its change.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is known of the channel's side of each membership that is being changed.
+"""The channel's side of each membership that is being changed.
 
 A channel works off what it is asked in the order it was asked; its answers may come late, and
 not in that order. So of one user and channel this keeps what was asked, oldest first, as a
@@ -54,7 +54,7 @@ class Ledger:
         self._asked: dict[tuple[Jid, Jid], list[Asked]] = {}
 
     def __len__(self) -> int:
-        """Tell of how many memberships something is open or not settled."""
+        """Return the number of memberships with a question that is open or not settled."""
         return len(self._asked)
 
     def ask(self, asked: Asked) -> None:

@@ -1,8 +1,8 @@
 """Joining and leaving channels (XEP-0405 §5.6, §5.7).
 
-One `Op` is one change of one user's membership in one channel; a second wish for the
-same channel waits for the first. A process killed between any two steps finds out at its
-next start what is left to do (`recover`). The order that clients rely on: roster push,
+One `Op` is one change of one user's membership in one channel; a second request for the
+same channel waits for the first. After a kill between any two steps, the next process
+completes or undoes the change (`recover`). The order that clients rely on: roster push,
 result, channel traffic.
 """
 
@@ -100,9 +100,9 @@ class Memberships(Changes):
         self._write_roster(op, shares=shares)
 
     def _broke(self, broken: Op | Asked) -> None:
-        """End what a fault of ours has cut off, as after a restart; once.
+        """End a change that an exception has cut off, as after a restart; once.
 
-        What is recovered and breaks again waits for the next link.
+        A recovered change that fails again waits for the next link.
         """
         context, user, channel = self._context, broken.user, broken.channel
         if isinstance(broken, Op):
@@ -119,7 +119,7 @@ class Memberships(Changes):
             asked, is_new = broken, True
             begun = self._under_way(user, channel)
             if begun is not None and begun.request is None:
-                # What it was to ask has gone with what broke.
+                # Its question was dropped together with the failed change.
                 self._take_off(begun)
                 begun.gone = True
                 if begun.asked is not None:
@@ -156,7 +156,7 @@ class Memberships(Changes):
             self._turns.add(request)
 
     def waiting(self, user: Jid, channel: Jid) -> int:
-        """Tell how many wishes for a channel wait for their turn."""
+        """Return the number of requests for a channel that wait for their turn."""
         return self._turns.count(user, channel)
 
     def _may_begin(self, request: Request) -> bool:
@@ -216,7 +216,7 @@ class Memberships(Changes):
     def depart(self, user: Jid, channel: Jid) -> None:
         """Leave a channel for a user whose roster, or account, no longer has it.
 
-        The membership ends here and now, whatever the channel will say.
+        The membership ends at once, whatever the channel answers.
         """
         self.depart_all(user, [channel])
 
@@ -236,7 +236,7 @@ class Memberships(Changes):
         return self._ends.waits(user, channel)
 
     def _end_all(self, user: Jid, channels: Mapping[Jid, CoreVersion], *, member: bool) -> None:
-        """End memberships here at once; the channels are told a few at a time."""
+        """End memberships at once; leaves are sent to the channels a few at a time."""
         ops = [
             Op("leave", user, channel, core, member=member, forced=True)
             for channel, core in channels.items()
@@ -296,19 +296,19 @@ class Memberships(Changes):
             if op.asked is not None or op.forced:
                 # The channel may have taken the user in, or has not been told of the end.
                 left[op.channel] = op.core
-        # What has no answer yet may come to something as well.
+        # A question that is still open may be granted.
         channels = [*left, *(each for each in self._ledger.of_user(user) if each not in left)]
         self._end_all(user, {each: left.get(each, 1) for each in channels}, member=False)
         self._context.mirror.tidy(user)
 
     def _give_up(self, op: Op) -> None:
-        """Have a change that is under way come to nothing, whatever it is waiting for."""
+        """Cancel a change that is under way, whatever it is waiting for."""
         op.gone = True
         self._take_off(op)
         self._journal.close(op)
 
     def _take_off(self, op: Op) -> None:
-        """Take a change off the desk, and let go of what it has held back."""
+        """Remove a change from its row, and drop its buffer."""
         row = self._context.mirror.row(op.user)
         if row.changes.get(op.key) is op:
             row.activity.changes.pop(op.key)
@@ -321,7 +321,7 @@ class Memberships(Changes):
     def blocked(self, user: Jid, channel: Jid) -> None:
         """End what a client waits for from a channel that the user has just blocked.
 
-        What it answers does not get through any more.
+        The tap drops the channel's answers from now on.
         """
         op = self._under_way(user, channel)
         if op is not None and op.request is not None and op.reply is None:
@@ -338,7 +338,7 @@ class Memberships(Changes):
             self._refuse(op, error)
 
     def unblocked(self, user: Jid, channel: Jid) -> None:
-        """Undo a join of which the answer may have been kept back, as its client was told."""
+        """Undo a join whose answer the tap may have dropped: its client got an error."""
         asked = self._ledger.open_join(user, channel)
         is_member = self._context.mirror.membership(user, channel) is not None
         is_free = self._under_way(user, channel) is None and not self.is_ending(user, channel)

@@ -1,4 +1,4 @@
-"""Reads client-join and client-leave, and says what is wrong with them (XEP-0405 §5.6, §5.7).
+"""Reads and validates client-join and client-leave (XEP-0405 §5.6, §5.7).
 
 Clients are told in words what to change; a request that passes is safe to act upon.
 """
@@ -25,7 +25,7 @@ MAX_ID = 1024
 
 
 class Request(NamedTuple):
-    """A client's wish to join or leave a channel.
+    """A client's request to join or leave a channel.
 
     `wrapper` is the tag of `<client-join/>` or `<client-leave/>`, `inner` the tree of
     `<join/>` or `<leave/>` and `core` the version of its namespace.

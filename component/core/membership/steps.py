@@ -72,7 +72,7 @@ class Changes(Guarded):
         self._context.write(self._journal.entry(op, "ask"), then=self._guarded(op, then))
 
     def _ask(self, op: Op) -> None:
-        """Send the channel what the client wants of it."""
+        """Send the channel the join or leave."""
         context = self._context
         if op.request is not None:
             id_, inner = op.request.id, op.request.inner
@@ -103,10 +103,10 @@ class Changes(Guarded):
         if op.asked is not asked or op.gone:
             self._settle(op.user, op.channel)
         elif op.forced:
-            # Whatever it says. A channel that the user has blocked cannot be told (the tap
-            # answers for it), and keeps a participant to whom nothing of it gets through: to
-            # try again for ever would not change that, and after an unblock it is told by
-            # the error that its first message gets.
+            # Forced: any answer ends it. A leave cannot reach a channel that the user has blocked
+            # (the tap answers for it), and retries would not change that. The channel keeps a
+            # participant whose stanzas are dropped; after an unblock its first message gets an
+            # error, by which it learns of the end.
             self._take(asked)
             self._left(op, reply)
         elif reply is None:
@@ -192,7 +192,7 @@ class Changes(Guarded):
             return
         op = Op(done.kind, user, channel, done.core, member, wish=done.wish)
         if done.kind == "join" and not member:
-            # The user was told that it failed.
+            # The client got an error for that join.
             op.kind = "leave"
             self._begun(op, self._ask)
         elif done.kind == "join":
@@ -261,7 +261,7 @@ class Changes(Guarded):
 
         def then(done: bool) -> None:
             if not done:
-                # The channel has let go; our memory follows when the store is back.
+                # The channel has removed the user; the store follows when it is back.
                 self._context.write(op.drop)
             if not op.gone:
                 self._write_roster(op, shares=False)
@@ -320,7 +320,7 @@ class Changes(Guarded):
     # -- ends ----------------------------------------------------------------------------
 
     def _refuse(self, op: Op, why: Refusal | ET.Element, *, undo: bool = False) -> None:
-        """End an operation with an error: ours, or the channel's as it came."""
+        """End a change with an error: a `Refusal`, or the channel's as it came."""
         self._context.report("change-refused", condition=condition_of(why), **op.facts())
         if op.request is not None:
             if isinstance(why, Refusal):
@@ -332,7 +332,7 @@ class Changes(Guarded):
                 )
             op.request = None
         if undo:
-            # The channel believes in a participant that there is none.
+            # The channel granted a membership that was not kept: send a leave.
             op.kind, op.reply = "leave", None
             if op.holding is not None:
                 op.holding.discard()
@@ -351,7 +351,7 @@ class Changes(Guarded):
             row.hold(op.key, op.holding)
 
     def _begun(self, op: Op, go_on: Callable[[Op], None]) -> None:
-        """Put an operation on the desk, and go on with it."""
+        """Register a change in its row, and go on with it."""
 
         def begin(op: Op) -> None:
             self._start(op)
@@ -360,7 +360,7 @@ class Changes(Guarded):
         self._attempt(op, begin)
 
     def _finish(self, op: Op) -> None:
-        """Take an operation off the desk, and the next wish for its channel up."""
+        """Remove a change from its row, and begin the next request for its channel."""
         row = self._context.mirror.row(op.user)
         row.activity.changes.pop(op.key, None)
         if op.holding is not None:

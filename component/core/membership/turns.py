@@ -1,8 +1,8 @@
 """Joins and leaves that wait for their turn.
 
-A client that moves house asks for a hundred joins at once. As many as MIXPAM_MAX_PENDING of a
-user's are with the channels at the same time; the others wait here, in order, and one for a
-channel with which something is under way waits for that. Bounded in number, bytes and time.
+A client may send a hundred joins at once. MIXPAM_MAX_PENDING of a user's changes are under way at
+the same time; further requests wait here, in order, and one for a channel with a change under way
+waits for the end of that change. Bounded in number, bytes and time.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ class Turns:
         return sum(each.request.channel == channel for each in waiting) if waiting else 0
 
     def drop(self, user: Jid) -> None:
-        """Let go of a user's requests: nobody waits for their answers."""
+        """Drop a user's requests: no client waits for their answers."""
         for entry in self._waiting.pop(user, []):
             self._context.deadlines.off(entry.deadline)
 
     def clear(self) -> None:
-        """Let go of all: the link is gone, and the tap answers those who wait."""
+        """Drop all requests: the link is gone, and the tap answers the clients that wait."""
         for user in list(self._waiting):
             self.drop(user)
 
