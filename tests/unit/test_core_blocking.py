@@ -583,3 +583,12 @@ def test_a_leave_without_a_client_goes_on(name: str) -> None:
     play.silence()
     assert not play.members()
     assert not play.stored.journal
+
+
+def test_a_device_whose_end_was_sent_is_not_withdrawn_again() -> None:
+    play = Play()
+    in_the_coven(play, PHONE)
+    play.says(f"<presence type='unavailable' from='{PHONE}' to='{OWN}'/>")
+    play.hears(f"<presence type='unavailable' from='{PHONE}' to='{COVEN}'/>")
+    play.says(event("blocked"))
+    play.silence()

@@ -12,6 +12,7 @@ from scenes import answers_disco, comes_online, tap_is_up
 from component.core.presence.participants import PRESENCE_NODE
 from component.core.presence.portions import BURST, PORTION, RATE, STEPS
 from component.core.rates import Buckets
+from component.core.users.activity import ParticipantPresence
 from component.core.users.trimmed_presence import LARGEST
 from schemas import codec, jid
 from schemas.records import MembershipRecord
@@ -181,3 +182,22 @@ def test_tokens_may_be_spent_in_advance() -> None:
     buckets.spend("a", 150)
     assert buckets.take("a", 0.0, 0) == pytest.approx(5.1)
     assert buckets.take("a", 5.1, 0) == 0
+
+
+def test_channels_that_changed_meanwhile_are_skipped_or_asked() -> None:
+    play = crowded()
+    comes_online(play, LAPTOP)
+    row = play.core.mirror.row(jid.parse(ANNA))
+    participants = play.core.parts.participants
+    forgotten, doubted, *rest = reversed(list(row.participants))
+    participants.forget(row, forgotten)
+    participants.doubt(row, doubted)
+    for key in rest[: len(rest) // 2]:
+        memory = row.participants[key]
+        assert isinstance(memory, ParticipantPresence)
+        for sender in list(memory.stanzas)[1:]:
+            participants.presences.drop(row.key, key, memory, sender)
+    play.waits(100)
+    heard = play.hears_all()
+    assert not any(forgotten in each for each in heard)
+    assert [each for each in heard if b"to='%b'" % doubted in each]

@@ -205,6 +205,14 @@ def test_a_wish_is_known_by_any_id(play: Play, size: int) -> None:
     assert not wishes
 
 
+@pytest.mark.req("P6")
+def test_a_device_whose_end_was_sent_is_not_withdrawn_again(play: Play) -> None:
+    play.says(broadcast(type_="unavailable"))
+    play.hears(shown(type_="unavailable"))
+    change_sharing(play, "roster", "not share")
+    play.silence()
+
+
 @pytest.mark.req("P3")
 def test_a_probe_of_a_joined_channel_is_answered_for_mix_devices(play: Play) -> None:
     comes_online(play, LAPTOP, "something")

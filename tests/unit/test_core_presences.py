@@ -9,7 +9,7 @@ import gc
 import tracemalloc
 
 import pytest
-from driver import ANNA, BEN, COVEN, MIX, PHONE, Play, Stored
+from driver import ANNA, BEN, COVEN, MIX, OWN, PHONE, Play, Stored
 from scenes import comes_online, tap_is_up
 
 from component.core.presence.participants import PRESENCE_NODE
@@ -223,3 +223,50 @@ def test_a_start_tag_that_is_too_large_leaves_the_kind_and_the_addresses() -> No
     bare = b"<presence type='unavailable' from='a@b/c' to='d@e'/>"
     assert shortened(large) == bare
     assert shortened(large[:-2] + b"><not closed></presence>") == bare
+
+
+def test_a_memory_without_room_stays_empty() -> None:
+    play = members(ANNA, presence_bytes=1)
+    is_online(play)
+    for person in range(3):
+        play.says(told(person))
+    assert size(play) == 0
+
+
+@pytest.mark.abuse(8)
+def test_a_presence_that_waits_and_grows_beyond_the_bound_is_dropped() -> None:
+    play = members(ANNA, presence_bytes=BUDGET, presence_rate=1)
+    is_online(play)
+    for person in (0, 1):
+        play.says(told(person))
+    play.says(told(1, content="<status>" + 50_000 * "x" + "</status>"))
+    assert play.dropped("presence-flood") == 1
+    assert play.core.mirror.rows[ANNA.encode()].activity.late_bytes == 0
+
+
+def test_presence_without_a_device_is_forgotten_where_some_is_missing() -> None:
+    play = members(ANNA, presence_memory=2)
+    is_online(play)
+    for person in range(4):
+        play.says(told(person))
+    play.says(f"<presence type='unavailable' from='{PHONE}' to='{OWN}'/>")
+    play.says(told(9))
+    assert size(play) == 0
+
+
+@pytest.mark.req("P4")
+def test_a_user_whose_turn_to_ask_is_still_to_come_is_queued_once() -> None:
+    channels = tuple(f"c{number}@{MIX}" for number in range(30))
+    play = members(BEN, channels=channels)
+    member = MembershipRecord(
+        channel=COVEN, participant_id="1", nodes=[PRESENCE_NODE], shares_presence=False
+    )
+    play.core.load_memberships(ANNA, [member])
+    comes_online(play, f"{BEN}/phone")
+    play.hears_all()
+    for device in (PHONE, f"{ANNA}/other"):
+        comes_online(play, device)
+    play.silence()
+    play.waits(10)
+    asked = [codec.read(each).get("from") for each in play.hears_all()]
+    assert asked.count(ANNA) == 1
