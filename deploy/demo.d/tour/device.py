@@ -46,6 +46,7 @@ class Device(slixmpp.ClientXMPP):
         self.mix = mix
         self.received: list[ET.Element] = []
         self._news = asyncio.Event()
+        self._decided = asyncio.Event()
         self._failure = ""
         # In the demo, the only certificate a device trusts is the demo's own.
         self.ca_certs = certificate
@@ -62,7 +63,7 @@ class Device(slixmpp.ClientXMPP):
 
     def _refused(self, _: object) -> None:
         self._failure = "the server refused the password."
-        self._news.set()
+        self._decided.set()
 
     def do_without_tls(self) -> None:
         """Log in over a connection that is not encrypted; for this very machine only."""
@@ -76,8 +77,7 @@ class Device(slixmpp.ClientXMPP):
 
         Raises Trouble when that takes more than 20 seconds.
         """
-        started = asyncio.Event()
-        self.add_event_handler("session_start", lambda _: started.set(), disposable=True)
+        self.add_event_handler("session_start", lambda _: self._decided.set(), disposable=True)
         if register:
             self.register_plugin("xep_0077", {"force_registration": True})
             self.add_event_handler("register", self._register)
@@ -86,11 +86,13 @@ class Device(slixmpp.ClientXMPP):
             self.ssl_context.check_hostname = False
             self.ssl_context.verify_mode = ssl.CERT_NONE
         self.connect(host, port)
+        failure = f"{host}:{port} gave it no session within 20 seconds."
         try:
-            await asyncio.wait_for(started.wait(), 20)
+            await asyncio.wait_for(self._decided.wait(), 20)
         except TimeoutError:
-            failure = self._failure or f"{host}:{port} gave it no session within 20 seconds."
             raise Trouble(f"{self.boundjid} could not log in: {failure}") from None
+        if self._failure:
+            raise Trouble(f"{self.boundjid} could not log in: {self._failure}")
         # slixmpp's MIX plugin asks for the channels' annotations, the old client does not.
         if self.mix:
             await self.plugin["xep_0405"].get_mix_roster()
@@ -106,6 +108,7 @@ class Device(slixmpp.ClientXMPP):
             await request.send()  # type: ignore[no-untyped-call]
         except (IqError, IqTimeout) as error:
             self._failure = f"the server refused to make the account: {error}"
+            self._decided.set()
 
     async def seen(
         self, wanted: Callable[[ET.Element], bool], seconds: float = 10

@@ -1,4 +1,4 @@
-"""Which ports the demo takes: the standard ones where they are free."""
+"""Where everything in the demo is: address, domains, and the standard ports if they are free."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import socket
 from ipaddress import ip_address
 
 IP = "127.0.0.1"
+DOMAIN = "localhost"
+COMPONENT = "mixpam.localhost"
+REMOTE = "coven.example"
+"""Domain of the other server, where Prosody's users find their channel."""
 """Everything in the demo listens here and nowhere else."""
 
 

@@ -18,13 +18,8 @@ from harness.examples import SECRET, example, replaced
 from harness.machines import REPOSITORY, Machine, host_suite
 from harness.process import Process
 
-from tour.ports import IP
+from tour.ports import COMPONENT, DOMAIN, IP, REMOTE
 from tour.screen import Trouble
-
-DOMAIN = "localhost"
-COMPONENT = "mixpam.localhost"
-REMOTE = "coven.example"
-"""Domain of the other server, where Prosody's users find their channel."""
 
 LIBRARIES = "/usr/lib"
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -15,9 +15,9 @@ from harness.process import Process, ProcessDied
 
 from tour import certificate, servers
 from tour.names import NameServer
-from tour.ports import IP, choose
+from tour.ports import COMPONENT, DOMAIN, IP, REMOTE, choose
 from tour.screen import Trouble, step
-from tour.servers import COMPONENT, DOMAIN, REMOTE, Layout
+from tour.servers import Layout
 from tour.story import ALICE, BOB, Cast
 
 PORTS = {"c2s": 5222, "s2s": 5269, "component": 5347, "remote": 0, "redis": 6379, "http": 5405}

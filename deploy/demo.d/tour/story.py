@@ -20,8 +20,8 @@ from tour.device import (
     roster_push,
     says,
 )
+from tour.ports import COMPONENT, DOMAIN
 from tour.screen import Unseen, heading, saw
-from tour.servers import COMPONENT, DOMAIN
 
 ALICE, BOB = f"alice@{DOMAIN}", f"bob@{DOMAIN}"
 CHANNEL_NAME = "coven"
