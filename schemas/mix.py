@@ -47,15 +47,16 @@ def read_join(join: ET.Element) -> Join:
     namespace = join.tag.removesuffix("join")
     nick: str | None = None
     nodes = []
+    subscribe, nick_tag = namespace + "subscribe", namespace + "nick"
     codec.refuse_text(join)
     for child in join:
-        if child.tag == namespace + "subscribe":
+        if child.tag == subscribe:
             node = child.get("node")
             if node is None:
                 raise codec.MalformedStanza("subscribe: the attribute 'node' is missing")
             codec.refuse_text(child)
             nodes.append(node)
-        elif child.tag == namespace + "nick":
+        elif child.tag == nick_tag:
             if len(child) or child.attrib:
                 raise codec.MalformedStanza("nick: there is more than a text in it")
             nick = child.text or ""

@@ -38,7 +38,10 @@ class Stanza(NamedTuple):
     @property
     def payload(self) -> ET.Element | None:
         """The first child that is no error, or None."""
-        return next((child for child in self.element if child.tag != ERROR), None)
+        for child in self.element:
+            if child.tag != ERROR:
+                return child
+        return None
 
     @property
     def error(self) -> ET.Element | None:
@@ -97,8 +100,8 @@ def _addressed(
     if default_type is None:
         raise codec.MalformedStanza("not a message, presence or iq")
     try:
-        sender, to = map(jid.parse, addresses)
-        return Stanza(kind, type_ or default_type, id_, sender, to, element)
+        sender, to = addresses
+        return Stanza(kind, type_ or default_type, id_, jid.parse(sender), jid.parse(to), element)
     except ValueError as why:
         raise codec.MalformedStanza(f"unusable address: {why}") from None
 
@@ -124,10 +127,11 @@ def make(
     kind: str, type_: str | None, sender: Jid, to: Jid, id_: str | None, *children: ET.Element
 ) -> ET.Element:
     """Build a stanza around children; attributes that are None are left out."""
-    element = ET.Element(kind)
-    for key, value in (("type", type_), ("from", sender.text), ("to", to.text), ("id", id_)):
-        if value is not None:
-            element.set(key, value)
+    attributes = {} if type_ is None else {"type": type_}
+    attributes["from"], attributes["to"] = sender.text, to.text
+    if id_ is not None:
+        attributes["id"] = id_
+    element = ET.Element(kind, attributes)
     element.extend(children)
     return element
 
