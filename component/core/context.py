@@ -152,8 +152,7 @@ class Context:
 
     def taken(self) -> list[Effect | Copy]:
         """Take the effects so far."""
-        effects = self.effects[:]
-        self.effects.clear()
+        effects, self.effects = self.effects, []
         return effects
 
     def failed(self, before: int, error: Exception) -> None:

@@ -5,7 +5,7 @@ Effects of every stanza are named tuples, which are created faster than frozen d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from component.wire.framing import Frame, LeftOut
@@ -115,13 +115,12 @@ class Write(NamedTuple):
     token: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """Something an operator may want to know: an event's name and its facts."""
 
     event: str
-    level: str = "info"
-    facts: dict[str, Any] = field(default_factory=dict)
+    level: str
+    facts: dict[str, Any]
 
 
 class Fault(NamedTuple):

@@ -230,8 +230,12 @@ class Core:
 
     def _effects(self) -> list[Effect]:
         """Take what came of an input, with copies made of what waited for them."""
-        effects: list[Effect] = []
-        for effect in self.context.taken():
+        taken = self.context.taken()
+        effects = [effect for effect in taken if not isinstance(effect, Copy)]
+        if len(effects) == len(taken):
+            return effects
+        effects.clear()
+        for effect in taken:
             if isinstance(effect, Copy):
                 self.context.attempt(self.delivery.deliver_after_all, effect)
                 effects += self._effects()

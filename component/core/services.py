@@ -80,9 +80,13 @@ class Services:
             room -= size
         yield portion
 
+    def knows(self, domain: str) -> bool:
+        """Tell whether a domain is known to be a MIX service."""
+        return domain in self._context.mirror.services
+
     def check(self, domain: str, user: Jid, verdict: Verdict) -> None:
         """Find out for a user whether a domain is a MIX service, at once if that is known."""
-        if domain in self._context.mirror.services:
+        if self.knows(domain):
             verdict(None)
             return
         waiting = self._asked.setdefault(domain, [])

@@ -63,7 +63,10 @@ def left(request: Request, reply: Stanza | None) -> ET.Element:
 
 def find(reply: Stanza, tags: tuple[str, ...]) -> ET.Element | None:
     """Find the first child with one of the tags."""
-    return next((child for child in reply.element if child.tag in tags), None)
+    for child in reply.element:
+        if child.tag in tags:
+            return child
+    return None
 
 
 def _inner(request: Request, reply: Stanza | None, tags: tuple[str, ...]) -> ET.Element:

@@ -176,7 +176,9 @@ class Memberships(Changes):
             check_room(row, self._context.limits)
         op = Op(request.kind, user, channel, request.core, member, request)
         op.doubted = self._ledger.doubt(user, channel, member=member)
-        if request.kind == "join":
+        if request.kind == "join" and self._services.knows(channel.domain):
+            self._begun(op, self._journal_then_ask)
+        elif request.kind == "join":
             checked = self._guarded(op, lambda verdict: self._checked(op, verdict))
             self._begun(op, lambda _: self._services.check(channel.domain, user, checked))
         elif member or self._ledger.knows(user, channel):

@@ -352,12 +352,7 @@ class Changes(Guarded):
 
     def _begun(self, op: Op, go_on: Callable[[Op], None]) -> None:
         """Register a change in its row, and go on with it."""
-
-        def begin(op: Op) -> None:
-            self._start(op)
-            go_on(op)
-
-        self._attempt(op, begin)
+        self._attempt(op, self._start, go_on)
 
     def _finish(self, op: Op) -> None:
         """Remove a change from its row, and begin the next request for its channel."""
