@@ -152,7 +152,8 @@ class Context:
 
     def taken(self) -> list[Effect | Copy]:
         """Take the effects so far."""
-        effects, self.effects = self.effects, []
+        effects = self.effects[:]
+        self.effects.clear()
         return effects
 
     def failed(self, before: int, error: Exception) -> None:

@@ -91,9 +91,9 @@ class Capability:
         """Take a device's presence, and ask for its features if they are not known."""
         key = disco.caps_keys(presence)
         name = key.cache_key if key is not None else NO_HASH
-        if device.caps == name:
-            return
         before = device.caps
+        if before == name:
+            return
         device.caps = name
         if before is not None:
             self._withdraw(row, device, before)

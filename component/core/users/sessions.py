@@ -298,7 +298,7 @@ class Sessions:
             yield name.decode(), state
 
     def _each(self) -> Iterator[tuple[bytes, State]]:
-        sessions, values = Parts.of(self._packed).sessions, self.common.states.values
+        sessions, values = Parts.sessions_of(self._packed), self.common.states.values
         for each in sessions.split(OFF) if sessions else ():
             yield each[CODE:], values[each[:CODE]]
 
@@ -332,7 +332,7 @@ class Sessions:
     def _find(self, resource: str) -> bytes | None:
         """Give the code of a session's state."""
         name = resource.encode()
-        for each in Parts.of(self._packed).sessions.split(OFF):
+        for each in Parts.sessions_of(self._packed).split(OFF):
             if each[CODE:] == name:
                 return each[:CODE]
         return None
