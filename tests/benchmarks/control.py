@@ -86,7 +86,6 @@ class Desk:
             lambda: f"i{next(ids)}",
         )
         populate(self.core.mirror, users, devices, per_user=per_user)
-        self.core.mirror.services.add(f"mix.{traffic.DOMAIN}")
         self.outgoing = Outgoing(
             self.core.mirror, jid.parse(traffic.COMPONENT), frozenset({traffic.DOMAIN})
         )
@@ -98,6 +97,8 @@ class Desk:
             ),
             0.0,
         )
+        # Behind the hello, with which services are forgotten that nobody is in yet.
+        self.core.mirror.services.add(f"mix.{traffic.DOMAIN}")
         self.to_client = 0
         # CPU seconds of the obliging world, which are not the core's.
         self.elsewhere = 0.0
