@@ -8,13 +8,18 @@
 %%% because of `module_upgrade`: it takes this one away, and compiles for a while before
 %%% there is a new one. Until then the others go on as they are.
 %%%
-%%%   mod_mixpam_tap_link      the link, its states and events; C1, C5, C6
-%%%   mod_mixpam_tap_channels  from channels: T1, T2, T3, T9; the archive
-%%%   mod_mixpam_tap_batches   several at once: T10; mod_mixpam_tap_gatherer sends them
-%%%   mod_mixpam_tap_sessions  users' sessions: T4, T5, T6
-%%%   mod_mixpam_tap_rosters   rosters and members: C3, T8
-%%%   mod_mixpam_tap_lists     whom a user has blocked, in C2 too
-%%%   mod_mixpam_tap_keeper    the lasting process; mod_mixpam_tap_sup supervises
+%%%   mod_mixpam_tap_hosts        what each virtual host gets: tables, processes, hooks
+%%%   mod_mixpam_tap_link         the link, its states and events
+%%%   mod_mixpam_tap_component    what the component sends is sorted: C1 to C6
+%%%   mod_mixpam_tap_channels     from channels: T1, T2, T3, T9; the archive
+%%%   mod_mixpam_tap_batches      several at once: T10; mod_mixpam_tap_gatherer sends them
+%%%   mod_mixpam_tap_sessions     users' sessions, to which C1 and C6 go
+%%%   mod_mixpam_tap_annotations  their rosters: T4
+%%%   mod_mixpam_tap_requests     their requests: T5
+%%%   mod_mixpam_tap_online       which there are, and their presence: T6, T7
+%%%   mod_mixpam_tap_rosters      rosters and members: C3, T8
+%%%   mod_mixpam_tap_lists        whom a user has blocked, in C2 too
+%%%   mod_mixpam_tap_keeper       the lasting process; mod_mixpam_tap_sup supervises
 -module(mod_mixpam_tap).
 -behaviour(gen_mod).
 
@@ -23,9 +28,11 @@
 
 -include("logger.hrl").
 
--define(OTHERS, [mod_mixpam_tap_link, mod_mixpam_tap_channels, mod_mixpam_tap_batches,
-                 mod_mixpam_tap_gatherer, mod_mixpam_tap_sessions, mod_mixpam_tap_rosters,
-                 mod_mixpam_tap_lists, mod_mixpam_tap_keeper, mod_mixpam_tap_sup]).
+-define(OTHERS, [mod_mixpam_tap_hosts, mod_mixpam_tap_link, mod_mixpam_tap_component,
+                 mod_mixpam_tap_channels, mod_mixpam_tap_batches, mod_mixpam_tap_gatherer,
+                 mod_mixpam_tap_sessions, mod_mixpam_tap_annotations, mod_mixpam_tap_requests,
+                 mod_mixpam_tap_online, mod_mixpam_tap_rosters, mod_mixpam_tap_lists,
+                 mod_mixpam_tap_keeper, mod_mixpam_tap_sup]).
 -define(PURGE, 10000). % ms that one may be at work in the version before the one that runs
 
 -spec depends(binary(), gen_mod:opts()) -> [{module(), hard | soft}].
@@ -78,19 +85,19 @@ start(Host, Opts) ->
             {error, mod_mix_pam_is_loaded};
         false ->
             exchange(),
-            mod_mixpam_tap_link:start(Host, gen_mod:get_opt(component, Opts))
+            mod_mixpam_tap_hosts:start(Host, gen_mod:get_opt(component, Opts))
     end.
 
 -spec stop(binary()) -> ok.
 stop(Host) ->
     case mod_mixpam_tap_keeper:is_upgraded() of
         true -> ok; % the keeper stops what nobody has started again
-        false -> mod_mixpam_tap_link:stop(Host)
+        false -> mod_mixpam_tap_hosts:stop(Host)
     end.
 
 -spec reload(binary(), gen_mod:opts(), gen_mod:opts()) -> ok.
 reload(Host, NewOpts, _OldOpts) ->
-    mod_mixpam_tap_link:start(Host, gen_mod:get_opt(component, NewOpts)).
+    mod_mixpam_tap_hosts:start(Host, gen_mod:get_opt(component, NewOpts)).
 
 %% Called by module_upgrade (and module_uninstall) before it stops this module.
 -spec pre_uninstall() -> ok.

@@ -102,11 +102,11 @@ handle_info({'DOWN', _, process, Link, _}, State) ->
     {noreply, State};
 handle_info(sweep, State) ->
     erlang:send_after(?SWEEP, self(), sweep),
-    apart(fun mod_mixpam_tap_sessions:sweep/0),
+    apart(fun mod_mixpam_tap_online:sweep/0),
     {noreply, State};
 handle_info({timeout, Timer, Hosts}, #{upgrade := Timer} = State) ->
     persistent_term:erase(?MODULE),
-    apart(fun() -> [mod_mixpam_tap_link:stop(Host)
+    apart(fun() -> [mod_mixpam_tap_hosts:stop(Host)
                     || Host <- Hosts, not gen_mod:is_loaded(Host, mod_mixpam_tap)] end),
     {noreply, maps:remove(upgrade, State)};
 handle_info(_, State) -> {noreply, State}.

@@ -1,8 +1,9 @@
 %%% The link: the process of the component's connection, what state it is in for each
-%%% domain, and what goes over it apart from rosters.
+%%% domain, how much waits for it, and what it is told of itself and of others' connections.
 -module(mod_mixpam_tap_link).
 
--export([start/2, stop/1, hosts/0, component/1, link_of/1, is_mix/2, to_link/2, send/2, pass/2,
+-export([hosts/0, component/1, serve/3, forget/1, connect/2, forget_link/1, forget_links/1,
+         link_of/1, is_mix/2, to_link/2, send/2, pass/2,
          has_room/1, takes/2, refuse/1, stanza/3, event/3, attr/2, attr/3, parsed/1, lower/1,
          bare/1, archives/1, barrier/2, link_lost/1, node_lost/1, runs/1]).
 -export([s2s_receive_packet/1]).
@@ -10,7 +11,6 @@
          s2s_out_auth_result/2, s2s_in_auth_result/3, s2s_out_closed/2, replay/2]).
 
 -include("logger.hrl").
--include("ejabberd_router.hrl").
 
 -define(VERSION, <<"1.2">>).
 -define(READ, 65536). % bytes
@@ -18,74 +18,30 @@
 -define(ROOM, 16777216). % bytes before a link, above which only what is small or owed comes
 -define(ALL_ROOM, 67108864). % and above which it is closed
 -define(BARRIER, 5000). % ms
--define(ADDRESS, <<"http://jabber.org/protocol/address">>).
 -define(TAP, <<"mixpam:tap:1">>).
--define(ROSTER, <<"jabber:iq:roster">>).
--define(PAM, [<<"urn:xmpp:mix:pam:0">>, <<"urn:xmpp:mix:pam:1">>, <<"urn:xmpp:mix:pam:2">>]).
 
 %% A #message{}, #presence{} or #iq{}, and #xmlel{}, as this version of ejabberd has them.
 -type stanza() :: tuple().
 -type xml() :: tuple().
 -type attr() :: {binary(), binary()}.
 -type hook() :: {Hook :: atom(), binary() | global, module(), Fun :: atom(), Prio :: integer()}.
--export_type([stanza/0, xml/0, attr/0]).
+-export_type([stanza/0, xml/0, attr/0, hook/0]).
 
 %%% Domains
 
-%% Also of a domain that is started already: the module may be listed twice, or exchanged.
--spec start(binary(), binary()) -> ok.
-start(Host, Component) ->
-    %% One row per domain while the component is connected, one per MIX domain for ever.
-    %% Mnesia shares them with the cluster's other nodes.
-    _ = ejabberd_mnesia:create(?MODULE, mixpam_link,
-          [{ram_copies, [node()]}, {attributes, [host, pid, state]}]),
-    _ = ejabberd_mnesia:create(?MODULE, mixpam_service,
-          [{disc_copies, [node()]}, {attributes, [key, value]}]),
-    %% Available sessions, by domain and full JID as text: for C6.
-    _ = ejabberd_mnesia:create(?MODULE, mixpam_online,
-          [{ram_copies, [node()]}, {attributes, [key, pid]}]),
-    ok = mod_mixpam_tap_rosters:start(),
-    forget_links(node()), % of the node's life before
-    {Before, Hooks} = persistent_term:get({?MODULE, Host}, {none, []}),
-    persistent_term:put({?MODULE, Host}, {Component, hooks(Host)}),
+%% Kept here, because gen_mod forgets what it has stopped. Gives what was there before.
+-spec serve(binary(), binary(), [hook()]) -> {binary() | none, [hook()]}.
+serve(Host, Component, Hooks) ->
+    Before = persistent_term:get({?MODULE, Host}, {none, []}),
+    persistent_term:put({?MODULE, Host}, {Component, Hooks}),
     persistent_term:put(?MODULE, lists:usort([Host | hosts()])),
-    ok = mod_mixpam_tap_sup:start(Host),
-    [ejabberd_hooks:add(Hook, At, Module, Fun, Prio)
-     || {Hook, At, Module, Fun, Prio} <- hooks(Host)],
-    %% Those of a version before that this one has no more.
-    [ejabberd_hooks:delete(Hook, At, Module, Fun, Prio)
-     || {Hook, At, Module, Fun, Prio} <- Hooks -- hooks(Host)],
-    [gen_iq_handler:add_iq_handler(ejabberd_sm, Host, NS, mod_mixpam_tap_sessions, process_iq)
-     || NS <- ?PAM],
-    _ = Before == none orelse Before == Component orelse forget_link(Host),
-    %% The component may be here already, when the module is reloaded. On another node it has
-    %% been told all, but for sessions that are older than the tap of this node.
-    [connect([Host], Pid) || Pid <- lists:sublist(routes(Component), 1),
-                             node(Pid) == node() orelse has_sessions(Host)],
-    ok.
+    Before.
 
--spec has_sessions(binary()) -> boolean().
-has_sessions(Host) ->
-    lists:any(fun({U, S, R}) ->
-                  Pid = ejabberd_sm:get_session_pid(U, S, R),
-                  is_pid(Pid) andalso node(Pid) == node()
-              end, ejabberd_sm:get_vh_session_list(Host)).
+-spec forget(binary()) -> any().
+forget(Host) ->
+    persistent_term:put(?MODULE, lists:delete(Host, hosts())),
+    persistent_term:erase({?MODULE, Host}).
 
--spec stop(binary()) -> ok.
-stop(Host) ->
-    [gen_iq_handler:remove_iq_handler(ejabberd_sm, Host, NS) || NS <- ?PAM],
-    Others = lists:delete(Host, hosts()),
-    [ejabberd_hooks:delete(Hook, At, Module, Fun, Prio)
-     || {Hook, At, Module, Fun, Prio} <- hooks(Host), At /= global orelse Others == []],
-    %% A link to another node goes on there.
-    [forget_link(Host) || {_, _, Pid, _} <- ets:lookup(mixpam_link, Host), node(Pid) == node()],
-    mod_mixpam_tap_sup:stop(Host),
-    mod_mixpam_tap_sessions:leave(Host),
-    persistent_term:put(?MODULE, Others),
-    _ = persistent_term:erase({?MODULE, Host}),
-    ok.
-
-%% Kept here, because gen_mod forgets what it has stopped.
 -spec hosts() -> [binary()].
 hosts() -> persistent_term:get(?MODULE, []).
 
@@ -96,64 +52,7 @@ component(Host) ->
         none -> none
     end.
 
--spec hooks(binary()) -> [hook()].
-hooks(Host) ->
-    Link = ?MODULE,
-    Channels = mod_mixpam_tap_channels,
-    Sessions = mod_mixpam_tap_sessions,
-    Rosters = mod_mixpam_tap_rosters,
-    Lists = mod_mixpam_tap_lists,
-    [{Hook, At, Module, Hook, Prio} || {Hook, At, Module, Prio} <- [
-     %% Before mod_privilege and mod_delegation (50): those of 24.10 to 24.12 drop
-     %% every IQ of any component.
-     {component_send_packet, global, Link, 40},
-     {component_connected, global, Link, 50},
-     {component_disconnected, global, Link, 50},
-     %% mod_roster asks the global hook whether a channel may hear "unavailable".
-     {privacy_check_packet, global, Lists, 40},
-     %% mod_privacy (50) forgets what it is given, so the word before it is final.
-     {privacy_check_packet, Host, Lists, 40},
-     %% After mod_mam (50), which removes forged ids and sets the new one.
-     {sm_receive_packet, Host, Channels, 60},
-     %% Before every consumer: mod_mam writes at 100, mod_push notifies at 50.
-     {store_mam_message, Host, Channels, 40},
-     %% Before what others do to an IQ or a presence that goes nowhere else.
-     {user_send_packet, Host, Sessions, 40},
-     %% Last but for mod_mam (88) and carbons (89), which do not look at IQs.
-     {user_receive_packet, Host, Sessions, 87},
-     %% Before mod_stream_mgmt (50), which re-routes its queue at the end, and
-     %% before ejabberd_c2s (100), which logs what it does not know.
-     {c2s_handle_info, Host, Sessions, 40},
-     {c2s_terminated, Host, Sessions, 40},
-     {c2s_copy_session, Host, Sessions, 50},
-     %% After mod_avatar, mod_vcard_xupdate: what contacts see is what goes out.
-     {c2s_self_presence, Host, Sessions, 95},
-     {c2s_session_pending, Host, Sessions, 90},
-     {c2s_session_resumed, Host, Sessions, 90},
-     %% After mod_shared_roster (50) and mod_roster (50), which decide.
-     {roster_process_item, Host, Rosters, 90},
-     {roster_in_subscription, Host, Rosters, 60},
-     {roster_out_subscription, Host, Rosters, 60},
-     {disco_sm_features, Host, Sessions, 60},
-     {remove_user, Host, Rosters, 90},
-     {s2s_out_auth_result, Host, Link, 90},
-     {s2s_in_auth_result, Host, Link, 90},
-     {s2s_receive_packet, Host, Link, 90},
-     {s2s_out_closed, Host, Link, 90}]]
-    ++ [%% mod_privacy (50) has noted which list the session uses.
-        {user_send_packet, Host, Lists, list_used, 60},
-        %% Before mod_shared_roster (30) and mod_roster (50).
-        {roster_in_subscription, Host, Rosters, before_subscription, 20},
-        {roster_out_subscription, Host, Rosters, before_subscription, 20}].
-
 %%% The link
-
--spec routes(binary()) -> [pid()].
-routes(Component) ->
-    case (ejabberd_router:get_backend()):find_routes(Component) of
-        {ok, Routes} -> [Pid || #route{pid = Pid} <- Routes];
-        _ -> []
-    end.
 
 %% Reads the Mnesia tables' local ETS copy: this is asked for every stanza.
 -spec link_of(binary()) -> {pid(), connected | up} | none.
@@ -397,20 +296,20 @@ barrier(Sessions, Ask) ->
 -spec node_lost(node()) -> any().
 node_lost(Node) ->
     forget_links(Node),
-    mod_mixpam_tap_sessions:lost(fun(Pid) -> node(Pid) == Node andalso not runs(Pid) end).
+    mod_mixpam_tap_online:lost(fun(Pid) -> node(Pid) == Node andalso not runs(Pid) end).
 
 -spec forget_links(node()) -> any().
 forget_links(Node) ->
     [mnesia:dirty_delete_object(Row)
      || {_, _, Pid, _} = Row <- ets:tab2list(mixpam_link), node(Pid) == Node, not runs(Pid)].
 
-%%% From the component: runs in the link's process
+%%% From the component
 
 %% What cannot be read is dropped: nobody else is to make something of it.
 -spec component_send_packet(Acc) -> Acc | {stop, {stanza() | drop, map()}}
           when Acc :: {stanza() | drop, map()}.
 component_send_packet({Pkt, State} = Acc) when is_tuple(Pkt) ->
-    try from_link(Pkt) of
+    try mod_mixpam_tap_component:sent(Pkt) of
         pass -> Acc;
         done -> {stop, {drop, State}};
         {route, Pkt1} -> {stop, {Pkt1, State}}
@@ -420,72 +319,6 @@ component_send_packet({Pkt, State} = Acc) when is_tuple(Pkt) ->
         {stop, {drop, State}}
     end;
 component_send_packet(Acc) -> Acc.
-
--spec from_link(stanza()) -> pass | done | {route, stanza()}.
-from_link(Pkt) ->
-    {U, Host, R} = lower(xmpp:get_to(Pkt)),
-    case link_of(Host) of
-        {Pid, _} when Pid == self() ->
-            case from_component(U, R, Host, Pkt) of
-                done -> done;
-                route -> in_a_users_name(Pkt)
-            end;
-        _ ->
-            case ets:match_object(mixpam_link, {'_', '_', self(), '_'}) of
-                [] -> pass;
-                _ -> in_a_users_name(Pkt)
-            end
-    end.
-
-%% C2
--spec in_a_users_name(stanza()) -> done | {route, stanza()}.
-in_a_users_name(Pkt) ->
-    {U, Host, _} = From = lower(xmpp:get_from(Pkt)),
-    case U /= <<>> andalso link_of(Host) of
-        {Link, _} when Link == self() -> mod_mixpam_tap_lists:judged(From, Pkt, Link);
-        _ -> {route, Pkt}
-    end.
-
-%% C1 goes to the session's process by a message of our own: router, archive,
-%% carbons and offline storage never see it. C4 is T1 again.
--spec from_component(binary(), binary(), binary(), stanza()) -> done | route.
-from_component(<<>>, <<>>, Host, Pkt) when element(1, Pkt) == message;
-                                           element(1, Pkt) == presence ->
-    case [{xmpp:get_name(El), xmpp:get_ns(El)} || El <- lists:sublist(xmpp:get_els(Pkt), 1)] of
-        [{<<"addresses">>, ?ADDRESS}] -> mod_mixpam_tap_sessions:deliver_to_all(Host, Pkt);
-        [{<<"services">>, ?TAP}] -> services(Host, hd(xmpp:get_els(Pkt)));
-        _ -> route
-    end;
-from_component(U, <<>>, Host, Pkt) when U /= <<>>, element(1, Pkt) == iq ->
-    case {xmpp:get_type(Pkt), xmpp:get_els(Pkt), lower(xmpp:get_from(Pkt))} of
-        {Type, [El], {<<>>, Component, <<>>}} when Type == get; Type == set ->
-            case xmpp:get_ns(El) == ?ROSTER andalso component(Host) == Component of
-                true -> mod_mixpam_tap_rosters:from_component(Type, U, Host, El, Pkt);
-                false -> route
-            end;
-        _ -> route
-    end;
-from_component(U, R, Host, Pkt) when U /= <<>>, R /= <<>> ->
-    mod_mixpam_tap_sessions:deliver_to(U, Host, R, xmpp:put_meta(Pkt, mixpam, true));
-from_component(_, _, _, _) -> route.
-
-%% C5
--spec services(binary(), xml()) -> done.
-services(Host, {xmlel, _, Attrs, Els}) ->
-    New = [D || {xmlel, <<"service">>, A, _} <- Els,
-                D <- [jid:nameprep(attr(<<"jid">>, A))], is_binary(D), D /= <<>>],
-    lists:foreach(fun(D) -> mnesia:dirty_write({mixpam_service, {Host, D}, true}) end, New),
-    case attr(<<"complete">>, Attrs) of
-        <<"true">> ->
-            Kept = maps:from_keys(New, true),
-            Known = mnesia:dirty_match_object({mixpam_service, {Host, '_'}, '_'}),
-            [mnesia:dirty_delete(mixpam_service, {Host, D})
-             || {_, {_, D}, _} <- Known, not is_map_key(D, Kept)],
-            mod_mixpam_tap_batches:set(Host, attr(<<"multicast">>, Attrs)),
-            mnesia:dirty_write({mixpam_link, Host, self(), up});
-        _ -> ok
-    end,
-    done.
 
 %%% T7: connections to other domains
 
