@@ -1,11 +1,14 @@
 """An ejabberd that has the tap by `module_install`, as operators have, and obeys a test."""
 
 import asyncio
+import contextlib
 import shutil
 import struct
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from harness.ejabberd import Ejabberd
+from harness.house import TapHouse
 from harness.loopback import answering
 from harness.machines import REPOSITORY
 
@@ -43,7 +46,7 @@ class ContribEjabberd(Ejabberd):
     def lay_out(self, *changes: tuple[str, str]) -> None:
         """Put the sources where the installer looks, with literals changed."""
         sources = self.folder / "modules/sources/mod_mixpam_tap"
-        tap = REPOSITORY / "deploy/ejabberd"
+        tap = self.tree / "deploy/ejabberd"
         shutil.copytree(tap / "src", sources / "src", dirs_exist_ok=True)
         shutil.copy(tap / "mod_mixpam_tap.spec", sources)
         for old, new in changes:
@@ -71,3 +74,27 @@ class ContribEjabberd(Ejabberd):
 
     def _sources(self) -> list[Path]:
         return [REPOSITORY / "tests/harness/erlang_control.erl"]
+
+
+def server(house: TapHouse) -> ContribEjabberd:
+    """Return the server of a house as what it is."""
+    assert isinstance(house.server, ContribEjabberd)
+    return house.server
+
+
+@contextlib.asynccontextmanager
+async def standing_still(house: TapHouse, process: str) -> AsyncIterator[None]:
+    """Hold up a process of the server, which an Erlang expression names."""
+    holds = (
+        f"begin register(holds, self()), erlang:suspend_process({process}), "
+        "receive go -> erlang:resume_process(" + process + ") end end"
+    )
+    held = asyncio.create_task(server(house).erlang(holds))
+    status = f"erlang:process_info({process}, status)"
+    while "suspended" not in await server(house).erlang(status):
+        assert not held.done(), held.result()
+    try:
+        yield
+    finally:
+        await server(house).erlang("holds ! go")
+        assert await held == "true"

@@ -8,130 +8,24 @@ and the link happen to be, however slow they are, and whoever is at work in code
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 from harness import ns
-from harness.client import RawClient
-from harness.contrib import ContribEjabberd
+from harness.contrib import server, standing_still
 from harness.house import TapHouse, event
-from harness.loopback import Block
-from harness.machines import KINDS
 from harness.stanza import match
 from harness.stream import fresh
+from talking import USERS, Traffic, talking
 
-USERS = 4
-RSM = "http://jabber.org/protocol/rsm"
 GATHERER = 'whereis(gen_mod:get_module_proc(<<"{}">>, mod_mixpam_tap_gatherer))'
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def contrib(server_kind: str, block: Block) -> AsyncIterator[TapHouse]:
-    """Run an ejabberd with the tap installed as a contributed module."""
-    if KINDS[server_kind].software != "ejabberd":
-        pytest.skip("about ejabberd's modules")
-    house = TapHouse(server_kind, block, ContribEjabberd(KINDS[server_kind], block))
-    await house.start()
-    yield house
-    await house.stop()
-    house.server.remove()
-
-
-def server(house: TapHouse) -> ContribEjabberd:
-    """Return the server as what it is."""
-    assert isinstance(house.server, ContribEjabberd)
-    return house.server
-
-
-class Traffic:
-    """A channel that goes on talking to some members."""
-
-    def __init__(self, house: TapHouse, channel: str, members: list[RawClient]) -> None:
-        self.house = house
-        self.channel = channel
-        self.members = members
-        self.sent = 0
-        self._task: asyncio.Task[None] | None = None
-
-    async def _talk(self) -> None:
-        while True:
-            self.say()
-            await asyncio.sleep(0.01)
-
-    def say(self) -> None:
-        """Send one message to everybody."""
-        for member in self.members:
-            self.house.fake.send(
-                f"<message from='{self.channel}' to='{member.bare}' id='t{self.sent}' "
-                f"type='groupchat'><body>t{self.sent}</body><mix xmlns='{ns.CORE1}'/></message>"
-            )
-        self.sent += 1
-
-    @contextlib.asynccontextmanager
-    async def going_on(self) -> AsyncIterator[None]:
-        """Talk while something happens, and a little longer."""
-        self._task = asyncio.create_task(self._talk())
-        await asyncio.sleep(0.3)
-        try:
-            yield
-            await asyncio.sleep(0.3)
-        finally:
-            self._task.cancel()
-        await self.house.fake.fence()
-
-    def live(self) -> set[tuple[str, str]]:
-        """Return who was told what over the link, by T1 or T10."""
-        seen = []
-        for stanza in self.house.link.inbox.matching(match("message", from_=self.channel)):
-            addresses = stanza.all(f"{{{ns.ADDRESS}}}addresses/{{{ns.ADDRESS}}}address")
-            to = [e.get("jid", "") for e in addresses] or [stanza["to"]]
-            seen += [(jid, stanza["id"]) for jid in to]
-            if addresses:
-                body = stanza.body
-                seen = [
-                    (j, body or i) if j in to and i == stanza["id"] else (j, i) for j, i in seen
-                ]
-        assert len(seen) == len(set(seen)), "twice"
-        return set(seen)
-
-    async def archived(self, member: RawClient) -> int:
-        """Return how many of the channel's messages a member's archive has."""
-        answer = await member.iq(
-            f"<iq type='set'><query xmlns='{ns.MAM}'><x xmlns='{ns.DATA}' type='submit'>"
-            f"<field var='FORM_TYPE' type='hidden'><value>{ns.MAM}</value></field>"
-            f"<field var='with'><value>{self.channel}</value></field></x>"
-            f"<set xmlns='{RSM}'><max>0</max></set></query></iq>"
-        )
-        return int(answer.text(f"{{{ns.MAM}}}fin/{{{RSM}}}set/{{{RSM}}}count") or "0")
-
-    async def check(self, *, lost: int = 0) -> None:
-        """Check that nothing was bounced, and all is archived and but for `lost` live."""
-        await self.house.fence()
-        self.house.fake.none(match("message", type="error"))
-        wanted = [f"t{n}" for n in range(self.sent)]
-        for member in self.members:
-            assert await self.archived(member) == self.sent
-        missing = {(m.bare, b) for m in self.members for b in wanted} - self.live()
-        assert len(missing) <= lost, sorted(missing)[:10]
 
 
 @pytest_asyncio.fixture(loop_scope="session", params=["", "gathering"])
 async def traffic(contrib: TapHouse, request: pytest.FixtureRequest) -> AsyncIterator[Traffic]:
     """Give a channel with members, with T10 and without."""
-    await contrib.up()
-    if request.param:
-        await contrib.services(
-            contrib.fake.jid, complete=True, multicast=f"{contrib.component}/{request.param}"
-        )
-    members = [await contrib.client() for _ in range(USERS)]
-    channel = contrib.channel()
-    for member in members:
-        await contrib.roster_set(member.bare, channel)
-    await contrib.fence()
-    contrib.drop_idle()
-    yield Traffic(contrib, channel, members)
+    yield await talking(contrib, request.param)
     await contrib.close_clients()
 
 
@@ -149,24 +43,6 @@ async def test_an_upgrade_loses_nothing(traffic: Traffic, changed: bool) -> None
     assert (hello.need(event("hello")).get("tap") == "1.2.test") == changed
     await traffic.check()
     await house.up()
-
-
-@contextlib.asynccontextmanager
-async def standing_still(house: TapHouse, process: str) -> AsyncIterator[None]:
-    """Hold up a process of the server."""
-    holds = (
-        f"begin register(holds, self()), erlang:suspend_process({process}), "
-        "receive go -> erlang:resume_process(" + process + ") end end"
-    )
-    held = asyncio.create_task(server(house).erlang(holds))
-    status = f"erlang:process_info({process}, status)"
-    while "suspended" not in await server(house).erlang(status):
-        assert not held.done(), held.result()
-    try:
-        yield
-    finally:
-        await server(house).erlang("holds ! go")
-        assert await held == "true"
 
 
 async def test_a_batch_that_is_open_is_sent(traffic: Traffic) -> None:
