@@ -28,6 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=",".join(KINDS),
         help=f"comma separated server kinds to test on (default: all of {', '.join(KINDS)})",
     )
+    parser.addoption(
+        "--every-version",
+        action="store_true",
+        help="run tests marked `family` on every version, not on the newest of each family only",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -36,6 +41,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen = [k for k in metafunc.config.getoption("--servers").split(",") if k]
         if unknown := [kind for kind in chosen if kind not in KINDS]:
             raise pytest.UsageError(f"no such server: {', '.join(unknown)}")
+        is_family = metafunc.definition.get_closest_marker("family") is not None
+        if is_family and not metafunc.config.getoption("--every-version"):
+            # The order of KINDS is that of versions.
+            newest = {KINDS[kind].software: kind for kind in KINDS if kind in chosen}
+            chosen = list(newest.values())
         metafunc.parametrize("server_kind", chosen, scope="session")
 
 

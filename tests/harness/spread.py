@@ -15,19 +15,19 @@ from xdist.scheduler import LoadScopeScheduling
 from harness.machines import KINDS
 
 FOLDERS = ("tests/scenarios", "tests/integration")
-TOGETHER = ("test_demo.py",)
-"""Files whose tests want the same ports."""
+TOGETHER = ("test_tap_silence.py", "test_demo.py")
+"""Files whose tests wait at the same time, or want the same ports."""
 
 
 def scope(nodeid: str) -> str:
     """Name what a test has to share a process with; itself, if with nothing."""
     name, _, parameters = nodeid.partition("[")
-    for kind in KINDS:
-        if kind in parameters:
-            return f"{kind} {name.rpartition('/')[0]}"
     for file in TOGETHER:
         if file in name:
             return file
+    for kind in KINDS:
+        if kind in parameters:
+            return f"{kind} {name.rpartition('/')[0]}"
     return nodeid
 
 

@@ -20,6 +20,7 @@ from component.http.control import HEADER, control_key
 from component.store.keys import Keys
 from schemas.settings import load
 
+pytestmark = pytest.mark.family
 NOT_RUNNING = 3
 
 STYLE = re.compile(r"\x1b\[[0-9;]*m")

@@ -12,6 +12,7 @@ from harness.stack import Stack, client_join
 from harness.stanza import match
 
 FreshStack = Callable[..., Awaitable[Stack]]
+pytestmark = pytest.mark.family
 TOKEN = "correct-horse-battery"
 
 

@@ -16,6 +16,7 @@ from harness.stack import Stack
 FreshStack = Callable[..., Awaitable[Stack]]
 
 pytestmark = [
+    pytest.mark.family,
     pytest.mark.slow,
     pytest.mark.skipif(chromium() is None, reason="chromium is missing: apt-get install chromium"),
 ]

@@ -25,6 +25,7 @@ from component.http.gate import Gate, Visitor
 from component.http.server import HttpServer
 
 FreshStack = Callable[..., Awaitable[Stack]]
+pytestmark = pytest.mark.family
 HALF = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Wait: "
 
 

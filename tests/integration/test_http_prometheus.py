@@ -24,6 +24,7 @@ DASHBOARD = REPOSITORY / "deploy/grafana/mixpam.json"
 ALERTS = REPOSITORY / "deploy/prometheus/alerts.yml"
 
 pytestmark = [
+    pytest.mark.family,
     pytest.mark.slow,
     pytest.mark.skipif(
         shutil.which("prometheus") is None,

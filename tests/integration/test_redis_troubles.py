@@ -27,6 +27,7 @@ from schemas.records import MembershipRecord
 from schemas.settings import Settings
 
 pytestmark = [
+    pytest.mark.family,
     pytest.mark.abuse(22),
     pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is missing"),
 ]

@@ -4,9 +4,6 @@ Of the kind *what waits grows with what a peer sends*: the number of requests, t
 size of their ids, and time. None of them is lost without an answer.
 """
 
-import asyncio
-
-import pytest
 from harness import ns
 from harness.client import RawClient
 from harness.house import TapHouse
@@ -108,23 +105,3 @@ async def test_large_requests_leave_nothing_behind(tap: TapHouse) -> None:
         assert (await answered(client, id_, 20))["type"] == "error"
     await client.fence()
     assert client.count(match("iq", type="error")) == len(ids)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(200)
-async def test_what_has_no_answer_gets_one_after_two_minutes(tap: TapHouse) -> None:
-    client = await tap.client()
-    open_ = [ask(client) for _ in range(3)]
-    await tap.link.expect(match("iq", id=open_[-1]))
-    await asyncio.sleep(110)
-    client.none(match("iq", type="error"))
-    for id_ in open_:
-        error = (await answered(client, id_, 40)).need(f"{{{ns.CLIENT}}}error")
-        assert error.get("type") == "wait"
-        assert error.find(f"{{{ns.STANZAS}}}remote-server-timeout") is not None
-    # What the component says at last is no second answer.
-    answer(tap, client, open_[0])
-    await tap.fence(client)
-    assert client.count(match("iq", id=open_[0])) == 1
-    again = ask(client)
-    await tap.link.expect(match("iq", id=again))

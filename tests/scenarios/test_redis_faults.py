@@ -24,7 +24,7 @@ from harness.stack import FreshStack, Stack, client_join, client_leave
 from harness.stanza import match
 from harness.steps import leaves, memberships
 
-pytestmark = [pytest.mark.abuse(22), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.family, pytest.mark.abuse(22), pytest.mark.timeout(120)]
 TIMEOUT = 5.0
 """Seconds of MIXPAM_REDIS_TIMEOUT, as it is by default."""
 PORT = 6380

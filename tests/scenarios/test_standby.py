@@ -16,6 +16,7 @@ from sharing import gone, here
 
 from component.store.keys import Keys
 
+pytestmark = pytest.mark.family
 CONFLICT = r'"reason": ?"conflict"'
 
 
