@@ -143,6 +143,8 @@ class Engine:
             stanza = LeftOut.of(stanza, CROWDED)
         if control.has_room(payer, -SPARE):
             control.add(partial(self._do, self.core.left_out, stanza), payer, sum(map(len, stanza)))
+        elif stanza.name == b"iq" and stanza.type in {b"get", b"set"}:
+            self._do(self.core.left_out, stanza)  # not in its turn, but somebody waits
         else:
             self.counts["dropped", CROWDED] += 1
 

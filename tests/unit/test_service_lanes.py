@@ -1,6 +1,7 @@
 """The two lanes together: who joins keeps nobody waiting, and nothing overtakes for one user."""
 
 import asyncio
+import re
 from collections.abc import Callable
 
 import pytest
@@ -120,6 +121,23 @@ async def test_who_asks_for_much_waits_and_nobody_else_does(
     assert b"id='199'" in refused[-1]
     answered = sum(each.count(b"</iq>") + each.count(b"'/>") for each in link.written)
     assert answered >= 200
+
+
+@pytest.mark.abuse(8)
+@pytest.mark.parametrize("asker", [PHONE, "eve@evil.example/x"])
+async def test_every_request_is_answered_however_many(
+    monkeypatch: pytest.MonkeyPatch, asker: str
+) -> None:
+    """Those that find no room, not even for what is left out, at once."""
+    monkeypatch.setattr(control_queue, "SLICE", 0.0)
+    link = Link()
+    ask = f"<iq type='%s' from='{asker}' to='{OWN}' id='n%d'><ping xmlns='urn:xmpp:ping'/></iq>"
+    many = 8_000
+    link.reads("".join(ask % ("set" if number % 2 else "get", number) for number in range(many)))
+    for _ in link.engine._control.rest():
+        pass
+    answered = re.findall(rb"id='n(\d+)'", b"".join(link.written))
+    assert sorted(map(int, answered)) == list(range(many))
 
 
 @pytest.mark.abuse(8)
