@@ -1,4 +1,4 @@
-"""The command line. Settings come from the environment alone; commands say what to do."""
+"""The command line. Settings come from the environment alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from schemas import settings as settings_module
 from schemas.settings import Settings, SettingsError
 
 EXIT_UNKNOWN = 1
-"""Exit code of `show` when nothing is known of the address."""
+"""Exit code of `show` for an unknown address."""
 
 EXIT_SETTINGS = 2
 """Exit code for settings that are missing or wrong."""
@@ -38,7 +38,8 @@ EXIT_NOT_RUNNING = 3
 """Exit code when there is no running component to ask."""
 
 DESCRIPTORS = 4_096
-"""Descriptors that are asked for, if the system gives them; some two hundred are needed."""
+"""Soft limit of file descriptors to request, as far as the hard limit allows; some 200 are
+needed."""
 
 app = typer.Typer(
     name="mixpam",
@@ -79,7 +80,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done;
 
 
 def _load() -> Settings:
-    """Read the settings, or say what is wrong with them and exit."""
+    """Read the settings, or print what is wrong with them and exit."""
     try:
         return settings_module.load()
     except SettingsError as error:
@@ -87,14 +88,14 @@ def _load() -> Settings:
 
 
 def _end(error: SettingsError) -> NoReturn:
-    """Say what is wrong with the settings and exit."""
+    """Print what is wrong with the settings and exit."""
     for line in error.lines:
         typer.echo(f"mixpam: {line}", err=True)
     raise typer.Exit(EXIT_SETTINGS) from None
 
 
 def _console(*, err: bool = False) -> Console:
-    """Make a console that colours on terminals only, and never guesses at words."""
+    """Make a console that uses colours on terminals only, and takes all text literally."""
     return Console(stderr=err, highlight=False, emoji=False, markup=False)
 
 
@@ -124,7 +125,7 @@ def run() -> None:
 
 
 def _allow_descriptors() -> None:
-    """Use as many descriptors as we may: the usual soft limit is for programs of old."""
+    """Raise the soft limit of file descriptors: the usual one is historically low."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
     with contextlib.suppress(OSError, ValueError):
@@ -155,7 +156,7 @@ def settings(
         return
     for name, value in loaded:
         if value is None:
-            continue  # not set, and an empty one would not be the same
+            continue  # not set; an empty value would mean something else
         text = ",".join(value) if isinstance(value, tuple) else value
         typer.echo(f"{settings_module.PREFIX}{name.upper()}={text}")
 
@@ -190,11 +191,10 @@ def check(
         int, typer.Option("--client-port", help="Port on which clients connect.")
     ] = 5222,
 ) -> None:
-    """Check settings, Redis and server, and say which line to change where.
+    """Check settings, Redis and server, and say which configuration line to change.
 
-    Give it the settings of the component, in the environment. A component that is
-    running is asked and left alone; if there is none, this connects in its place for a
-    few seconds.
+    Run it with the component's settings in the environment. A running component is queried over
+    HTTP and not disturbed; if there is none, this connects in its place for a few seconds.
 
     \b
     Examples:
@@ -274,7 +274,7 @@ def _show(
 
 
 def _asked(ask: Callable[[Remote], Any]) -> Any:  # noqa: ANN401 - what was asked for
-    """Ask the running component, or say why not and exit."""
+    """Ask the running component, or print why that fails and exit."""
     try:
         return ask(Remote(_load()))
     except NotRunning as error:
@@ -298,9 +298,9 @@ def reconcile(
 ) -> None:
     """Compare memory, rosters and channels, and repair what differs.
 
-    Looks at every user who is in a channel, or at those given. The channel decides who
-    is in it; memory, Redis and roster follow. Where a channel does not tell, nothing is
-    changed. A channel that is missing in the roster only is put back there.
+    Looks at every user who is in a channel, or at those given. The channel's list of participants
+    decides; memory, Redis and roster follow. Where a channel does not give one, nothing is changed.
+    A channel that is missing only in the roster is put back there.
 
     \b
     Examples:
@@ -308,7 +308,7 @@ def reconcile(
       mixpam reconcile --user romeo@example.org
       mixpam reconcile --json > found.jsonl
 
-    Exit codes: 0 all agree or were brought to, 1 something could not be told (or, with
+    Exit codes: 0 everything agrees or was repaired, 1 something could not be determined (or, with
     --dry-run, differs), 2 settings are wrong, 3 no component answers.
     """  # noqa: D301 - the backspace keeps the lines below it as they are
     users = list(user) if user else _asked(lambda remote: remote.users("joined"))
@@ -326,8 +326,8 @@ def rebuild(
 ) -> None:
     """Restore memberships after Redis was lost, from rosters and channels.
 
-    The component cannot know who its users are: name them, pass a list of all accounts,
-    or take those who are online. It is safe to do this twice.
+    The component cannot know who its users are: name them, pass a list of all accounts, or take all
+    users who are online. It is safe to repeat this.
 
     \b
     Examples:

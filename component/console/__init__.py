@@ -1,1 +1,1 @@
-"""The command line's ways to the running component and to the operator's screen."""
+"""The command line's access to the running component, and its output."""

@@ -1,4 +1,4 @@
-"""Asks the running component over its HTTP port, with the settings that it has itself."""
+"""Queries the running component over its HTTP port, with the component's own settings."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LONGEST = 3_600.0
 
 
 class NotRunning(Exception):  # noqa: N818 - a fact, named as one
-    """No component answers; the text says where it was looked for."""
+    """No component answers; the text has the address that was tried."""
 
 
 class Refused(Exception):  # noqa: N818 - likewise
-    """The component answered, with an error; `status` is HTTP's."""
+    """The component answered with an error; `status` is the HTTP status."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -37,7 +37,7 @@ class Remote:
 
     @property
     def address(self) -> str:
-        """Where the component is looked for."""
+        """The address at which the component is expected."""
         return f"{self._host}:{self._settings.http_port}"
 
     def link(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class Remote:
 
 
 def _reachable(host: str) -> str:
-    """Give an address by which this machine reaches what listens on `host`."""
+    """Give the address at which this machine reaches a listener on `host`."""
     try:
         address = ip_address(host)
     except ValueError:

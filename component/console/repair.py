@@ -1,4 +1,4 @@
-"""Walks users through `/api/reconcile`, several at a time, and shows how far it has come."""
+"""Sends users to `/api/reconcile`, several at a time, and shows progress."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rich.text import Text
 from component.console.remote import NotRunning, Refused, Remote
 
 AT_ONCE = 8
-"""Users asked for at the same time; the component has a bound of its own."""
+"""Users requested at the same time; the component has a limit of its own."""
 
 EVERY = 50
-"""Users between two lines of progress where there is no terminal."""
+"""Users between two lines of progress if there is no terminal."""
 
 Outcome = dict[str, Any]
 
@@ -33,7 +33,7 @@ class Tally:
         self.failed = 0
 
     def add(self, outcome: Outcome) -> None:
-        """Count one user's outcome in."""
+        """Add one user's outcome."""
         self.users += 1
         self.failed += bool(outcome["why"])
         self.unknown += len(outcome["silent"])
@@ -47,7 +47,7 @@ class Tally:
 
 
 def walk(remote: Remote, users: list[str], *, repair: bool) -> Iterator[Outcome]:
-    """Reconcile users and give each outcome as it comes. Raises NotRunning."""
+    """Reconcile users and yield each outcome as it comes. Raises NotRunning."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         waiting: set[Future[Outcome]] = set()
         todo = iter(users)
@@ -76,13 +76,13 @@ def _one(remote: Remote, user: str, repair: bool) -> Outcome:
 def run(
     remote: Remote, users: list[str], *, repair: bool, as_json: bool, out: Console, err: Console
 ) -> int:
-    """Reconcile users and write what was found; gives the exit code.
+    """Reconcile users and write the findings; return the exit code.
 
-    0: all agree or were brought to; 1: something could not be told, or, if nothing was to
-    be repaired, differs; 3: there is no component. JSON is one object a line.
+    0: everything agrees or was repaired; 1: something could not be determined, or, without repair,
+    differs; 3: there is no component. JSON is one object a line.
     """
     tally = Tally()
-    # Where both are on a screen, lines have to go above the bar.
+    # If both are on a terminal, lines must go above the progress bar.
     lines = err if out.is_terminal and err.is_terminal else out
     progress = Progress(
         TextColumn("{task.description}"),
@@ -115,7 +115,7 @@ def run(
 
 
 def _show(out: Console, outcome: Outcome) -> None:
-    """Write what is worth a line: differences, and what could not be told."""
+    """Write the findings worth a line: differences, and what could not be determined."""
     user = outcome["user"]
     if outcome["why"]:
         out.print(_line(user, "", outcome["why"], "red"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Writes what the running component says of a user, a channel or its link, for people."""
+"""Prints the running component's view of a user, a channel or its link."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Answer = dict[str, Any]
 
 
 def user(console: Console, view: Answer) -> None:
-    """Write a user's channels, devices and changes under way."""
+    """Print a user's channels, devices and changes under way."""
     _title(console, view["user"] + ("" if view["local"] else "  (not of a domain served here)"))
     channels, devices, operations = tables.of_user(view)
     for table in (channels, devices):
@@ -25,7 +25,7 @@ def user(console: Console, view: Answer) -> None:
 
 
 def channel(console: Console, view: Answer) -> None:
-    """Write the users of this server who are in a channel."""
+    """Print the users of this server who are in a channel."""
     known = "" if view["service_known"] else "  (its service is not known to the taps)"
     _title(console, view["channel"] + known)
     _table(console, tables.of_channel(view))
@@ -35,7 +35,7 @@ def channel(console: Console, view: Answer) -> None:
 
 
 def link(console: Console, view: Answer) -> None:
-    """Write the state of link, taps and Redis."""
+    """Print the state of link, taps and Redis."""
     state, redis = view["link"], view["redis"]
     _title(console, f"{view['component']}, mixpam {view['version']}")
     ready = not view["reasons"]
@@ -62,7 +62,7 @@ def _table(console: Console, table: Table) -> None:
     if not table.rows:
         return
     if not console.is_terminal:
-        # For `cut` and `grep`: one line each, nothing left out, and tabs that stay tabs.
+        # For `cut` and `grep`: one line each, nothing omitted, columns separated by tabs.
         for row in table.rows:
             console.file.write("  " + "\t".join(row) + "\n")
         return

@@ -1,5 +1,5 @@
 """`mixpam check`: looks at settings, Redis and server, and says what to change, and where.
 
-Each module looks at one thing and yields `Result`s; nothing here is needed to run the
-component, and nothing here changes what it finds.
+Each module examines one thing and yields `Result`s; the component itself needs none of this, and no
+check changes what it finds.
 """

@@ -1,4 +1,4 @@
-"""Logs in as a user, as a client does, to see what a client sees (XEP-0405 §5.1).
+"""Logs in as a client of a user does, to see what that client sees (XEP-0405 §5.1).
 
 Just enough of a client: STARTTLS, SASL, one resource, one question.
 """
@@ -28,7 +28,7 @@ _BIND = "urn:ietf:params:xml:ns:xmpp-bind"
 
 
 class Insecure(Exception):  # noqa: N818 - a fact, named as one
-    """There is no connection that a password may go over; the text says why."""
+    """There is no connection safe enough for a password; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class _Session:
         login = self._login
         secure, loopback = False, _is_loopback(login.host)
         tls = offered.find(f"{{{_TLS}}}starttls")
-        # On this very machine nobody listens, and a server may have no certificate yet.
+        # Nobody can eavesdrop on loopback, and a server there may have no certificate yet.
         if tls is not None and not (loopback and tls.find(f"{{{_TLS}}}required") is None):
             if (await self._ask(_STARTTLS)).tag != f"{{{_TLS}}}proceed":
                 raise Insecure("it offers TLS and refuses it")
@@ -109,7 +109,7 @@ class _Session:
         return await self._next()
 
     async def _open(self) -> ET.Element:
-        """Open a stream and give the features the server offers."""
+        """Open a stream and return the features that the server offers."""
         self._framer = Framer(LARGEST)
         self._waiting = []
         self._writer.write(
@@ -158,7 +158,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _tls(host: str) -> ssl.SSLContext:
-    """Verify the server, except on this very machine, where nobody is in between."""
+    """Verify the server, except on loopback, where nobody is in between."""
     context = ssl.create_default_context()
     if _is_loopback(host):
         context.check_hostname = False

@@ -1,15 +1,15 @@
-"""Changes to the server's configuration that remedy a problem, in the words of both servers."""
+"""Changes to the server's configuration that remedy a problem, as lines for both servers."""
 
 from __future__ import annotations
 
 from component.doctor.result import Level, Result
 
 TAP = "1.2"
-"""Version of the taps that came with this version of mixpam."""
+"""Version of the taps that come with this version of mixpam."""
 
 
 def unreachable(host: str, port: int, why: str) -> Result:
-    """Say that nothing takes a connection there."""
+    """Say that nothing accepts a connection there."""
     return Result(
         "server-port",
         Level.WRONG,
@@ -22,7 +22,7 @@ def unreachable(host: str, port: int, why: str) -> Result:
 
 
 def handshake(reason: str, component: str) -> Result:
-    """Explain why the server did not let us in; `reason` is a stream error's condition."""
+    """Explain why the server refused the component; `reason` is a stream error's condition."""
     match reason:
         case "not-authorized":
             return Result(
@@ -72,7 +72,7 @@ def handshake(reason: str, component: str) -> Result:
 
 
 def tap_missing(domain: str, component: str) -> Result:
-    """Say that no tap has introduced itself for a domain."""
+    """Say that no tap is connected for a domain."""
     return Result(
         f"tap {domain}",
         Level.WRONG,
@@ -97,7 +97,7 @@ def tap_version(domain: str, spoken: str, wanted: str) -> Result:
 
 
 def tap_older(domain: str, has: str) -> Result:
-    """Say that a tap speaks our protocol but lacks what later ones know."""
+    """Say that a tap speaks this protocol but lacks features of later ones."""
     return Result(
         f"tap {domain}",
         Level.WARNING,
@@ -111,7 +111,7 @@ def tap_older(domain: str, has: str) -> Result:
 
 
 def tap_is_older(has: str) -> bool:
-    """Tell whether a tap's version is below the one that came with us; not of what is none."""
+    """Tell whether a tap's version is older than `TAP`; false for anything that is no version."""
     try:
         return [int(part) for part in has.split(".")] < [int(part) for part in TAP.split(".")]
     except ValueError:
@@ -119,7 +119,7 @@ def tap_is_older(has: str) -> bool:
 
 
 def server_limit(domain: str, limit: int, wanted: int) -> Result:
-    """Say that the server refuses stanzas as large as some that we have to pass on."""
+    """Say that the server refuses stanzas as large as some that mixpam has to pass on."""
     return Result(
         f"limit {domain}",
         Level.WARNING,
@@ -144,7 +144,7 @@ def archive_off(domain: str) -> Result:
 
 
 def sender_check_on(component: str) -> Result:
-    """Say that the server throws us out when we hand on what a channel sent."""
+    """Say that the server ends the link when mixpam forwards a channel's stanza."""
     return Result(
         "sender-check",
         Level.WRONG,
@@ -157,7 +157,7 @@ def sender_check_on(component: str) -> Result:
 
 
 def features_missing(domain: str, expected: str) -> Result:
-    """Say that a user is not told that the account does MIX-PAM."""
+    """Say that a user's account does not show the MIX-PAM feature."""
     return Result(
         f"discovery {domain}",
         Level.WRONG,
@@ -191,7 +191,7 @@ def clients_unreachable(domain: str, host: str, port: int, why: str) -> Result:
 
 
 def no_trust(domain: str, host: str, why: str) -> Result:
-    """Say that the server's TLS is not one to send a password over."""
+    """Say that the server's TLS is not fit to send a password over."""
     return Result(
         f"discovery {domain}",
         Level.WARNING,

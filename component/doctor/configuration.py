@@ -1,4 +1,4 @@
-"""Checks the settings: whether they can be used, and whether the secret is one."""
+"""Checks the settings: whether they are usable, and whether the secret is secret."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from schemas.odds import at_odds
 from schemas.settings import PREFIX, Settings, SettingsError, load
 
 SHORTEST_SECRET = 16
-"""Characters below which the component's secret can be guessed in earnest."""
+"""Minimum characters of a component's secret that cannot realistically be guessed."""
 
 _EXAMPLES = frozenset({"change-me", "changeme", "secret", "password", "a long random word"})
 
 
 def look(environment: Mapping[str, str] | None = None) -> tuple[Settings | None, list[Result]]:
-    """Read the settings; None, and why, if they cannot be used."""
+    """Read the settings; None, and the reason, if they cannot be used."""
     try:
         settings = load(environment)
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""The whole examination: what is looked at, in which order, and what depends on what."""
+"""The whole examination: the checks, their order and their dependencies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Options:
 async def examine(
     options: Options, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[Result]:
-    """Look at everything and give results as they come."""
+    """Run all checks and yield results as they come."""
     settings, results = configuration.look(environment)
     for result in results:
         yield result
@@ -57,7 +57,7 @@ async def examine(
 async def _server(
     settings: Settings, options: Options, connected: bool | None
 ) -> AsyncIterator[Result]:
-    """Look at the server: through the running component, or else by connecting ourselves."""
+    """Check the server: through the running component, or else by connecting in its place."""
     try:
         state = Remote(settings).link()
     except Refused as error:

@@ -1,8 +1,8 @@
-"""Looks at the server by connecting as the component, for a few seconds.
+"""Checks the server by connecting as the component, for a few seconds.
 
-Only when no component is running: on some servers a second connection throws the first
-one out. While this is connected the server is as it is without mixpam: nothing is
-announced to users, and the server's list of MIX domains stays as it was.
+Only when no component is running: on some servers a second connection replaces the first one. While
+this is connected the server behaves as without mixpam: no feature is announced to users, and the
+server's list of MIX domains stays as it was.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from schemas.settings import Settings
 from schemas.stanza import Stanza
 
 PATIENCE = 5.0
-"""Seconds for each thing that is waited for."""
+"""Seconds to wait for each step."""
 
 _NOBODY = "mixpam-check"
-"""Localpart in whose name the sender check is tried; there need be no such account."""
+"""Localpart used to try the sender check; no such account need exist."""
 
 _TIME_TAG = "{urn:xmpp:time}time"
 
 
 async def reachable(settings: Settings) -> AsyncIterator[Result]:
-    """Check name and port; the last result is not OK if nothing takes a connection."""
+    """Check name and port; the last result is not OK if nothing accepts a connection."""
     host, port = settings.server_host, settings.server_port
     loop = asyncio.get_running_loop()
     try:
@@ -68,7 +68,7 @@ async def reachable(settings: Settings) -> AsyncIterator[Result]:
 
 
 class _Probe:
-    """Takes what the server sends, and lets somebody wait for it (link.stream.Lanes)."""
+    """Takes the server's stanzas, and lets a check wait for them (link.stream.Lanes)."""
 
     def __init__(self) -> None:
         self.write: Callable[[bytes], None] | None = None
@@ -81,7 +81,7 @@ class _Probe:
         self.changed.set()
 
     def carry(self, _: bytes, position: int) -> int:
-        """Carry nothing: each stanza is to be looked at."""
+        """Carry nothing: every stanza is to be examined."""
         return position
 
     def receive(self, frame: Frame) -> None:
@@ -99,11 +99,11 @@ class _Probe:
         self.changed.set()
 
     def leave_out(self, _: LeftOut) -> None:
-        """Take no notice: what is looked for is small."""
+        """Ignore it: the expected stanzas are small."""
 
 
 class LinkCheck:
-    """Connects once, and looks around."""
+    """Connects once, and runs the checks."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -111,7 +111,7 @@ class LinkCheck:
         self._stream: Stream | None = None
 
     async def results(self) -> AsyncIterator[Result]:
-        """Give the results, one by one."""
+        """Yield the results, one by one."""
         settings = self._settings
         try:
             stream = await connect(settings, self._probe)
@@ -122,7 +122,7 @@ class LinkCheck:
         try:
             if await self._until(lambda: self._probe.write is not None):
                 await self._until(lambda: set(self._probe.hellos) >= set(settings.domains))
-            # ejabberd lets a second connection in before it says that it is one too many.
+            # ejabberd accepts a second connection before it refuses it as a conflict.
             if self._probe.write is None or stream.ended.done():
                 reason = stream.ended.result() if stream.ended.done() else "silent"
                 yield advice.handshake(reason, settings.component_jid)
@@ -139,7 +139,7 @@ class LinkCheck:
             await asyncio.wait({stream.ended}, timeout=PATIENCE)
 
     async def _until(self, fulfilled: Callable[[], bool]) -> bool:
-        """Wait until something is so; False if time is up or the stream ended before."""
+        """Wait for a condition; False if time is up or the stream ended before."""
         stream = self._stream
         try:
             async with asyncio.timeout(PATIENCE):
@@ -168,7 +168,7 @@ class LinkCheck:
         return found
 
     async def _ask(self, sender: str, to: str, payload: str, id_: str) -> Stanza | None:
-        """Send an iq get; give what comes with its id, be it the answer or itself."""
+        """Send an iq get; return the stanza with its id: the answer, or the get itself."""
         if self._probe.write is None:
             return None
         self._probe.write(
@@ -191,7 +191,7 @@ class LinkCheck:
         return clock(f"clock {domain}", domain, moment - now)
 
     async def _sender_check(self) -> Result:
-        """Speak to ourselves in the name of a user, as copies and joins do."""
+        """Send a stanza to the component in a user's name, as copies and joins do."""
         settings = self._settings
         user = f"{_NOBODY}@{settings.domains[0]}"
         back = await self._ask(
@@ -211,14 +211,14 @@ class LinkCheck:
 
 
 def serving(domain: str, version: str, software: str) -> Result:
-    """Judge the version of a domain's tap."""
+    """Check the version of a domain's tap."""
     if advice.tap_is_older(version):
         return advice.tap_older(domain, version)
     return ok(f"tap {domain}", f"tap {version} on {software} serves {domain}")
 
 
 def archive(domain: str, *, on: bool) -> Result:
-    """Judge whether a domain archives for its users."""
+    """Check whether a domain archives for its users."""
     if on:
         return ok(f"archive {domain}", f"{domain} archives channel messages")
     return advice.archive_off(domain)

@@ -1,7 +1,7 @@
-"""Checks Redis: reachable, allowed, durable, never forgetting, quick, and of the same time.
+"""Checks Redis: reachability, permissions, durability, eviction, latency and clock.
 
-Only commands that the component uses are needed; they are tried on a key of their own
-below the prefix, which `component.store.keys` ignores and which is gone afterwards.
+Only commands that the component uses are needed; they are tried on a separate key below the prefix,
+which `component.store.keys` ignores and which is removed afterwards.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from schemas.settings import Settings, SettingsError
 
 PINGS = 20
 SLOW = 0.02
-"""Seconds of a median round trip that joins would notice."""
+"""Seconds of a median round trip that would slow joins noticeably."""
 
 MAX_SKEW = 5.0
-"""Seconds by which clocks may differ before logs and archives stop making sense."""
+"""Seconds by which clocks may differ before logs and archives become confusing."""
 
 
 class RedisCheck:
-    """Looks at one Redis. `running` tells afterwards whether a component is connected to it.
+    """Checks one Redis. `running` tells afterwards whether a component is connected to it.
 
-    It is None when Redis cannot be asked that.
+    It is None when Redis does not permit that question.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -40,7 +40,7 @@ class RedisCheck:
         self.running: bool | None = None
 
     async def results(self) -> AsyncIterator[Result]:
-        """Give the results, one by one."""
+        """Yield the results, one by one."""
         try:
             redis = connect(self._settings, named=False)
         except SettingsError as error:
@@ -91,7 +91,7 @@ class RedisCheck:
 
 
 async def _reach(redis: Any) -> Result | None:  # noqa: ANN401 - as above
-    """Find out whether Redis answers; None if so."""
+    """Check whether Redis answers; None if so."""
     try:
         await redis.ping()
     except FAILURES as error:
@@ -103,7 +103,7 @@ async def _reach(redis: Any) -> Result | None:  # noqa: ANN401 - as above
 
 
 async def _owner(redis: Any, keys: Keys, settings: Settings) -> Result:  # noqa: ANN401 - as above
-    """See whose the records below our prefix are; nothing is written before that."""
+    """Check who owns the records below the prefix; nothing is written before that."""
     try:
         await Ownership(redis, keys, settings, _say_nothing).settle(bring_along=False)
     except Foreign as error:
@@ -115,11 +115,11 @@ async def _owner(redis: Any, keys: Keys, settings: Settings) -> Result:  # noqa:
 
 
 def _say_nothing(*_: object, **__: object) -> None:
-    """Take a report: whoever checks changes nothing that would have to be told."""
+    """Ignore a report: a check changes nothing that would need one."""
 
 
 async def _permissions(redis: Any, key: str) -> Result:  # noqa: ANN401 - as above
-    """Do everything that the component does, on a key of our own."""
+    """Run every command that the component uses, on a separate key."""
     tries: dict[str, Callable[[], Awaitable[Any]]] = {
         "scan": lambda: redis.scan(0, match=key, count=10),
         "hset": lambda: redis.hset(key, "probe", "1"),
@@ -160,7 +160,7 @@ async def _transaction(redis: Any, key: str) -> None:  # noqa: ANN401 - as above
 
 
 async def _append(redis: Any, key: str) -> None:  # noqa: ANN401 - as above
-    """Append what no stream takes, which is found out after the right to do so."""
+    """Append an entry that no stream accepts: Redis checks permissions before it finds that out."""
     try:
         await redis.xadd(key, {"probe": "1"}, id="0-0")
     except ResponseError as error:
@@ -238,7 +238,7 @@ async def _clock(redis: Any) -> Result:  # noqa: ANN401 - as above
 
 
 def clock(check: str, whose: str, ahead: float) -> Result:
-    """Judge the seconds by which Redis's clock is ahead of this machine's."""
+    """Rate the seconds by which Redis's clock is ahead of this machine's."""
     if abs(ahead) > MAX_SKEW:
         direction = "ahead of" if ahead > 0 else "behind"
         return Result(

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How bad it is. `SKIPPED` is what could not be looked at, and why."""
+    """How bad it is. `SKIPPED` is a check that could not be made, with the reason."""
 
     OK = "ok"
     SKIPPED = "skipped"
@@ -22,8 +22,8 @@ class Level(StrEnum):
 class Result:
     """One line. `check` is a stable name for scripts.
 
-    `remedy` says what to do; `prosody`, `ejabberd` and `redis` are the very lines of
-    configuration that it speaks of.
+    `remedy` says what to do; `prosody`, `ejabberd` and `redis` are the configuration lines that it
+    mentions.
     """
 
     check: str
@@ -49,22 +49,22 @@ def exit_code(results: Iterable[Result]) -> int:
 
 
 def ok(check: str, text: str) -> Result:
-    """Make a result that needs nothing."""
+    """Make a result that needs no action."""
     return Result(check, Level.OK, text)
 
 
 def skipped(check: str, text: str, remedy: str = "") -> Result:
-    """Make a result for what could not be looked at."""
+    """Make a result for a check that could not be made."""
     return Result(check, Level.SKIPPED, text, remedy)
 
 
 def in_words(error: OSError) -> str:
-    """Say why a connection failed; asyncio's own words repeat the address."""
+    """Say why a connection failed; asyncio's own text repeats the address."""
     if isinstance(error, ssl.SSLError):
         return error.reason or str(error)
     if isinstance(error, TimeoutError) and not error.errno:
         return "no answer"
-    # The name service counts downwards, and has words of its own.
+    # Resolver errors have negative numbers, and texts of their own.
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()
     return error.strerror or str(error)

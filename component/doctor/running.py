@@ -1,4 +1,4 @@
-"""Looks at the server through a component that is running already, without disturbing it."""
+"""Checks the server through a running component, without disturbing it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from component.doctor.result import Level, Result, ok
 
 
 def results(state: dict[str, Any], component: str) -> Iterator[Result]:
-    """Give the results that follow from `/api/link`."""
+    """Yield the results that follow from `/api/link`."""
     link = state.get("link", {})
     yield ok(
         "running",

@@ -12,10 +12,11 @@ from aiosasl.stringprep import saslprep
 NAMESPACE = "urn:ietf:params:xml:ns:xmpp-sasl"
 
 MAX_ITERATIONS = 1_000_000
-"""Rounds of PBKDF2 that a server may ask for: about a second. Servers use 4,096 to 100,000."""
+"""Maximum PBKDF2 iterations that a server may demand: about a second. Servers use 4,096 to
+100,000."""
 
 Ask = Callable[[bytes], Awaitable[ET.Element]]
-"""Sends bytes and gives the server's next element."""
+"""Sends bytes and returns the server's next element."""
 
 
 class LoginFailed(Exception):  # noqa: N818 - a fact, named as one
@@ -25,7 +26,8 @@ class LoginFailed(Exception):  # noqa: N818 - a fact, named as one
 async def authenticate(ask: Ask, offered: set[str], user: str, password: str) -> None:
     """Log in by the strongest mechanism that the server offers.
 
-    PLAIN sends the password itself: the caller answers for the connection. Raises LoginFailed.
+    PLAIN sends the password itself: the caller makes sure that the connection is safe. Raises
+    LoginFailed.
     """
 
     async def credentials() -> tuple[str, str]:
@@ -76,7 +78,7 @@ class _Exchange:
 def _reply(element: ET.Element, *, wanted: bytes) -> tuple[aiosasl.SASLState, bytes | None]:
     """Read the server's answer, where data has SCRAM's attribute `wanted` (RFC 5802 §5.1).
 
-    Raises LoginFailed for a refusal, and for data that aiosasl does not withstand.
+    Raises LoginFailed for a refusal, and for data that would make aiosasl fail.
     """
     kind = element.tag.removeprefix(f"{{{NAMESPACE}}}")
     if kind not in {"challenge", "success"}:

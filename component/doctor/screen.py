@@ -1,4 +1,4 @@
-"""Shows results: coloured lines on a terminal, plain ones elsewhere, or JSON."""
+"""Prints results: coloured lines on a terminal, plain ones elsewhere, or JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WIDTH = max(len(word) for word, _ in _WORDS.values())
 
 
 def show(console: Console, result: Result) -> None:
-    """Write one result, and below it what to do."""
+    """Print one result, and its remedy below it."""
     word, style = _WORDS[result.level]
     line = Text.assemble((word.ljust(_WIDTH), style), f"  {result.text}")
     console.print(line, soft_wrap=True)
@@ -36,7 +36,7 @@ def show(console: Console, result: Result) -> None:
 
 
 def summary(console: Console, results: Iterable[Result]) -> None:
-    """Write the last line."""
+    """Print the summary line."""
     levels = [result.level for result in results]
     wrong, warnings = levels.count(Level.WRONG), levels.count(Level.WARNING)
     if wrong or warnings:
@@ -47,7 +47,7 @@ def summary(console: Console, results: Iterable[Result]) -> None:
 
 
 def as_json(results: list[Result]) -> str:
-    """Write everything as one JSON object: `exit_code` and `results`."""
+    """Encode everything as one JSON object: `exit_code` and `results`."""
     found = [{key: value for key, value in asdict(each).items() if value} for each in results]
     return json.dumps(
         {"exit_code": exit_code(results), "results": found}, ensure_ascii=False, indent=2

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG that need no script: their points; `charts.html` draws them."""
+"""Computes the points of small charts; `charts.html` draws them as inline SVG without a script."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def charts(samples: Iterable[Sample]) -> tuple[Chart, ...]:
 def _chart(
     title: str, values: Sequence[float], shown: Callable[[float], str], least: float
 ) -> Chart:
-    """Draw values as an area, the latest at the right edge of `SAMPLES` places.
+    """Draw values as an area of `SAMPLES` places, the latest at the right edge.
 
     The scale ends at the largest value, or at `least` if all are smaller.
     """

@@ -1,8 +1,8 @@
-"""The part of the HTTP API that changes something: for `mixpam reconcile` and `rebuild`.
+"""The part of the HTTP API that makes changes: for `mixpam reconcile` and `rebuild`.
 
-Whoever calls must know the component's secret: the header `Mixpam-Control` carries a
-digest made of it (`control_key`). So no web page in the operator's browser can call, and
-nobody who may only look (MIXPAM_HTTP_TOKEN, or being on this machine) can change anything.
+A caller must know the component's secret: the header `Mixpam-Control` carries a digest made of it
+(`control_key`). So no web page in the operator's browser can call it, and a reader of the status
+page (with MIXPAM_HTTP_TOKEN, or on this machine) cannot change anything.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from schemas.settings import Settings
 HEADER = "Mixpam-Control"
 
 AT_ONCE = 16
-"""Users that are looked at together; others wait for their turn."""
+"""Users that are reconciled at the same time; others wait for their turn."""
 
 LONGEST = 3_600.0
-"""Seconds one user may take: a thousand silent channels, and then some."""
+"""Seconds one user may take: enough for a thousand silent channels."""
 
 
 class StoredMemberships(Protocol):
@@ -38,21 +38,21 @@ class StoredMemberships(Protocol):
 
     @property
     def loaded(self) -> bool:
-        """Tell whether the core knows what Redis remembers."""
+        """Tell whether the core has loaded the records of Redis."""
 
     async def memberships(self, user: str) -> dict[str, MembershipRecord] | None:
-        """Read what Redis has of a user; None if it does not answer."""
+        """Read a user's memberships from Redis; None if it does not answer."""
 
 
 def control_key(settings: Settings) -> str:
-    """Give the header's value: a digest of the component's secret and name."""
+    """Make the header's value: a digest of the component's secret and name."""
     secret = settings.secret.get_secret_value().encode()
     text = f"mixpam control {settings.component_jid}".encode()
     return hmac.new(secret, text, hashlib.sha256).hexdigest()
 
 
 class Control:
-    """Answers the calls. `operate` has the shell carry out what an action does to the core."""
+    """Answers the calls. `operate` runs an action on the core and carries out its effects."""
 
     def __init__(
         self,

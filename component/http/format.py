@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 NOTHING = "\N{EN DASH}"
-"""Stands where there is no value."""
+"""Shown where there is no value."""
 
 _MINUTE = 60
 _HOUR = 3_600
@@ -15,30 +15,30 @@ _SMALL = 10
 
 
 def number(value: int) -> str:
-    """Give a whole number with narrow spaces between its thousands."""
+    """Format a whole number with narrow spaces between its thousands."""
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def plural(amount: int, name: str) -> str:
-    """Give an amount of something that has a regular plural."""
+    """Format an amount of something with a regular plural."""
     return f"{number(amount)} {name}{'' if amount == 1 else 's'}"
 
 
 def rate(value: float) -> str:
-    """Give a rate: one decimal while it is small."""
+    """Format a rate, with one decimal while it is small."""
     if 0 < value < _SMALL:
         return f"{value:.1f}"
     return number(round(value))
 
 
 def milliseconds(seconds: float) -> str:
-    """Give a short duration."""
+    """Format a short duration."""
     value = seconds * 1000
     return f"{value:.1f} ms" if value < _SMALL else f"{number(round(value))} ms"
 
 
 def duration(seconds: float) -> str:
-    """Give a long duration, in its largest unit."""
+    """Format a long duration, in its largest unit."""
     for size, name in ((_DAY, "day"), (_HOUR, "hour"), (_MINUTE, "minute")):
         if seconds >= size:
             return plural(int(seconds // size), name)
@@ -46,12 +46,12 @@ def duration(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """Give a time in the past by its distance from now."""
+    """Format a time in the past by its distance from now."""
     return "just now" if seconds < _MINUTE else f"{duration(seconds)} ago"
 
 
 def sentence(remark: str) -> str:
-    """Give a remark a capital letter and a full stop."""
+    """Turn a remark into a sentence, with a capital letter and a full stop."""
     remark = remark[:1].upper() + remark[1:]
     return remark if remark.endswith((".", "?", "!")) else f"{remark}."
 

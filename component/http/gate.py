@@ -2,9 +2,9 @@
 
 The port serves operators; the link and Redis must never lack a file descriptor because of
 it. So connections are limited, overall and per address, far below the process's own limit.
-At the limit, the connection that has waited longest without a complete request is closed:
-a newcomer is served even while a thousand others only hold connections. Time and bytes are
-limited for a request, for its body and for reading the answer.
+At the limit, the connection that has been open longest without a complete request is closed: a new
+one is served even while a thousand others send nothing. Time and bytes are limited for a request,
+for its body and for reading the answer.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from typing import cast
 
 MOST = 128
-"""Connections in all: operators' browsers, `mixpam`'s commands, Prometheus and probes."""
+"""Maximum connections: operators' browsers, `mixpam`'s commands, Prometheus and probes."""
 
 MOST_OF_ONE = 64
-"""Connections of one address, which may be a proxy's with all of these behind it."""
+"""Maximum connections of one address, which may be a proxy with all of these behind it."""
 
 SHARE = 4
-"""The part of the process's descriptors, one in so many, that the port takes at most."""
+"""The port uses at most one in this many of the process's descriptors."""
 
 REQUEST_SECONDS = 10.0
 """Seconds from a connection, or an answer, to the end of the next request's head."""
@@ -32,20 +32,20 @@ STALL_SECONDS = 20.0
 """Seconds after which a peer that reads nothing of its answer is disconnected."""
 
 TURN_BYTES = 65_536
-"""Bytes of a request with all its headers, and of others sent before it is answered."""
+"""Bytes of a request with all its headers, and of further ones sent before it is answered."""
 
 QUIET = 60.0
 """Seconds between two reports (event `http-crowded`) of closed connections."""
 
 
 def descriptors() -> int:
-    """Give how many descriptors this process may have."""
+    """Give the process's limit of file descriptors."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft if soft != resource.RLIM_INFINITY else 1 << 20
 
 
 class Gate:
-    """Makes the protocol of each connection, `make`'s behind a bound."""
+    """Makes the protocol of each connection: that of `make`, within the limits."""
 
     def __init__(self, make: Callable[[], asyncio.Protocol], report: Callable[..., None]) -> None:
         self.make = make
@@ -54,7 +54,7 @@ class Gate:
         self._most_of_one = max(3, min(MOST_OF_ONE, self._most * 3 // 4))
         self._of: Counter[str] = Counter()
         self._inside: dict[asyncio.BaseProtocol, Visitor] = {}
-        # Those without a request, the one that waits longest first.
+        # Connections without a request, the one that waits longest first.
         self._idle: dict[Visitor, None] = {}
         self._quiet_until = 0.0
 
@@ -64,7 +64,7 @@ class Gate:
 
     @contextmanager
     def serving(self, protocol: asyncio.BaseProtocol) -> Iterator[None]:
-        """Let the peer of a request stay while it is dealt with."""
+        """Keep the connection of a request while it is handled."""
         visitor = self._inside.get(protocol)
         if visitor is None:
             yield
@@ -79,7 +79,7 @@ class Gate:
                 self._idle[visitor] = None
 
     def enter(self, visitor: Visitor) -> bool:
-        """Find room for one more; False if there is none."""
+        """Make room for one more connection; False if there is none."""
         crowded = len(self._inside) >= self._most
         too_many = self._of[visitor.address] >= self._most_of_one
         if (crowded or too_many) and not self._make_room(visitor.address if too_many else None):
@@ -90,7 +90,7 @@ class Gate:
         return True
 
     def leave(self, visitor: Visitor) -> None:
-        """Take note of the end of a connection."""
+        """Note the end of a connection."""
         if self._inside.pop(visitor.inner, None) is None:
             return
         self._idle.pop(visitor, None)
@@ -99,7 +99,7 @@ class Gate:
             del self._of[visitor.address]
 
     def _make_room(self, address: str | None) -> bool:
-        """End the connection that waits longest, of an address or of all."""
+        """Close the connection that waits longest, of one address or of all."""
         now = asyncio.get_running_loop().time()
         if now >= self._quiet_until:
             self._quiet_until = now + QUIET
@@ -113,34 +113,34 @@ class Gate:
 
 
 class Visitor(asyncio.Protocol):
-    """One connection: passes all on to the protocol inside, and ends what takes too long."""
+    """One connection: passes all on to the inner protocol, and closes if that takes too long."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self.inner = gate.make()
         self.address = ""
         self._transport: asyncio.Transport | None = None
-        self._let_in = False
+        self._admitted = False
         self._received = 0
         self._timer: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Enter, or be turned away."""
-        # uvloop's transports are no subclasses of asyncio's, though they do the same.
+        """Register with the gate, or close the connection at the limit."""
+        # uvloop's transports do not subclass asyncio's, though they behave alike.
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
-        self._let_in = self._gate.enter(self)
-        if not self._let_in:
+        self._admitted = self._gate.enter(self)
+        if not self._admitted:
             self.abort()
             return
         self.inner.connection_made(transport)
         self.turn_ended()
 
     def data_received(self, data: bytes) -> None:
-        """Pass on, within bounds."""
-        if not self._let_in:
+        """Pass data on, within the limits."""
+        if not self._admitted:
             return
         self._received += len(data)
         if self._received > TURN_BYTES:
@@ -149,46 +149,46 @@ class Visitor(asyncio.Protocol):
             self.inner.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """Pass on."""
-        return self.inner.eof_received() if self._let_in else None
+        """Pass the end on."""
+        return self.inner.eof_received() if self._admitted else None
 
     def pause_writing(self) -> None:
-        """Give the peer some time to take its answer."""
+        """Give the peer some time to read its answer."""
         self._stall = asyncio.get_running_loop().call_later(STALL_SECONDS, self.abort)
         self.inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Stop the timer: the peer is reading again."""
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
         self.inner.resume_writing()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Leave."""
+        """Unregister from the gate."""
         for timer in (self._timer, self._stall):
             if timer is not None:
                 timer.cancel()
         self._gate.leave(self)
-        if self._let_in:
+        if self._admitted:
             self.inner.connection_lost(error)
 
     def turn_began(self) -> None:
-        """Wait no longer: there is a request."""
+        """Stop the timer: there is a request."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._received = 0
 
     def turn_ended(self) -> None:
-        """Wait for a request, not for long."""
+        """Start the timer: a request must come in time."""
         self.turn_began()
         if self._transport is not None and not self._transport.is_closing():
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(REQUEST_SECONDS, self._waited)
 
     def _waited(self) -> None:
-        """End what has not asked; whoever still takes an answer has the time for that."""
+        """Close a connection without a request, unless the peer is still reading an answer."""
         if self._stall is None:
             self.abort()
         else:

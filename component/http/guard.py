@@ -1,9 +1,9 @@
 """Access to the HTTP port: by token, as bearer or cookie; without one, not by foreign host names.
 
 Without a token the port is on loopback only, yet a web page in the operator's browser
-could still reach it under a name of its own (DNS rebinding); so then only addresses and
-`localhost` are taken as host. The cookie is not the token but is made of it, so that a
-stolen cookie ends with the token and does not reveal it.
+could still reach it under a name of its own (DNS rebinding); so then only addresses and `localhost`
+are accepted as host. The cookie is not the token but derived from it, so that a stolen cookie does
+not reveal the token and becomes invalid with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ COOKIE = "mixpam"
 
 
 class Guard:
-    """Judges requests."""
+    """Decides which requests are allowed."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
@@ -26,11 +26,11 @@ class Guard:
 
     @property
     def has_token(self) -> bool:
-        """Whether a token is asked for."""
+        """Whether a token is required."""
         return bool(self._token)
 
     def is_strange_host(self, request: web.BaseRequest) -> bool:
-        """Tell whether the request came under a name that is not surely this machine's."""
+        """Tell whether the request's host name may be foreign: not an address, nor `localhost`."""
         if self._token:
             return False
         host = request.host
@@ -47,7 +47,7 @@ class Guard:
         return False
 
     def admits(self, request: web.BaseRequest) -> bool:
-        """Tell whether the request shows the token, or needs none."""
+        """Tell whether the request carries the token, or needs none."""
         if not self._token:
             return True
         kind, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
@@ -57,11 +57,11 @@ class Guard:
         return hmac.compare_digest(cookie.encode("utf-8", "replace"), self._cookie.encode())
 
     def is_token(self, given: str) -> bool:
-        """Compare with the token, in a time that tells nothing."""
+        """Compare with the token, in constant time."""
         return hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
 
     def remember(self, response: web.StreamResponse, *, secure: bool) -> None:
-        """Give the browser its cookie."""
+        """Set the browser's cookie."""
         response.set_cookie(
             COOKIE, self._cookie, httponly=True, samesite="Strict", secure=secure, path="/"
         )

@@ -1,7 +1,6 @@
-"""The Prometheus exposition, made of plain numbers at the moment of the scrape.
+"""The Prometheus exposition, made from plain numbers at the moment of the scrape.
 
-No label carries an address; every label has few values: reasons that are not known come
-as "other".
+No label carries an address, and every label has few values: unknown reasons become "other".
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ _LOSSES = frozenset(
         "undefined-condition",
     }
 )
-"""Reasons for the end of a link that have a name; the server could make up others."""
+"""Known reasons for the end of a link; the server could make up others."""
 
 _GAUGES = {
     "users_known": "Users with a channel or a device.",

@@ -1,8 +1,8 @@
-"""The status page: one document that needs nothing else, in any browser.
+"""The status page: one self-contained document, for any browser.
 
-It reads without JavaScript; with it, the parts that change are fetched again and replaced.
-The policy allows only the page's own style and script, by their hashes. The templates
-escape every value, so that a stranger's words stay text.
+It works without JavaScript; with it, the parts that change are fetched again and replaced. The
+policy allows only the page's own style and script, by their hashes. The templates escape every
+value, so that a stranger's text stays text.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _ICON: Final = (
 
 
 def _environment() -> Environment:
-    """Compile the templates: at import, because the event loop would wait for it later."""
+    """Compile the templates: at import, because it would block the event loop later."""
     made = Environment(
         loader=PackageLoader(str(__package__)),
         autoescape=True,
@@ -71,7 +71,7 @@ def _environment() -> Environment:
     made.globals.update(
         nothing=formats.NOTHING,
         icon=_ICON,
-        # Our own files, and under their hashes in the policy: not to be escaped.
+        # mixpam's own files, allowed by their hashes in the policy: not to be escaped.
         style=Markup(_STYLE),  # noqa: S704
         script=Markup(_SCRIPT),  # noqa: S704
     )
@@ -84,17 +84,17 @@ _TEMPLATES: Final = _environment()
 
 
 def whole(sources: Sources, asked: str) -> Page:
-    """Make the page; `asked` is the search's text, or empty."""
+    """Render the page; `asked` is the search's text, or empty."""
     return Page(_render("page.html", sources, asked), _POLICY)
 
 
 def live(sources: Sources, asked: str) -> str:
-    """Make only the parts that change."""
+    """Render only the parts that change."""
     return _render("live.html", sources, asked)
 
 
 def login(*, failed: bool) -> Page:
-    """Make the page that asks for the token."""
+    """Render the page that asks for the token."""
     return Page(_TEMPLATES.get_template("login.html").render(failed=failed), _POLICY)
 
 

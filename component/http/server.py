@@ -1,7 +1,7 @@
-"""The HTTP port: routes, and who may use them.
+"""The HTTP port: its routes and access to them.
 
-`/healthz` and `/readyz` answer everybody, for those who start and balance processes;
-whoever has not shown the token learns only yes or no from them.
+`/healthz` and `/readyz` answer everybody, for process managers and load balancers; without the
+token they answer only yes or no.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from component.process.log import frames
 from schemas import jid
 
 RETRY = 5.0
-"""Seconds until an address that was taken is tried again."""
+"""Seconds until an address in use is tried again."""
 
 LARGEST_BODY = 4_096
-"""Bytes of the largest request; only the token is ever sent here."""
+"""Maximum bytes of a request's body; it only ever carries the token."""
 
 BODY_SECONDS = 10.0
-"""Seconds in which such a request has to be there."""
+"""Seconds within which such a request must be complete."""
 
 KEEPALIVE = 15
 """Seconds that a connection may wait for the next request; Prometheus and browsers reconnect."""
@@ -91,7 +91,7 @@ class HttpServer:
         self._server: asyncio.Server | None = None
 
     def start(self) -> None:
-        """Begin to serve and to sample, unless the settings want none of it."""
+        """Begin to serve and to sample, unless the settings disable the port."""
         if self._sources.settings.http_port:
             self._tasks = [
                 asyncio.create_task(self._listen()),
@@ -100,7 +100,7 @@ class HttpServer:
             ]
 
     async def stop(self) -> None:
-        """Let go of the address."""
+        """Release the address."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -110,7 +110,7 @@ class HttpServer:
             await self._runner.cleanup()
 
     async def _listen(self) -> None:
-        """Take the address, or wait for it: a standby on the same machine must."""
+        """Bind the address, or wait for it, as a standby on the same machine has to."""
         settings = self._sources.settings
         address = f"{settings.http_host}:{settings.http_port}"
         self._runner = runner = web.AppRunner(
@@ -163,16 +163,16 @@ class HttpServer:
         )
         return application
 
-    # -- the door ------------------------------------------------------------------------
+    # -- access ------------------------------------------------------------------------
 
     @web.middleware
     async def _door(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._gate is None:
-            return await self._let_in(request, handler)
+            return await self._authorize(request, handler)
         with self._gate.serving(request.protocol):
-            return await self._let_in(request, handler)
+            return await self._authorize(request, handler)
 
-    async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _authorize(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         response: web.StreamResponse
         if self._guard.is_strange_host(request):
             response = _json({"error": "unknown host name; set MIXPAM_HTTP_TOKEN to use one"}, 403)
@@ -188,7 +188,7 @@ class HttpServer:
         return response
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Have a request answered; a fault in mixpam costs that answer alone."""
+        """Answer a request; a bug in mixpam costs only that answer."""
         await self._sources.counted()
         try:
             if request.can_read_body:
@@ -276,7 +276,7 @@ class HttpServer:
 
 
 def _why_not(error: OSError) -> str:
-    """Say why the address cannot be had; asyncio's own words repeat it."""
+    """Say why the address cannot be bound; asyncio's own text repeats the address."""
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     return error.strerror or type(error).__name__

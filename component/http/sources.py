@@ -1,7 +1,7 @@
-"""What the HTTP side may look at, and what it keeps of its own: samples, and sums that cost.
+"""The data behind HTTP: references to the component's parts, samples, and cached sums.
 
-A sample is taken every two seconds, on the loop: rates for the charts, and by how much
-the loop was late at worst, which is how long everybody had to wait.
+A sample is taken every two seconds, on the event loop: rates for the charts, and the loop's worst
+lateness, which is how long everybody had to wait.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INTERVAL = 2.0
 """Seconds between samples."""
 
 NAPS = 4
-"""Times in each interval that the loop's lateness is looked at."""
+"""Measurements of the loop's lateness in each interval."""
 
 SAMPLES = 150
 """Samples kept: five minutes."""
@@ -34,21 +34,21 @@ TOTALS_SHARE = 0.002
 """Share of its time the process may spend on sums over all users, which walk the mirror."""
 
 FEW_ROWS = 2_000
-"""Users that are counted in one go, whenever somebody asks."""
+"""Users up to which sums are made at once, on each request."""
 
 
 class StoreView(Protocol):
-    """What is shown of the store."""
+    """The store, as far as it is shown."""
 
     latency: Timings
 
     @property
     def waiting(self) -> int:
-        """Writes that wait."""
+        """The number of writes that wait."""
 
     @property
     def needs_rewrite(self) -> bool:
-        """Whether Redis has yet to be written anew."""
+        """Whether Redis still has to be rewritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Sources:
     _wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def totals(self) -> Totals:
-        """Give the sums over all users: fresh where they are few, else those last counted."""
+        """Give the sums over all users: current for few users, else those last counted."""
         if self._totals is None or self._are_few:
             self._totals = totals(self.core)
         else:
@@ -86,12 +86,12 @@ class Sources:
         return self._totals
 
     async def counted(self) -> None:
-        """See to it that there are sums to give, though nobody ever asked for any."""
+        """Make sure that there are sums, even if none were ever requested."""
         if self._totals is None and not self._are_few:
             await self._count()
 
     async def count(self) -> None:
-        """Count many users for those who ask, with pauses for others, until cancelled."""
+        """Count many users in the background, with pauses for other tasks, until cancelled."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -132,8 +132,8 @@ class Sources:
             messages, deliveries, before = new_messages, new_deliveries, now
 
     async def _nap(self) -> float:
-        """Sleep a moment; give by how much the loop was late."""
-        # The loop's own clock stands still within one of its rounds.
+        """Sleep a moment; return by how many seconds the loop was late."""
+        # The loop's own clock does not advance within one iteration.
         due = perf_counter() + INTERVAL / NAPS
         await asyncio.sleep(INTERVAL / NAPS)
         late = max(0.0, perf_counter() - due)

@@ -1,6 +1,6 @@
-"""States of link, taps and Redis, and the last problems, derived from the events of the log.
+"""States of link, taps and Redis, and recent problems, derived from the log's events.
 
-Every event that is logged also arrives here, so no state is reported in a second way.
+Every logged event also arrives here, so no state is reported in two ways.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from component.process.events import EVENTS
 
 KEPT_OF_A_KIND = 5
 """Problems of one kind that are kept: a stranger can cause many of some kinds, which must not
-push out the others."""
+displace the others."""
 
 LONGEST_FACT = 300
-"""Characters of a fact that are kept: some are a stranger's."""
+"""Characters of a fact that are kept: strangers write some of them."""
 
 LinkState = Literal["connecting", "up", "down", "standby"]
 RedisState = Literal["connecting", "up", "away"]
 
 
 def utc_now() -> datetime:
-    """Give the time as people read it."""
+    """Give the time in a readable form."""
     return datetime.now(UTC)
 
 
 @dataclass(slots=True)
 class Problem:
-    """An event of level warning or worse; the same one again only counts up.
+    """An event of level warning or worse; repetitions only increase a count.
 
     `first` and `last` are when it happened, `meaning` and `remedy` say what it is and what
     to do.
@@ -61,7 +61,7 @@ class Link:
 class Tap:
     """The tap of one domain, by its `<hello/>` on this link.
 
-    `limit` and `wanted` are bytes of a stanza: what the server takes of us, if that is less
+    `limit` and `wanted` are bytes of a stanza: what the server accepts from mixpam, if that is less
     than what is wanted.
     """
 
@@ -85,7 +85,7 @@ class Redis:
 
 
 class Watch:
-    """Takes every event, and knows what is the case."""
+    """Takes every event, and keeps the current states."""
 
     def __init__(self, domains: tuple[str, ...], now: Callable[[], datetime] = utc_now) -> None:
         self._now = now
@@ -96,7 +96,7 @@ class Watch:
         self.events: Counter[str] = Counter()
         self.losses: Counter[str] = Counter()
         self.troubles: Counter[str] = Counter()
-        # By kind, which is the event; of each the last comes last.
+        # By kind, which is the event's name; the latest of each comes last.
         self._problems: dict[str, OrderedDict[str, Problem]] = {}
 
     @property
@@ -173,7 +173,7 @@ class Watch:
         return self.taps.setdefault(str(facts["domain"]), Tap())
 
     def _note(self, event: str, level: str, facts: dict[str, object]) -> None:
-        """Enter a problem; one that differs only in when it is tried again is the same."""
+        """Record a problem; one that differs only in its retry time is the same."""
         shown = {
             name: str(value)[:LONGEST_FACT]
             for name, value in facts.items()

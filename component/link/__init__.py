@@ -1,1 +1,1 @@
-"""The link: one XEP-0114 stream to the server, its life and death."""
+"""The link: one XEP-0114 stream to the server, from connecting to its end."""

@@ -1,8 +1,8 @@
-"""The link to the server: connects, reports failures, connects again.
+"""The link to the server: connects, reports failures, reconnects.
 
-The waits double up to half a minute and carry jitter, so that many components do not come
-back in step. A conflict means that another process is connected as this component: this one
-asks again every second, to take over as soon as that one ends (`component.leadership`).
+The waits double up to 30 s and carry jitter, so that many components do not reconnect in step. A
+conflict means that another process is connected as this component: this one retries every second,
+to take over as soon as the other ends (`component.leadership`).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Connection:
         self._report = report
         self._stream: Stream | None = None
         self._stopping = asyncio.Event()
-        # The reason of the last link-down reported; none since link-up.
+        # The reason of the last link-down reported; None since link-up.
         self._reported_down: str | None = None
 
     async def run(self, ended: Callable[[str, bool], Awaitable[None]]) -> None:
@@ -97,7 +97,7 @@ class Connection:
             await self._pause(pause)
 
     def report_up(self) -> None:
-        """Report that the server has let this process in."""
+        """Report that the server has accepted this process."""
         self._reported_down = None
         self._report("link-up")
 
@@ -116,7 +116,7 @@ class Connection:
         )
 
     def stop(self) -> None:
-        """End the stream and do not come back."""
+        """End the stream and do not reconnect."""
         self._stopping.set()
         self.close()
 

@@ -2,8 +2,8 @@
 
 From 2.6 on, and with distributions' patches before, expat parses a tag that came in pieces
 again only when there is twice as much of it as the last time, or its buffer is full. On a
-silent link that never happens: a tag of 9,000 bytes held up itself and all stanzas after it
-for many stanzas more. XMPP allows white space between stanzas (RFC 6120 §4.6.1).
+silent link that never happens: a tag of 9,000 bytes held up itself and all stanzas behind it until
+many more had come. XMPP allows white space between stanzas (RFC 6120 §4.6.1).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _TAG = re.compile(rb"<[^'\"<>]*+(?:'[^'<]*+'[^'\"<>]*+|\"[^\"<]*+\"[^'\"<>]*+)*+
 
 
 def padding(data: bytes) -> bytes:
-    """Give the white space that expat may need after some whole stanzas."""
+    """Make the white space that expat may need after some whole stanzas."""
     return b"" if len(data) <= ONE_READ else b" " * max(USUAL, _missing(data))
 
 
 def _missing(data: bytes) -> int:
-    """Tell how many bytes more than there are behind it some long tag has itself.
+    """Give the number of bytes by which a long tag exceeds what follows it.
 
-    Such a tag reaches from somewhere to twice that distance from the end, or further. So one
-    of the few places whose distances are powers of two is inside.
+    Such a tag spans from some distance before the end to at least twice that distance. So it
+    contains one of the few positions whose distances from the end are powers of two.
     """
     missing = 0
     distance = _NEAR

@@ -23,10 +23,10 @@ WRITE_BUFFER = 1_048_576
 """Bytes in the write buffer beyond which reading pauses."""
 
 ADDRESSES_BYTES = 65_536
-"""Bytes of addresses allowed beyond the limit in a stanza for many users (tap protocol T10)."""
+"""Bytes of addresses allowed beyond the limit in a batch, a stanza for many users (T10)."""
 
 HEADER_BYTES = 8_192
-"""Bytes of the stream header at most."""
+"""Maximum bytes of the stream header."""
 
 _CLOSE = b"</stream:stream>"
 
@@ -56,7 +56,7 @@ class Lanes(Protocol):
         """Write the answers to all stanzas of one read."""
 
     def leave_out(self, left: LeftOut) -> None:
-        """Take what is known of a stanza that was too large."""
+        """Take the start tag's data of a stanza that was too large."""
 
 
 class Stream(asyncio.Protocol):
@@ -86,7 +86,7 @@ class Stream(asyncio.Protocol):
         self._framer = Framer(max_bytes + ADDRESSES_BYTES, self._leave_out)
         self._state = State.HEADER
         self._header = b""
-        self._heard = True
+        self._was_read = True
         self._paused = False
         self._lanes_crowded = False
         self._backlog = 0
@@ -108,11 +108,11 @@ class Stream(asyncio.Protocol):
             f"<?xml version='1.0'?><stream:stream xmlns='{COMPONENT}'"
             f" xmlns:stream='{STREAMS}' to='{codec.escape(self._jid)}'>".encode()
         )
-        self._listen_for_life()
+        self._check_alive()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the server."""
-        self._heard = True
+        self._was_read = True
         self._pinged = False
         try:
             if self._state is State.HEADER:
@@ -135,7 +135,7 @@ class Stream(asyncio.Protocol):
         self._read_or_wait()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Report the end."""
+        """Report the end of the stream."""
         self._state = State.CLOSED
         if self._timer is not None:
             self._timer.cancel()
@@ -149,7 +149,7 @@ class Stream(asyncio.Protocol):
         self._end(_CLOSE)
 
     def fail(self, condition: str) -> None:
-        """End the stream with a stream error, for what the server sent."""
+        """End the stream with a stream error, because of invalid data from the server."""
         self._reason = condition
         error = f"<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
         self._end(f"<stream:error>{error}</stream:error>".encode() + _CLOSE)
@@ -167,7 +167,7 @@ class Stream(asyncio.Protocol):
         if self._paused or self._lanes_crowded:
             self._transport.pause_reading()
         else:
-            self._heard = True
+            self._was_read = True
             self._transport.resume_reading()
 
     def _end(self, last_words: bytes) -> None:
@@ -244,12 +244,12 @@ class Stream(asyncio.Protocol):
         before, self._backlog = self._backlog, self._transport.get_write_buffer_size()
         return self._backlog < before
 
-    def _listen_for_life(self) -> None:
+    def _check_alive(self) -> None:
         """Ping a server that was silent for `keepalive` seconds; end the link the second time."""
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._keepalive, self._listen_for_life)
-        if self._heard or self._drains():
-            self._heard = self._pinged = False
+        self._timer = loop.call_later(self._keepalive, self._check_alive)
+        if self._was_read or self._drains():
+            self._was_read = self._pinged = False
             return
         if self._pinged or self._state is not State.UP:
             self._reason = "silent"
@@ -267,7 +267,7 @@ _PING_ID = b"mixpam-keepalive"
 
 
 def _is_pong(frame: Frame) -> bool:
-    """Tell whether this is the answer to our ping, and not another stanza with its id."""
+    """Tell whether a stanza is the answer to the ping, and not another stanza with its id."""
     # The id is read last: parsing attributes is slow, and few stanzas get that far.
     return (
         frame.name == b"iq" and frame.type in {b"result", b"error"} and frame.get(b"id") == _PING_ID

@@ -1,6 +1,6 @@
 """Ad-hoc commands for operators (`component.core.commands`).
 
-The same functions serve ad-hoc commands here and the HTTP API elsewhere.
+The same functions serve these commands and the HTTP API.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DRY_RUN = Field("dry-run", "Only say what would be repaired", "boolean", values
 
 
 def admin_commands(core: Core) -> tuple[Command, ...]:
-    """Give the ad-hoc commands of a core."""
+    """Make the ad-hoc commands of a core."""
     return (
         Command(
             "mixpam:show-user",
@@ -117,7 +117,7 @@ def _reconcile(core: Core, values: Values, tell: Tell) -> None:
 
 
 def sentence(finding: Finding) -> str:
-    """Put a finding into a line."""
+    """Describe a finding in one line."""
     if finding.verdict == "agree":
         return f"{finding.channel}: all agree"
     if finding.verdict == "differ":

@@ -1,7 +1,7 @@
 """The columns of the views: the same on the status page, in `mixpam show` and in ad-hoc commands.
 
-Each value is made of a view as plain data, which is what `dataclasses.asdict` and the HTTP
-API give.
+Each value is made from a view as plain data, in the form that `dataclasses.asdict` and the HTTP API
+give.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
     def lines(self) -> tuple[str, ...]:
-        """Give each row as one line, without what is absent."""
+        """Give each row as one line, without absent values."""
         return tuple(
             f"{first}: "
             + ", ".join(
@@ -128,5 +128,5 @@ def of_channel(view: View) -> Table:
 
 
 def of_domains(view: View) -> Table:
-    """Make the table of the domains that the API's `link` gives."""
+    """Make the table of the domains in the API's `link`."""
     return _table("domains", _DOMAINS, view["domains"])

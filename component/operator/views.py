@@ -1,7 +1,7 @@
 """The state of the core, as plain data: for `mixpam show`, ad-hoc commands and the status page.
 
-Reading only, and nothing is kept: each function walks the core as it is now and gives
-dataclasses that become JSON by `dataclasses.asdict`.
+Nothing is changed or kept: each function walks the core as it is now and returns dataclasses, which
+`dataclasses.asdict` turns into JSON.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _WHY: dict[tuple[bool, Evidence], str] = {
 
 @dataclass(frozen=True, slots=True)
 class DeviceView:
-    """An available session: whether channels' traffic is copied to it, and why.
+    """An available session: whether channels' stanzas are copied to it, and why.
 
-    `core` has the MIX core versions it speaks; `shown` tells whether the channels with
-    which presence is shared were told of it.
+    `core` has the MIX core versions it speaks; `shown` tells whether it was announced to the
+    channels with which presence is shared.
     """
 
     resource: str
@@ -54,9 +54,9 @@ class DeviceView:
 
 @dataclass(frozen=True, slots=True)
 class ChannelView:
-    """One membership of a user, as the channel granted it.
+    """One membership of a user, as granted by the channel.
 
-    `participants` counts those whose presence is remembered; `complete` tells whether a
+    `participants` counts the participants whose presence is remembered; `complete` tells whether a
     device that comes online is served from that memory alone.
     """
 
@@ -72,10 +72,10 @@ class ChannelView:
 
 @dataclass(frozen=True, slots=True)
 class OperationView:
-    """A join or leave under way, or one left in the journal by a cut link.
+    """A join or leave under way, or one left in the journal by a lost link.
 
-    `step` is the journal's (None before anything was written), `device` the resource that
-    asked (None when nobody waits), `queued` the wishes for the same channel behind it.
+    `step` is the journal's (None before anything was written), `device` the resource that asked
+    (None if no client waits), `queued` the number of later requests for the same channel.
     """
 
     kind: Literal["join", "leave"]
@@ -88,7 +88,7 @@ class OperationView:
 
 @dataclass(frozen=True, slots=True)
 class UserView:
-    """All about one user. `local` tells whether the domain is one we serve."""
+    """All about one user. `local` tells whether mixpam serves the domain."""
 
     user: str
     local: bool
@@ -117,7 +117,7 @@ class MemberView:
 
 @dataclass(frozen=True, slots=True)
 class ChannelMembers:
-    """A channel as seen from here: our own users in it, and those on their way."""
+    """A channel as seen from this server: its local users, and those joining or leaving."""
 
     channel: str
     service_known: bool
@@ -127,7 +127,7 @@ class ChannelMembers:
 
 @dataclass(frozen=True, slots=True)
 class DomainView:
-    """A domain of users: whether its tap has said hello on this link, and if it archives."""
+    """A domain of users: whether its tap is connected on this link, and whether it archives."""
 
     domain: str
     tap: bool
@@ -157,7 +157,7 @@ class Totals:
 
 
 def describe_user(core: Core, user: Jid) -> UserView:
-    """Describe a user, given by bare JID; one without anything has empty lists."""
+    """Describe a user, given by bare JID; an unknown one has empty lists."""
     user = user.bare
     row = core.mirror.find(user)
     return UserView(
@@ -172,7 +172,7 @@ def describe_user(core: Core, user: Jid) -> UserView:
 def describe_channel(core: Core, channel: Jid) -> ChannelMembers:
     """Describe a channel, given by bare JID, by the local users who are in it.
 
-    Walks all rows: for people's questions, not for each stanza.
+    Walks all rows: for operators' questions, not for each stanza.
     """
     key = channel.bare.key
     members: list[MemberView] = []
@@ -202,7 +202,7 @@ def describe_channel(core: Core, channel: Jid) -> ChannelMembers:
 
 
 def describe_domains(core: Core) -> tuple[DomainView, ...]:
-    """Describe the domains of users by what their taps have said on this link."""
+    """Describe the domains of users by their taps' reports on this link."""
     taps = core.context.taps
     return tuple(
         DomainView(domain, domain in taps, core.context.tap(domain).archive)
@@ -285,13 +285,13 @@ def _device(core: Core, row: Row, device: Device) -> DeviceView:
 
 
 def _evidence(core: Core, device: Device) -> Evidence:
-    """Tell what a device's standing rests on."""
+    """Give the evidence for whether a device speaks MIX."""
     if device.speaks is None:
         return "open"
     if device.caps and device.caps in core.parts.capability:
         return "hash"
     if not device.is_mix and core.context.is_asking(device.jid, core.context.own):
-        # Time is up, and its answer, should one come, is still waited for.
+        # Timed out; an answer that still comes is accepted.
         return "silent"
     return "unverified" if device.caps else "no-hash"
 
@@ -311,7 +311,7 @@ def _channel(row: Row, key: bytes, membership: Membership) -> ChannelView:
 
 
 def _operations(core: Core, user: Jid, row: Row | None) -> tuple[OperationView, ...]:
-    """Give the user's changes under way, and what the journal still has besides."""
+    """Give the user's changes under way, and further ones that are still in the journal."""
     memberships, journal = core.parts.memberships, core.parts.memberships.journal
     found: dict[str, OperationView] = {}
     for op in () if row is None else ops_of(row):

@@ -1,6 +1,6 @@
-"""What the store counts as it goes: plain numbers, nothing more.
+"""The store's counters: plain numbers, nothing more.
 
-Nothing here knows of metrics; `component.http.metrics` makes them of these when somebody asks.
+Nothing here knows of metrics; `component.http.metrics` makes them from these on request.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Every event that can stand in the log: its meaning, its facts and what to do about it.
+"""Every event of the log: its meaning, its facts and its remedy.
 
 The one list: the documentation's table is made from it (`table`), the status page takes
-its remedies from it, and a test holds it against what the code reports, both ways.
+its remedies from it, and a test compares it with what the code reports, both ways.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ Level = Literal["info", "warning", "error"]
 class Event:
     """One kind of log entry.
 
-    `facts` are the names that may stand beside it, `remedy` what an operator does about
-    it; an event whose remedy depends on the case brings a fact `remedy` of its own.
+    `facts` are the names of its possible facts, `remedy` is what an operator does about it; an
+    event whose remedy depends on the case has a fact `remedy` of its own.
     """
 
     name: str

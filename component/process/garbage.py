@@ -1,9 +1,9 @@
-"""Python's garbage collector, kept off what has come to stay.
+"""Keeps Python's garbage collector away from long-lived objects.
 
-A full collection walks every row of every user, and everybody waits for it
-the longer, the more have come since the start. What is left of users is freed without it, for
-nothing that the core makes refers to itself (a test sees to that). So what a full
-collection leaves is never walked again: each walks what is new since the last one.
+A full collection walks every row of every user and blocks the event loop, the longer the more users
+there are. Users' rows are freed without it, because the core makes no reference cycles
+(tests/unit/test_collector.py). So everything that survives a full collection is frozen: the next
+one walks only newer objects.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import gc
 
 
 def begin() -> None:
-    """Let each full collection of this process be the last for what it leaves."""
+    """Freeze the survivors of each full collection of this process."""
     if _freeze not in gc.callbacks:
         gc.callbacks.append(_freeze)
 
 
 def settle() -> None:
-    """Collect all now, a good moment to wait for it."""
+    """Run a full collection now, when the pause does no harm."""
     gc.collect()
     gc.freeze()
 

@@ -1,7 +1,7 @@
-"""Logs: one event name a line, facts beside it; never a message's text or a secret.
+"""Logs: one event a line, with its facts; never a message's text or a secret.
 
-So an error's own text is never written, of us nor of a library: it may quote what was being
-dealt with. Its class, and where in the code it came from, is what a fault is mended by.
+So the text of an exception is never written, neither mixpam's nor a library's: it may quote the
+data being handled. A bug is found by the exception's class and its place in the code.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ import structlog
 from schemas.settings import Settings
 
 FRAMES = 30
-"""Lines of a traceback that are kept: the innermost."""
+"""Lines of a traceback that are kept, the innermost ones."""
 
 AGAIN = 60.0
-"""Seconds until a library's word about the same thing is written again."""
+"""Seconds until a library's message about the same thing is written again."""
 
 KEPT = 100
-"""Different words of libraries that are remembered for that."""
+"""Different library messages that are remembered for that."""
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z ,'.-]{0,80}")
-"""How a library's sentence begins, before what it fills in."""
+"""The constant beginning of a library's message, before the values it fills in."""
 
 
 def configure(settings: Settings) -> None:
-    """Have the log written to standard error as the settings say, libraries' words included."""
+    """Write the log to standard error as the settings say, libraries' messages included."""
     on_terminal = sys.stderr.isatty()
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not on_terminal)
     processors: list[structlog.typing.Processor] = [
@@ -67,7 +67,7 @@ def configure(settings: Settings) -> None:
 
 
 def frames(error: BaseException) -> str:
-    """Say where in the code an error came from, and of which class it and its causes are."""
+    """Describe an exception by its place in the code, and by its class and those of its causes."""
     parts: list[str] = []
     found: BaseException | None = error
     while found is not None and len(parts) < FRAMES:
@@ -82,7 +82,7 @@ def without_texts(
     __: str,
     event: MutableMapping[str, Any],
 ) -> MutableMapping[str, Any]:
-    """Put classes and places in the place of an error with its text."""
+    """Replace an exception, which has a text, by classes and places."""
     given = event.pop("exc_info", None)
     if given is True:
         given = sys.exc_info()
@@ -94,10 +94,10 @@ def without_texts(
 
 
 class Writer(structlog.PrintLogger):
-    """Writes lines; where they go may be full or gone, and nobody is served worse for that."""
+    """Writes lines; users are served even if the output is full or gone."""
 
     def msg(self, message: str) -> None:
-        """Write one line, or go on without."""
+        """Write one line, or go on without it."""
         with contextlib.suppress(OSError, ValueError):
             super().msg(message)
 
@@ -106,7 +106,7 @@ class Writer(structlog.PrintLogger):
 
 
 class Libraries(logging.Handler):
-    """Writes what asyncio, aiohttp and others log, in the log's own format and words."""
+    """Writes messages of asyncio, aiohttp and other libraries in the log's own format."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Libraries(logging.Handler):
 
 
 def _at_the_end(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
-    """Write what ends the process, as any other event."""
+    """Write the exception that ends the process, like any other event."""
     if issubclass(kind, KeyboardInterrupt):
         return
     structlog.get_logger().error("fault", exception=frames(error))

@@ -1,7 +1,7 @@
-"""Tells systemd how the process is doing (`Type=notify`), and nobody where systemd is not.
+"""Reports the process's state to systemd (`Type=notify`), if systemd has started it.
 
-The watchdog's beat comes from the event loop itself: a loop that is stuck misses it, and
-systemd starts the process anew.
+The watchdog's heartbeat comes from the event loop itself: a stuck loop misses it, and systemd
+restarts the process.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Notifier:
                 self._beat = int(environment.get("WATCHDOG_USEC", "0")) / 2_000_000
 
     def saw(self, event: str, facts: Mapping[str, object]) -> None:
-        """Take note of an event of the log: it may change what systemd is told.
+        """Take an event of the log: it may change the state reported to systemd.
 
-        READY is said with the first link, which comes after Redis has been read, so units
-        that depend on this one start when it is of use to them.
+        READY is sent with the first link, which comes after Redis has been read, so dependent units
+        start when mixpam is of use to them.
         """
         match event:
             case "link-up" if not self._ready:
@@ -53,7 +53,7 @@ class Notifier:
                 pass
 
     async def beat(self) -> None:
-        """Feed the watchdog until cancelled; returns at once where there is none."""
+        """Notify the watchdog until cancelled; return at once if there is none."""
         while self._beat > 0 and self._address:
             self._send("WATCHDOG=1")
             await asyncio.sleep(self._beat)
@@ -61,7 +61,7 @@ class Notifier:
     def _send(self, lines: str) -> None:
         if not self._address:
             return
-        # systemd being away or its socket full is no reason to fail, or to wait.
+        # A missing systemd or a full socket is no reason to fail, or to wait.
         with (
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out,

@@ -32,11 +32,11 @@ def connect(settings: Settings, *, named: bool) -> Any:  # noqa: ANN401 - see be
         socket_timeout=settings.redis_timeout,
         socket_connect_timeout=settings.redis_timeout,
         decode_responses=True,
-        # Bytes below our prefix that are no UTF-8 are set aside like any other bad record.
+        # Bytes below the prefix that are not UTF-8 are set aside like any other bad record.
         encoding_errors="surrogateescape",
-        # With RESP 3 a Redis that is too old could not be told from none.
+        # With RESP 3 a Redis that is too old could not be distinguished from no Redis at all.
         protocol=2,
-        # Once, because Redis may have restarted since the last command, and all our commands
+        # Once, because Redis may have restarted since the last command, and all commands used here
         # can be repeated. The store decides what else is tried again.
         retry=Retry(NoBackoff(), 1, supported_errors=(NoConnection,)),
         redis_connect_func=partial(_introduce, client_name(settings)) if named else None,
@@ -58,7 +58,7 @@ def client_name(settings: Settings) -> str:
 
 
 async def _introduce(name: str, connection: Any) -> None:  # noqa: ANN401 - as above
-    """Set the name of a new connection, by which `mixpam check` sees that we are running.
+    """Set the name of a new connection, by which `mixpam check` sees a running component.
 
     An operator's ACL may forbid that; the connection then has no name.
     """
@@ -69,10 +69,10 @@ async def _introduce(name: str, connection: Any) -> None:  # noqa: ANN401 - as a
 
 
 async def diagnose(redis: Any, error: Exception) -> Trouble:  # noqa: ANN401 - as above
-    """Say what is wrong with Redis; connect again to one that closes, and read why.
+    """Find out what is wrong with Redis; reconnect if it closed the connection, and read why.
 
-    A Redis with too many connections, or in protected mode, sends an error at once and closes.
-    A client that was writing meanwhile does not see that error.
+    A Redis with too many connections, or in protected mode, sends an error and closes the
+    connection at once. A client that was writing at that moment does not see the error.
     """
     trouble = explain(error)
     if trouble.kind != "closed":

@@ -1,4 +1,4 @@
-"""Epochs: fencing tokens by which a process knows Redis for the one it wrote to last.
+"""Epochs: fencing tokens by which a process recognizes the Redis it last wrote to.
 
 An epoch is the number of a process and the number of its write. Each transaction reads the
 epoch that Redis has and leaves a higher one. A lower one than expected, or none, means that
@@ -6,8 +6,8 @@ writes were lost: Redis was flushed, was restarted empty or from an old copy, or
 a replica that missed them. A higher one of another process means that it has served since.
 
 The JID of the component whose records these are stands in the same hash, the key `mark`.
-Nobody writes to records of another owner (`component.store.ownership`); an epoch of an
-earlier version has no owner yet.
+No process writes to records of another owner (`component.store.ownership`); an epoch of an earlier
+version has no owner yet.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OWNER = "component"
 
 
 class Epoch(NamedTuple):
-    """A process's number, in the order in which they took over, and the number of its write."""
+    """The number of a process, in order of takeover, and the number of its write."""
 
     process: int
     number: int
@@ -73,7 +73,7 @@ class Fence:
         self._known = self._last
 
     def compare(self, found: Epoch) -> Literal["ours", "lost", "superseded"]:
-        """Compare an epoch found in Redis with what this process has written.
+        """Compare an epoch found in Redis with the epochs that this process has written.
 
         The epoch of a write whose outcome is unknown may be there or not: both are "ours".
         """

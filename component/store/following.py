@@ -1,11 +1,11 @@
-"""Follows what another process writes, so that a standby's replica is current.
+"""Follows the writes of another process, so that a standby's replica is current.
 
 Each transaction appends an entry to a stream: its epoch, the epoch known before it, and its
 changes (`component.store.writing`). A follower that still finds the entry of its position has
 missed no later one: none was trimmed, and Redis was neither flushed nor restored from an old
 copy. If each entry names an epoch before it that the follower has seen, and the last entry has
-the epoch of Redis, then nobody has written without an entry either. Otherwise everything must
-be read again; a full rewrite trims the stream so that followers do.
+the epoch of Redis, then no write was made without an entry either. Otherwise everything must be
+read again; a full rewrite trims the stream to force followers to do so.
 
 An entry has the values after the transaction, so it can be applied twice. That is why the
 position is taken before everything is read, and the entries since then are applied after it.
@@ -59,7 +59,7 @@ class Follower:
         return Position(entry, epoch) if epoch == Epoch.read(found) != NO_EPOCH else None
 
     def begin(self, position: Position | None) -> None:
-        """Follow from a position on, or with None not at all."""
+        """Follow from a position on; None stops following."""
         self.position = position
         self.changes = 0
 
@@ -73,10 +73,10 @@ class Follower:
         return await self._take(replica, self.position, Epoch.read(found), entries)
 
     async def take_over(self, replica: Replica, fence: Fence) -> bool:
-        """Apply the last entries and leave an epoch of our own, in one transaction.
+        """Apply the last entries and write an epoch of this process, in one transaction.
 
-        The process that wrote until now may still run. It can write nothing between the two,
-        and finds our epoch with its next write. False if some entries may be missing.
+        The process that wrote until now may still run. It cannot write between the two, and finds
+        the new epoch with its next write. False if some entries may be missing.
         """
         if not await self.follow(replica) or self.position is None:
             return False

@@ -35,7 +35,7 @@ class Keys:
         self.use(prefix)
 
     def use(self, prefix: str) -> None:
-        """Go on below another prefix."""
+        """Switch to another prefix."""
         self.prefix = prefix
         self.capabilities = f"{prefix}:capabilities"
         self.changes = f"{prefix}:changes"
@@ -60,7 +60,7 @@ class Keys:
         return f"{self.prefix}:{{{quote(user, safe='@')}}}:shown"
 
     def is_ours(self, key: str, user: str) -> bool:
-        """Tell whether a key found in Redis is the one we would write for that user."""
+        """Tell whether a key found in Redis is the one mixpam would write for that user."""
         try:
             parsed = jid.parse(user)
         except ValueError:
@@ -69,7 +69,7 @@ class Keys:
         return parsed.is_bare_user and str(parsed) == user and key.startswith(written)
 
     def read(self, key: str) -> tuple[str, str] | None:
-        """Give (user, one of KINDS) of a user's key; None for any other."""
+        """Parse a user's key into (user, one of KINDS); None for any other key."""
         start = f"{self.prefix}:{{"
         user, brace, kind = key.removeprefix(start).partition("}:")
         if not key.startswith(start) or not brace or kind not in KINDS:

@@ -5,9 +5,9 @@ another owner are neither read nor written nor removed. Those of an earlier vers
 owner: the first component that has users there becomes it.
 
 Without MIXPAM_REDIS_PREFIX the first component on a Redis has the prefix `mixpam`, any other
-`mixpam:` and its own JID. One that finds another owner at `mixpam` copies the records there of
-the users of its domains. So two components that shared the prefix in an earlier version, or
-one that was renamed, lose nothing.
+`mixpam:` and its own JID. A component that finds another owner at `mixpam` copies the records of
+its own domains' users from there. So two components that shared the prefix in an earlier version,
+or one that was renamed, lose nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def make_keys(settings: Settings) -> Keys:
 
 
 class Ownership:
-    """Chooses the prefix of a component's keys, and checks that its records stay ours."""
+    """Chooses the prefix of a component's keys, and checks that the records stay its own."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Ownership:
         self._report = report
 
     async def settle(self, *, bring_along: bool = True) -> None:
-        """Choose the prefix; at a new one, copy our records from `FIRST` if `bring_along`.
+        """Choose the prefix; at a new one, copy own records from `FIRST` if `bring_along`.
 
         Raises Foreign if the operator has chosen a prefix with another owner.
         """
@@ -84,14 +84,14 @@ class Ownership:
             raise Foreign(self._keys.prefix, owner)
 
     def may_move(self) -> bool:
-        """Go on below our own prefix; False if we do, or the operator has chosen this one."""
+        """Switch to the own prefix; False if it is in use, or the operator chose the prefix."""
         if self._fixed is not None or self._keys.prefix == self._own:
             return False
         self._keys.use(self._own)
         return True
 
     async def _choose(self) -> tuple[str, bool]:
-        """Give the prefix to use, and whether it is our own and was never used."""
+        """Choose the prefix to use; tell whether it is the component's own and was never used."""
         own = await self._epoch_hash(self._own)
         if own:
             if own.get(OWNER, "") not in {"", self._us}:
@@ -103,7 +103,7 @@ class Ownership:
         return self._own, True
 
     async def _may_adopt(self) -> bool:
-        """Tell whether records without an owner are ours: of users of ours, or there are none."""
+        """Tell whether records without an owner may be taken: of served users, or none at all."""
         first = Keys(FIRST)
         others, cursor = False, 0
         while True:
@@ -118,7 +118,7 @@ class Ownership:
                 return not others
 
     async def _bring_along(self) -> None:
-        """Copy our users' records from `FIRST`. Its owner keeps them."""
+        """Copy the records of served users from `FIRST`. Its owner keeps them."""
         users: set[str] = set()
         first = Keys(FIRST)
         async for found in user_hashes(self._redis, first):
@@ -133,6 +133,6 @@ class Ownership:
         self._report("prefix-taken", prefix=self._keys.prefix, users=len(users))
 
     async def _epoch_hash(self, prefix: str) -> dict[str, str]:
-        """Read the hash of epoch and owner; empty if it is none, which the reader reports."""
+        """Read the hash of epoch and owner; empty for another type, which the reader reports."""
         (fields,) = await read_hashes(self._redis, [Keys(prefix).mark])
         return fields or {}

@@ -1,7 +1,7 @@
-"""Reads records from Redis into a replica; what does not validate is set aside.
+"""Reads records from Redis into a replica; records that do not validate are set aside.
 
 Everything is read at the start. A standby then applies single changes
-(`component.store.following`), which are validated alike.
+(`component.store.following`), which are validated in the same way.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from schemas import jid
 from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
 SCAN_COUNT = 200
-"""Keys read at a time; other tasks have their turn in between."""
+"""Keys read at a time; other tasks run in between."""
 
 PROGRESS_EVERY = 5.0
 """Seconds between two reports of a load that takes long."""
@@ -43,13 +43,13 @@ R = TypeVar("R", bound=BaseModel)
 
 
 class Replica(Protocol):
-    """The copy in memory of what Redis has; records come in any order.
+    """The copy in memory of the records in Redis; they come in any order.
 
     Users are canonical bare JIDs.
     """
 
     def start_over(self) -> None:
-        """Forget all records: they are read again."""
+        """Forget all records, because they are read again."""
 
     def load_memberships(self, user: str, records: Iterable[MembershipRecord]) -> None:
         """Take memberships of a user."""
@@ -61,7 +61,7 @@ class Replica(Protocol):
         """Take a verified capabilities hash."""
 
     def load_shown(self, user: str, resource: str, digest: str) -> None:
-        """Take the digest of the presence that channels were sent of a device."""
+        """Take the digest of a device's presence as sent to channels."""
 
     def forget(self, gone: Drop) -> None:
         """Forget a record that was removed, if there is one."""
@@ -69,7 +69,7 @@ class Replica(Protocol):
 
 @dataclass(slots=True)
 class Loaded:
-    """Numbers of what was read."""
+    """The numbers of records read."""
 
     memberships: int = 0
     unfinished: int = 0
@@ -167,18 +167,18 @@ class Reader:
         return found
 
     async def apply(self, replica: Replica, key: str, field: str, value: str | None) -> None:
-        """Apply one change; None removes, and a value that does not validate is set aside."""
+        """Apply one change: None removes the record, an invalid value is set aside."""
         if value is not None and key == self._keys.capabilities:
             await self._load_capabilities(replica, Loaded(), {field: value})
         elif value is not None and (read := self._keys.read(key)) is not None:
             await self._load_user(replica, Loaded(), UserHash(key, *read, {field: value}))
         elif (gone := self._gone(key, field)) is not None:
-            # A record of another name than we write was never taken.
+            # A record with another name than mixpam writes was never loaded.
             with contextlib.suppress(ValueError):
                 replica.forget(gone)
 
     def _gone(self, key: str, field: str) -> Drop | None:
-        """Give the record that a removed field was; None if it was none of ours."""
+        """Identify the record of a removed field; None if it was none of this component's."""
         if key == self._keys.capabilities:
             return DropCapability(field.removeprefix(CAPABILITY))
         user, kind = self._keys.read(key) or ("", "")
@@ -227,7 +227,7 @@ class Reader:
                 replica.load_journal(user, entry)
 
     def _not_ours(self, loaded: Loaded, key: str, reason: str) -> None:
-        """Report and keep a key below our prefix that we would not write."""
+        """Report a key below the prefix that mixpam would not write, and leave it in place."""
         loaded.set_aside += 1
         self._report("record-unusable", "error", key=_printable(key), reason=reason)
 
@@ -269,5 +269,5 @@ def _is_resource(user: str, text: str) -> bool:
 
 
 def _printable(name: str) -> str:
-    """Show what is no UTF-8 as escapes, and not all of what is very long."""
+    """Show bytes that are not UTF-8 as escapes, and cut very long text."""
     return name[:LONGEST_NAME].encode(errors="backslashreplace").decode()

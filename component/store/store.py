@@ -5,7 +5,7 @@ When Redis is away, refuses writes or is slow, a write with a token fails and th
 that waits for it gets an error; a write without one is kept and made first when Redis is back.
 If too many would have to be kept, all are dropped and everything is rewritten from the
 core's snapshot, as it is when Redis has lost writes (`component.store.epoch`). While another
-process leads, the replica follows what that one writes (`component.store.following`).
+process leads, the replica follows its writes (`component.store.following`).
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from schemas.records import MembershipRecord
 from schemas.settings import Settings
 
 LOOK_EVERY = 5.0
-"""Seconds between two pings of a Redis that nothing is written to."""
+"""Seconds between two pings while nothing is written."""
 
 FOLLOW_EVERY = 1.0
-"""Seconds between two reads of what another process writes. Taking over has to apply what
-was written since the last one."""
+"""Seconds between two reads of the stream that another process writes. A takeover has to apply the
+entries since the last read."""
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 10.0
 
 
 class Duty(Enum):
-    """What the store does besides writing the queue (`component.leadership`)."""
+    """The store's duty besides writing the queue (`component.leadership`)."""
 
     NONE = 0
     FOLLOW = 1
@@ -61,11 +61,11 @@ class StoreListener(Protocol):
         """Note that everything was read again while another process leads."""
 
     def superseded(self) -> None:
-        """Note that another process has served meanwhile; the store has to `resign`."""
+        """Note that another process has served since; the store has to `resign`."""
 
     @property
     def snapshot(self) -> Snapshot:
-        """What Redis has to hold, for a full rewrite."""
+        """The records that Redis has to hold, for a full rewrite."""
 
 
 class Store:
@@ -81,7 +81,7 @@ class Store:
         self._follower = Follower(self._redis, self._keys, self._reader)
         # Loaded, and kept current while another process leads.
         self._replica: Replica | None = None
-        # Held while the replica takes records: they come from one reader at a time.
+        # Locked while the replica takes records: they come from one reader at a time.
         self._loading = asyncio.Lock()
         self._report = report
         self._listener = listener
@@ -101,18 +101,18 @@ class Store:
 
     @property
     def waiting(self) -> int:
-        """Writes that wait."""
+        """The number of writes that wait."""
         return len(self._queue)
 
     @property
     def _leads(self) -> bool:
-        """Whether this process, and no other, is responsible for what Redis holds."""
+        """Whether this process alone is responsible for the records in Redis."""
         return self._duty is Duty.LEAD
 
     # -- start ---------------------------------------------------------------------------
 
     async def load(self, replica: Replica) -> Loaded:
-        """Read everything into a replica, which forgets what it had before.
+        """Read everything into the replica, which forgets its records first.
 
         Tries until Redis answers, and reports what is wrong with it.
         """
@@ -157,25 +157,25 @@ class Store:
     # -- duties (component.leadership) ---------------------------------------------------
 
     def lead(self) -> None:
-        """Be responsible for what Redis holds."""
+        """Take responsibility for the records in Redis."""
         self._duty = Duty.LEAD
         self._follower.begin(None)
         self._wake.set()
 
     def resign(self) -> None:
-        """Stop being responsible for what Redis holds: another process may be."""
+        """Give up responsibility for the records in Redis: another process may have it."""
         self._duty = Duty.NONE
 
     def follow(self) -> None:
-        """Keep the replica current with what another process writes."""
+        """Keep the replica current with the writes of another process."""
         self._duty = Duty.FOLLOW
         self._wake.set()
 
     async def take_over(self) -> int | None:
-        """Apply the last of what another process wrote, and leave an epoch of our own.
+        """Apply the last writes of another process, and write an epoch of this one.
 
-        Give the number of changes applied since the last full read; None if some may be
-        missing, so that everything must be read again.
+        Return the number of changes applied since the last full read; None if some may be missing,
+        so that everything must be read again.
         """
         if self._replica is None:
             return None
@@ -189,7 +189,7 @@ class Store:
         return self._follower.changes if current else None
 
     async def _follow(self) -> None:
-        """Apply what is new; read everything if some may be missing and there is a stream."""
+        """Apply new entries; read everything if some may be missing and there is a stream."""
         async with self._loading:
             if self._duty is not Duty.FOLLOW or self._replica is None:
                 return
@@ -201,7 +201,7 @@ class Store:
     # -- end -----------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Write the queue, without a second try, and disconnect."""
+        """Write the queue, without a retry, and disconnect."""
         while self._queue and await self._write_batch():
             pass
         await self._redis.aclose()
@@ -240,7 +240,7 @@ class Store:
                 wait = min(wait * 2, LONGEST_WAIT)
 
     async def _once_or_fault(self) -> bool:
-        """Do one round; a fault of ours costs the queued writes, and causes a rewrite."""
+        """Do one round; a bug in mixpam costs the queued writes, and causes a rewrite."""
         try:
             return await self._once()
         except Exception as error:  # noqa: BLE001 - see above; it is reported
@@ -266,7 +266,7 @@ class Store:
         self._wake.clear()
 
     async def _once(self) -> bool:
-        """Do the first that is due: rewrite, write, follow or ping; False if Redis fails."""
+        """Do the first task that is due: rewrite, write, follow or ping; False if Redis fails."""
         if self._leads and self.needs_rewrite:
             return await self._rewrite()
         if self._leads or self._queue:
@@ -284,7 +284,7 @@ class Store:
         return True
 
     async def _write_batch(self) -> bool:
-        """Write the head of the queue and compare epochs; an empty one compares only."""
+        """Write the head of the queue and compare epochs; with an empty queue only compare them."""
         batch = self._head()
         began = perf_counter()
         try:
@@ -317,9 +317,10 @@ class Store:
         return True
 
     def _head(self) -> list[Write]:
-        """Take the first writes out of the queue, of so many changes as go into a transaction.
+        """Take the first writes out of the queue, up to the changes that fit in one transaction.
 
-        One write is never cut in two, but for all of them together nobody waits.
+        A single write is never split; many writes are, so that other tasks need not wait for all of
+        them.
         """
         batch: list[Write] = []
         room = BATCH
@@ -329,7 +330,7 @@ class Store:
         return batch
 
     async def _confirm(self) -> None:
-        """Check that the records below our prefix are ours; if not, go on below another.
+        """Check that this component owns the records below its prefix; if not, switch to another.
 
         Raises Foreign where the operator has chosen the prefix.
         """
@@ -344,12 +345,12 @@ class Store:
             self.needs_rewrite = self._leads
 
     def _compare(self, found: Epoch) -> None:
-        """Compare the epoch that a transaction found with what this process has written."""
+        """Compare the epoch that a transaction found with the epochs this process has written."""
         verdict = self._fence.compare(found)
         if self.needs_rewrite:
             return
         self._fence.written()
-        # Without a link, too: none later finds what this write has covered.
+        # Also without a link: no later comparison finds the loss that this write has covered up.
         self._superseded |= verdict == "superseded"
         if verdict == "lost":
             self.needs_rewrite = True
@@ -360,7 +361,7 @@ class Store:
             self._listener.superseded()
 
     async def _rewrite(self) -> bool:
-        """Rewrite everything from the snapshot; later changes are queued after it."""
+        """Rewrite everything from the snapshot; changes made meanwhile are queued after it."""
         self.needs_rewrite = False
         try:
             await self._confirm()

@@ -1,4 +1,4 @@
-"""The troubles of Redis: how an error is recognized, and what an operator does about it.
+"""Failures of Redis: how an error is recognized, and what an operator can do about it.
 
 The text of an error is never logged: it may quote the command that failed, with addresses of
 users and channels, or the URL with its password. Its class, its first word and known phrases
@@ -35,15 +35,15 @@ from redis.exceptions import TimeoutError as NoAnswer
 from schemas import jid
 
 OLDEST = (6, 0)
-"""The first version with ACL users, who may run some commands only. Tested: 7.0 and 8.0."""
+"""The first version with ACL users, which restrict commands. Tested: 7.0 and 8.0."""
 
 
 class TooOld(RedisError):  # noqa: N818 - what is wrong, as redis-py names its own
-    """This Redis is older than `OLDEST`; the text is ours."""
+    """This Redis is older than `OLDEST`; the text is mixpam's own."""
 
 
 class Foreign(RedisError):  # noqa: N818 - likewise
-    """The records below our prefix are another component's: `owner` is its JID."""
+    """The records below the prefix are another component's: `owner` is its JID."""
 
     def __init__(self, prefix: str, owner: str) -> None:
         super().__init__("another component's")
@@ -53,12 +53,12 @@ class Foreign(RedisError):  # noqa: N818 - likewise
 
 FAILURES = (RedisError, OSError, ValueError, RuntimeError)
 """Raised by any call to Redis. ValueError: the peer is not Redis. RuntimeError: uvloop's, for
-a transport that was closed before we wrote."""
+a transport that was closed before the write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A kind of trouble (a value of metrics and log), its reason, and what operators do."""
+    """A kind of failure (a value of metrics and log), its reason, and its remedy."""
 
     kind: str
     reason: str
@@ -194,7 +194,7 @@ _BY_CODE = {
         " `record-unusable` names the key at the next start.",
     ),
 }
-"""By the word with which Redis begins its error."""
+"""Failures by the first word of Redis's error."""
 
 _BY_PHRASE: tuple[tuple[tuple[str, ...], Trouble], ...] = (
     (("max number of clients",), _CLIENTS),
@@ -218,24 +218,24 @@ _BY_PHRASE: tuple[tuple[tuple[str, ...], Trouble], ...] = (
     (("too many open files", "error 24 ", "error 23 "), _FILES),
     (("[ssl", "ssl:", "certificate"), _TLS),
 )
-"""By what Redis, or the machine, says in one wording in all versions."""
+"""Failures by phrases that Redis, or the machine, uses in all versions."""
 
 _ENDED = (
     "closed by", "connection lost", "reset by peer", "broken pipe",
-    # uvloop, of a transport that was closed before we wrote.
+    # From uvloop, for a transport that was closed before the write.
     "is closed", "while writing to", "while reading from",
 )  # fmt: skip
-"""What an error says of a connection that there was."""
+"""Phrases in errors about a connection that existed."""
 
 _ANNOTATION = " of pipeline caused error: "
-"""redis-py's words, after the command, before the error of a command in a transaction."""
+"""redis-py's words between the command and its error, for a command in a transaction."""
 
 _CODE = re.compile(r"[A-Z]{3,20}\b")
 _REFUSED_COMMAND = re.compile(r"the '([a-z]{1,20}(?:\|[a-z]{1,20})?)' command")
 
 
 def explain(error: Exception) -> Trouble:
-    """Find the trouble that an error is a sign of."""
+    """Find the failure that an error indicates."""
     if isinstance(error, TooOld):
         return Trouble("too-old", str(error), "Upgrade Redis.")
     if isinstance(error, Foreign):
@@ -259,7 +259,7 @@ def _foreign(error: Foreign) -> Trouble:
 
 
 def _said(error: Exception) -> str:
-    """Give the text from Redis, without the command that redis-py puts before it."""
+    """Extract Redis's own text, without the command that redis-py puts before it."""
     return str(error).rpartition(_ANNOTATION)[2].lstrip("('\"")
 
 

@@ -27,8 +27,8 @@ from component.store.keys import CAPABILITY, Keys
 from component.store.reading import user_hashes
 
 BATCH = 200
-"""Changes in one transaction, unless a single write has more: to make them into commands, and to
-read the answers, takes some ten milliseconds, in which everybody waits."""
+"""Changes in one transaction, unless a single write has more: encoding them as commands and reading
+the answers blocks the event loop for some 10 ms."""
 
 KEPT = 10_000
 """Entries in the stream of changes, about. A standby that reads everything must still find the
@@ -44,11 +44,11 @@ Held = tuple[str, str, str | None]
 
 
 class Unwritable(Exception):  # noqa: N818 - what it is, not whose fault
-    """A change that makes no record: a fault of ours, while a ValueError is one of Redis."""
+    """A change that makes no valid record: a bug in mixpam; a ValueError is one of Redis."""
 
 
 class Snapshot(Protocol):
-    """All that Redis has to hold, as changes; read by user, and while others change."""
+    """All that Redis has to hold, as changes; read user by user, while other users may change."""
 
     def users(self) -> list[str]:
         """List the users (bare JIDs) who have records."""
@@ -57,13 +57,13 @@ class Snapshot(Protocol):
         """Give the records of a user."""
 
     def of_all(self) -> list[Change]:
-        """Give the records that are no user's."""
+        """Give the records that belong to no user."""
 
 
 def add_change(pipeline: Any, keys: Keys, change: Change) -> Held:  # noqa: ANN401 - see `client`
     """Add a change to a transaction; give its key, field and value.
 
-    Raises Unwritable for a fault of ours.
+    Raises Unwritable for a bug in mixpam.
     """
     try:
         key, field, value = held = _held(keys, change)
@@ -116,11 +116,11 @@ def _held(keys: Keys, change: Change) -> Held:  # noqa: PLR0911 - one for each k
 
 
 async def rewrite(redis: Any, keys: Keys, snapshot: Snapshot, fence: Fence) -> int:  # noqa: ANN401
-    """Make Redis hold what the snapshot does, and nothing else; give the number of users.
+    """Make Redis hold the snapshot's records and no others; return the number of users.
 
     Changes since the start have to be written afterwards. The epoch is written last, so that
-    a rewrite that was cut off is noticed. It leaves its entry alone in the stream: a rewrite
-    cannot be followed.
+    an interrupted rewrite is noticed. Its entry is the only one left in the stream, because a
+    rewrite cannot be followed.
     """
     users = snapshot.users()
     rest = _all(snapshot, users)
@@ -147,7 +147,7 @@ async def _write(redis: Any, keys: Keys, changes: Iterable[Change]) -> None:  # 
 
 
 async def _remove_others(redis: Any, keys: Keys, snapshot: Snapshot) -> None:  # noqa: ANN401
-    """Remove what an old copy brought back, above all memberships that have ended since.
+    """Remove records that an old copy brought back, above all memberships that have ended since.
 
     Records of users of other domains stay: the snapshot does not have them.
     """

@@ -352,7 +352,7 @@ def test_there_is_one_way_out() -> None:
         in {"self._transport.write", "self._write", "transport.write", "writer.write"}
         and not {"core", "store", "doctor"} & {*path.parts}
     }
-    stream = {"_write", "connection_made", "_end", "_read_header", "_listen_for_life"}
+    stream = {"_write", "connection_made", "_end", "_read_header", "_check_alive"}
     assert writers == {"engine.py:_settle"} | {f"link/stream.py:{name}" for name in stream}
 
 

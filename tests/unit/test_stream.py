@@ -245,7 +245,7 @@ PING = (
 
 async def silent(link: Link) -> None:
     """Let the time come at which the stream looks whether it was heard."""
-    link.stream._listen_for_life()
+    link.stream._check_alive()
 
 
 @pytest.mark.abuse(25)
