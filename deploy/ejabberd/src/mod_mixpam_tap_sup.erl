@@ -4,6 +4,8 @@
 
 -export([start/1, stop/1, start_link/0, init/1]).
 
+-define(END, 1000). % ms that a child may take to end
+
 -spec start(binary()) -> ok.
 start(Host) ->
     Sup = #{id => ?MODULE, start => {?MODULE, start_link, []}, type => supervisor},
@@ -21,13 +23,28 @@ stop(Host) ->
 -spec start_link() -> {ok, pid()} | {error, any()}.
 start_link() -> supervisor:start_link({local, ?MODULE}, ?MODULE, []).
 
-%% Stays below the 10 restarts in a second that ejabberd_gen_mod_sup takes for all modules.
+%% Stays below the 10 restarts in a second that ejabberd_gen_mod_sup takes for all modules. A
+%% supervisor that was killed leaves children, which keep their names for a moment.
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
     Hosts = mod_mixpam_tap_link:hosts(),
+    await_end([mod_mixpam_tap_keeper | mod_mixpam_tap_rosters:workers()]
+              ++ [mod_mixpam_tap_batches:name(Host) || Host <- Hosts]),
     {ok, {#{strategy => one_for_one, intensity => 50, period => 5},
           [#{id => mod_mixpam_tap_keeper, start => {mod_mixpam_tap_keeper, start_link, []}}
            | workers() ++ [gatherer(Host) || Host <- Hosts]]}}.
+
+%% A process without a name counts as one that has ended.
+-spec await_end([atom()]) -> ok.
+await_end(Names) ->
+    lists:foreach(fun(Name) ->
+        Ref = erlang:monitor(process, Name),
+        receive {'DOWN', Ref, _, _, _} -> ok
+        after ?END ->
+            _ = (catch exit(whereis(Name), kill)), % or it has just ended
+            receive {'DOWN', Ref, _, _, _} -> ok end
+        end
+    end, Names).
 
 -spec gatherer(binary()) -> supervisor:child_spec().
 gatherer(Host) ->
