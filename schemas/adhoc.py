@@ -1,7 +1,7 @@
 """Ad-hoc commands and their forms (XEP-0050, XEP-0004), by aioxmpp's classes.
 
-A form is described by `Field`s; what comes back is read as plain lists of texts, because
-a client may leave the types of fields out.
+A form is described by `Field`s; a submitted form is read as plain lists of texts, because a client
+may leave the types of fields out.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Request:
 
 
 def read(payload: ET.Element) -> Request:
-    """Read a `<command/>`; raises schemas.codec.MalformedStanza if it is none."""
+    """Read a `<command/>`; raises schemas.codec.MalformedStanza for anything else."""
     command = codec.to_xso(payload, commands.Command)
     form = command.first_payload
     fields = None
@@ -58,7 +58,7 @@ def read(payload: ET.Element) -> Request:
 
 
 def ask(node: str, session: str, title: str, text: str, fields: Iterable[Field]) -> ET.Element:
-    """Build the step that hands out a form to be filled in."""
+    """Build the step that sends a form to be filled in."""
     allowed = commands.Actions()
     allowed.execute = commands.ActionType.COMPLETE
     allowed.complete_is_allowed = True
@@ -90,7 +90,7 @@ def done(
 
 
 def canceled(node: str, session: str) -> ET.Element:
-    """Build the answer to a client that gives a command up."""
+    """Build the answer to a client that cancels a command."""
     return codec.from_xso(
         commands.Command(node, status=commands.CommandStatus.CANCELED, sessionid=session)
     )

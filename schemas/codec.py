@@ -1,11 +1,10 @@
-"""Between bytes, element trees and XSOs.
+"""Converts between bytes, element trees and XSOs.
 
-Every control stanza is read by a parser of its own that dies with it: a long-lived
-parser, and anything of lxml, keeps each name it ever saw, and a stranger who invents
-names would fill it up. Limits on depth and number of elements are checked while
-reading, where there are tags enough to break them. Trees are xml.etree elements with
-`{namespace}name` tags; stanzas are always in `jabber:client`, whatever the stream calls
-its default namespace.
+Every control stanza is read by a parser of its own, which is discarded afterwards: a long-lived
+parser, and lxml in general, keeps each name it ever saw, so a stranger who invents names would fill
+its memory. Limits on depth and number of elements are checked while reading, if there are enough
+tags to break them. Trees are xml.etree elements with `{namespace}name` tags; stanzas are always in
+`jabber:client`, whatever the stream calls its default namespace.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ MAX_DEPTH = 100
 """Levels of nesting in one control stanza; the deepest legitimate ones have some 15."""
 
 MAX_NAMESPACE = 256
-"""Bytes of the longest namespace in one control stanza; XMPP's longest have some 60. A tree has
-it once for each name in it, and once for each place where it is written anew."""
+"""Maximum bytes of a namespace in one control stanza; XMPP's longest have some 60. A tree has it
+once in each name, and its text has it once at each declaration."""
 
 MAX_ELEMENTS = 50_000
 """Elements in one control stanza; a roster of 10,000 items has some 30,000."""
@@ -47,11 +46,11 @@ class MalformedStanza(ValueError):  # noqa: N818 - a fact about the stanza, name
 
 
 class TooLarge(MalformedStanza):
-    """A tree that is larger than may be when it is written."""
+    """A tree whose text is larger than allowed."""
 
 
 class _Reader:
-    """Builds one tree and refuses what XMPP forbids (RFC 6120 §11.1)."""
+    """Builds one tree and refuses XML that XMPP forbids (RFC 6120 §11.1)."""
 
     def __init__(self) -> None:
         self.builder = ET.TreeBuilder()
@@ -93,7 +92,7 @@ def read(data: bytes) -> ET.Element:
 
     Raises MalformedStanza for anything but one well-formed, harmless element.
     """
-    # Mostly nothing is declared so far from the end.
+    # Usually nothing is declared so far from the end.
     if data.find(b"xmlns", 0, -MAX_NAMESPACE) >= 0 and _LONG_NAMESPACE.search(data) is not None:
         raise MalformedStanza("a namespace is too long")
     whole = _ROOT_OPEN + data + _ROOT_CLOSE
@@ -105,8 +104,8 @@ def read(data: bytes) -> ET.Element:
         else:
             root = _watched(whole)
     except (ET.ParseError, expat.ExpatError) as error:
-        # The one thing that servers let pass and that expat calls so: a brace marks for us where
-        # a namespace ends.
+        # The only input that servers let pass and expat reports with this code: a brace in a
+        # namespace, as a brace is the separator behind namespaces here.
         hint = "; a brace in a namespace?" if error.code == _SYNTAX_ERROR else ""
         raise MalformedStanza(f"not well-formed: {error}{hint}") from None
     if len(root) != 1:
@@ -115,22 +114,21 @@ def read(data: bytes) -> ET.Element:
 
 
 def _is_harmless(data: bytes) -> bool:
-    """Tell at a glance whether nobody needs to watch while this is read.
+    """Tell quickly whether a stanza can be read without checks.
 
-    Raises MalformedStanza if there is too much: to read it takes a tenth of a second, and
-    everybody waits.
+    Raises MalformedStanza if there is too much: reading it takes 0.1 s, in which everybody waits.
     """
-    # One character is found several times as fast as two, and mostly there is none.
+    # Searching for one character is several times as fast as for two, and usually there is none.
     if (b"!" in data and b"<!" in data) or (b"?" in data and b"<?" in data):
         return False
-    # Without these two there is nothing forbidden in it, and a "<" begins a tag.
+    # Without these two it has nothing forbidden, and each "<" begins a tag.
     tags = data.count(b"<")
     if tags <= MAX_DEPTH:
         return True
     ends = data.count(b"</")
     if tags - ends > MAX_ELEMENTS:
         raise MalformedStanza(_TOO_MUCH)
-    # With so few end tags it cannot be deep.
+    # With so few end tags it cannot be nested deeply.
     return ends <= MAX_DEPTH
 
 
@@ -150,8 +148,9 @@ def write(element: ET.Element, most: int = sys.maxsize) -> bytes:
 
     Namespaces are declared as defaults where they begin, never by invented prefixes,
     because some peers compare names as text.
-    Raises MalformedStanza if there is what XML cannot carry, TooLarge beyond so many bytes:
-    a namespace that a prefix stood for makes a tree far larger than what was read.
+    Raises MalformedStanza for characters that XML cannot carry, TooLarge beyond `most` bytes:
+    writing out a namespace for each use of its prefix can make the text far larger than the
+    original.
     """
     pieces: list[str] = []
     _write(element, CLIENT, pieces, most)
@@ -162,11 +161,11 @@ def write(element: ET.Element, most: int = sys.maxsize) -> bytes:
 
 
 _PIECES = 500
-"""Pieces after which it is looked at how large they are: most are some tens of characters."""
+"""Number of pieces between two checks of their size: most are some tens of characters."""
 
 
 def _joined(pieces: list[str], most: int) -> str:
-    """Join what has been written. Raises TooLarge if it is too much, in characters."""
+    """Join the pieces. Raises TooLarge if they are too much, in characters."""
     text = "".join(pieces)
     if len(text) > most:
         raise TooLarge(f"more than {most} bytes")
@@ -175,12 +174,12 @@ def _joined(pieces: list[str], most: int) -> str:
 
 def _write(element: ET.Element, inherited: str, out: list[str], most: int) -> None:
     tag = element.tag
-    # Long tags are not cached: strangers can make them up.
+    # Long tags are not cached: strangers can invent them.
     tags = _tags if len(tag) < _LONG_TAG else _tags.__wrapped__
     namespace, begin, end = tags(tag, inherited)
     out.append(begin)
     for index, (key, value) in enumerate(element.items()):
-        # As `escape` looks first: most values have nothing to escape.
+        # The same check as in `escape`: most values have nothing to escape.
         written = value if _SPECIAL.search(value) is None else escape(value)
         if key[:1] != "{":
             out.append(f" {key}='{written}'")
@@ -211,7 +210,7 @@ _LONG_TAG = 200
 
 @lru_cache(maxsize=500)
 def _tags(tag: str, inherited: str) -> tuple[str, str, str]:
-    """Give an element's namespace, how its start tag begins, and its end tag."""
+    """Give an element's namespace, the beginning of its start tag, and its end tag."""
     namespace, name = _split(tag)
     if namespace == XML:
         raise MalformedStanza("an element in the namespace that is for XML's own attributes")
@@ -256,7 +255,7 @@ def escape(text: str) -> str:
 
 
 def legal(text: str) -> str:
-    """Give a text in which XML can carry every character; others are replaced."""
+    """Replace the characters of a text that XML cannot carry."""
     return text.translate(_REPLACED)
 
 
@@ -273,7 +272,7 @@ _SPECIAL_IN_TEXT = re.compile(
 
 
 def escape_text(text: str) -> str:
-    """Escape a text for use as character data, with no more escapes than that takes.
+    """Escape a text for use as character data, with no more escapes than needed.
 
     Raises MalformedStanza if it holds a character XML 1.0 forbids.
     """
@@ -287,8 +286,8 @@ def escape_text(text: str) -> str:
 def to_xso(element: ET.Element, kind: type[X]) -> X:
     """Read a tree as an XSO of the class `kind`.
 
-    Children the class does not know are dropped, as XSOs do: use the tree itself for
-    what passes through. Raises MalformedStanza if it does not fit the class.
+    Children unknown to the class are dropped, as XSOs do: use the tree itself for stanzas that are
+    passed on. Raises MalformedStanza if it does not fit the class.
     """
     events = _events(element)
     _, *start = next(events)
@@ -350,7 +349,7 @@ class _TreeSink:
         self.builder.data(text)
 
     def startPrefixMapping(self, *_: object) -> None:  # noqa: N802 - likewise
-        """Ignore the prefix an XSO would like: `write` uses none."""
+        """Ignore the prefix that an XSO proposes: `write` uses none."""
 
     endPrefixMapping = startPrefixMapping  # noqa: N815 - likewise
 

@@ -1,10 +1,10 @@
 """Service discovery, capabilities hashes and software version, by aioxmpp's classes.
 
-A capabilities hash is believed only when the disco#info it stands for gives it again
-(XEP-0115 §5.4, XEP-0390 §4.3). What it stands for is then read from the very bytes that were
-hashed, not from the answer: XEP-0115 writes identities, features and forms one behind another
-with the same separator, so that an answer may cut the same bytes differently and hide a
-feature in a form. The bytes are the same for everybody who has the hash.
+A capabilities hash is believed only when hashing the disco#info answer gives the same hash
+(XEP-0115 §5.4, XEP-0390 §4.3). Its meaning is then read from the hashed bytes, not from the answer:
+XEP-0115 writes identities, features and forms one behind another with the same separator, so that
+an answer may divide the same bytes differently and hide a feature in a form. The bytes are the same
+for everybody who has the hash.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ _CAPS2_TAG = f"{{{CAPS2}}}c"
 _HASH_TAG = "{urn:xmpp:hashes:2}hash"
 _SUPPORTED_115 = frozenset({"sha-1", "sha-256", "sha-512"})
 _MAX_HASHES = 5
-"""Hashes read from one XEP-0390 element; more are a client's joke."""
+"""Hashes read from one XEP-0390 element; no honest client sends more."""
 _LONGEST_HASH = 128
 """Characters of a hash: 512 bits take 88 in Base64."""
 _LONGEST_NODE = 1_024
-"""Characters of the name of a client, which is repeated in each question."""
+"""Characters of a client's name, which is repeated in each query."""
 MOST_PARTS = 1_000
-"""Elements of an answer that are looked at: a client that can do much has a hundred features."""
+"""Elements of an answer that are read: a client with many abilities has a hundred features."""
 
 
 @dataclass(frozen=True, slots=True)
 class CapsKey:
     """The capabilities hash in a presence.
 
-    `node` is the disco#info node that must answer for it.
+    `node` is the disco#info node to query for it.
     """
 
     scheme: str
@@ -70,12 +70,12 @@ class CapsKey:
 
     @property
     def cache_key(self) -> str:
-        """The name under which the verified answer is remembered, client name left out."""
+        """The key under which the verified answer is cached, without the client's name."""
         return f"{self.scheme}:{self.algorithm}:{self.digest}"
 
 
 def caps_keys(presence: ET.Element) -> CapsKey | None:
-    """Give the best capabilities hash of a presence, or None if it has none we can verify."""
+    """Give the best capabilities hash of a presence; None if it has none that can be verified."""
     caps2 = presence.find(_CAPS2_TAG)
     if caps2 is not None:
         for child in list(caps2.iterfind(_HASH_TAG))[:_MAX_HASHES]:
@@ -102,18 +102,18 @@ def _is_short(digest: str) -> bool:
 
 
 def features_of(query: ET.Element) -> frozenset[str]:
-    """Give the features a disco#info answer lists, of one that is too long the first."""
+    """Give the features that a disco#info answer lists; of one that is too long, the first."""
     features = islice(query.iterfind(_FEATURE_TAG), MOST_PARTS)
     return frozenset(feature.get("var", "") for feature in features)
 
 
 def verified(key: CapsKey, query: ET.Element) -> frozenset[str] | None:
-    """Give the namespaces that a hash stands for, None if the answer does not give that hash.
+    """Give the namespaces that a hash stands for; None if the answer does not give that hash.
 
-    They are the same whoever answers, and may be more than the features: also what else
-    stands between two separators in what is hashed. An answer that breaks the rules of
-    XEP-0115 §5.4 (duplicates, forms of several types) matches nothing, nor does one that is
-    too long.
+    They are the same for every client that answers, and may be more than the features: they include
+    everything else between two separators in the hashed text. An answer that breaks the rules of
+    XEP-0115 §5.4 (duplicates, forms of several types) matches nothing, nor does one that is too
+    long.
     """
     if next(islice(query.iter(), MOST_PARTS, None), None) is not None:
         return None
@@ -155,7 +155,7 @@ def _input_115(query: ET.Element) -> bytes:
 
 
 def _form_115(form: ET.Element) -> list[bytes]:
-    """Give the parts of a form, its type first; none of one without a type."""
+    """Give the parts of a form, its type first; nothing for a form without a type."""
     types: set[str] = set()
     fields: list[tuple[bytes, list[bytes]]] = []
     for each in form.iterfind(_FIELD_TAG):
@@ -200,7 +200,7 @@ def _field_390(field: ET.Element) -> bytes:
 
 
 def _part(text: str) -> bytes:
-    """Give a text with the separator behind it; one that could hold a separator is refused."""
+    """Append the separator to a text; one that could contain a separator is refused."""
     if any(character < " " and character not in "\t\n\r" for character in text):
         raise ValueError("a control character")
     return text.encode() + _PART

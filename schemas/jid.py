@@ -2,9 +2,9 @@
 
 Keys and comparisons everywhere else use only what `parse` returned, so that case,
 Unicode forms, IDN spellings and a trailing dot of one address are one address
-(RFC 7622; the servers still prepare by RFC 3920's stringprep profiles, and so do
-we, through aioxmpp). aioxmpp alone accepts `a@b@c`, spaces and a trailing dot in the
-domain, which servers refuse or strip: those are settled here.
+(RFC 7622; the servers still prepare by RFC 3920's stringprep profiles, and so does mixpam, through
+aioxmpp). aioxmpp alone accepts `a@b@c`, spaces and a trailing dot in the domain, which servers
+refuse or strip: those cases are handled here.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ MAX_LENGTH = 3071
 MAX_DOMAIN = 1023
 """The longest legal domain in bytes."""
 
-# Already prepared: nothing stringprep would change. Most JIDs take this way, which
-# costs a hundredth of the full preparation.
+# Already prepared: stringprep would change nothing. Most JIDs match, and this costs a hundredth of
+# the full preparation.
 _PLAIN = re.compile(
     r"(?:(?P<local>[a-z0-9.+_#!$%^*()=?~{}|\[\]\\-]{1,1023})@)?"
     r"(?P<domain>[a-z0-9](?:[a-z0-9-]{0,62})(?:\.[a-z0-9](?:[a-z0-9-]{0,62}))*)"
@@ -43,9 +43,9 @@ T = TypeVar("T")
 
 
 class _Once(Generic[T]):
-    """Makes an attribute of a JID when it is first asked for, and never again.
+    """Computes an attribute of a JID at its first use, and keeps it.
 
-    functools.cached_property does that too, under a lock, which takes longer than making it.
+    functools.cached_property does that too, under a lock, which takes longer than computing it.
     """
 
     def __init__(self, make: Callable[[Jid], T]) -> None:
@@ -59,17 +59,17 @@ class _Once(Generic[T]):
 
 
 class Jid(_Parts):
-    """A canonical JID; `str()` gives its one spelling."""
+    """A canonical JID; `str()` gives its canonical spelling."""
 
     @_Once
     def text(self) -> str:
-        """Give the one spelling."""
+        """Give the canonical spelling."""
         text = self.domain if self.local is None else f"{self.local}@{self.domain}"
         return text if self.resource is None else f"{text}/{self.resource}"
 
     @_Once
     def key(self) -> bytes:
-        """Give the one spelling in bytes, by which rows and channels are found."""
+        """Give the canonical spelling in bytes, the key of rows and channels."""
         return self.text.encode()
 
     @property
@@ -91,7 +91,7 @@ class Jid(_Parts):
 
 
 _LONG = 100
-"""Characters of a JID that is not remembered: strangers make up long ones, to fill memory."""
+"""Characters above which a JID is not cached: strangers could fill memory with long ones."""
 
 _MANY = 2_000
 """JIDs that are cached, before the cache is emptied."""
@@ -112,7 +112,7 @@ class _Parsed(dict[str, Jid]):
 parse: Callable[[str], Jid] = _Parsed().__getitem__
 """Canonicalise a JID as written by a server, a client or an operator.
 
-Raises ValueError, with a text fit for the sender, if no server would take it.
+Raises ValueError, with a text fit for the sender, if no server would accept it.
 """
 
 
@@ -126,7 +126,7 @@ def _parsed(text: str) -> Jid:
 
 
 def is_plain(text: str) -> bool:
-    """Tell quickly whether a JID is canonical; false means only that it may not be."""
+    """Tell quickly whether a JID is canonical; False means only that it may not be."""
     return _PLAIN.fullmatch(text) is not None and "xn--" not in text
 
 
@@ -142,11 +142,11 @@ def _prepare(text: str) -> Jid:
     domain = domain.translate(_DOTS).removesuffix(".")
     _check_domain(domain)
     try:
-        # Servers take code points that came after Unicode 3.2: phones have names with such.
+        # Servers accept code points newer than Unicode 3.2: the names of some phones have them.
         prepared = PREPARED_JID(local or None, _unicode(domain), resource or None, strict=False)
     except ValueError as error:
         raise ValueError(f"not a JID: {error}") from None
-    # Preparation may bring forbidden characters forth, a slash from a full-width one.
+    # Preparation may produce forbidden characters, as a slash from a full-width one.
     _check_domain(prepared.domain)
     return Jid(prepared.localpart, prepared.domain, prepared.resource)
 
@@ -157,10 +157,10 @@ def _check_domain(domain: str) -> None:
 
 
 def _unicode(domain: str) -> str:
-    """Give a domain's Unicode spelling, where `xn--` stands for one.
+    """Give a domain's Unicode spelling if it is written with `xn--`.
 
-    Names that only the newer IDNA knows (`xn--strae-oqa` is straße) have no other
-    spelling that stringprep would keep apart, and stay as they are.
+    Names that only the newer IDNA has (`xn--strae-oqa` is straße) have no other spelling that
+    stringprep would distinguish, and stay as they are.
     """
     if "xn--" not in domain.lower():
         return domain

@@ -1,4 +1,4 @@
-"""Asks an archive (XEP-0313) how much is in it, and for nothing of it."""
+"""Asks an archive (XEP-0313) for the number of messages in it, and for none of them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The join and leave between a participant's server and a channel (XEP-0369 §7.1).
 
-Living peers speak `urn:xmpp:mix:core:0` or `:1`.
+Peers in use today speak `urn:xmpp:mix:core:0` or `:1`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from schemas import codec
 from schemas.namespaces import MIX_ANON, MIX_CORE
 
 MAX_PARTICIPANT_ID = 1023
-"""Bytes of a participant id; it must fit into a localpart beside the channel's."""
+"""Maximum bytes of a participant id; it must fit into a localpart beside the channel's."""
 
 
 MAX_NICK = 1023
-"""Bytes of a nick, which is like a resource in that (RFC 7622 §3.4)."""
+"""Maximum bytes of a nick, the same as for a resource (RFC 7622 §3.4)."""
 
 MAX_NODES = 100
 MAX_NODES_BYTES = 4_096
-"""Nodes of a membership, and their bytes together: the XEPs know ten of forty bytes."""
+"""Maximum nodes of a membership, and of their bytes together: the XEPs have ten of forty bytes."""
 
 JOIN_TAGS = tuple(f"{{{namespace}}}join" for namespace in MIX_CORE)
 LEAVE_TAGS = tuple(f"{{{namespace}}}leave" for namespace in MIX_CORE)
@@ -30,7 +30,7 @@ LEAVE_TAGS = tuple(f"{{{namespace}}}leave" for namespace in MIX_CORE)
 class Join(NamedTuple):
     """The content of a `<join/>`.
 
-    `participant_id` is None if it is not given, in either way, or not usable.
+    `participant_id` is None if it is missing in both forms, or not usable.
     """
 
     participant_id: str | None
@@ -41,8 +41,8 @@ class Join(NamedTuple):
 def read_join(join: ET.Element) -> Join:
     """Read a join as an XSO would (tests/harness/xsos.py), in a tenth of the time.
 
-    Raises codec.MalformedStanza where the XSO does not accept it. `bounded` makes of it what
-    may be remembered, `refuse_too_much` refuses what may not.
+    Raises codec.MalformedStanza where the XSO does not accept it. `bounded` cuts it to what may be
+    stored, `refuse_too_much` refuses a join that would be cut.
     """
     namespace = join.tag.removesuffix("join")
     nick: str | None = None
@@ -64,7 +64,7 @@ def read_join(join: ET.Element) -> Join:
 
 
 def bounded(join: Join) -> Join:
-    """Leave out what is too much to be remembered: the nick, or the last of the nodes."""
+    """Remove the part that is too large to be stored: the nick, or the last of the nodes."""
     if is_small(join.nick, join.nodes):
         return join
     nick = join.nick
@@ -80,7 +80,7 @@ def bounded(join: Join) -> Join:
 
 
 def is_small(nick: str | None, nodes: Collection[str]) -> bool:
-    """Tell quickly whether a join is within the bounds; false means only that it may not be.
+    """Tell quickly whether a join is within the bounds; False means only that it may not be.
 
     A character takes at most four bytes.
     """
@@ -92,7 +92,7 @@ def is_small(nick: str | None, nodes: Collection[str]) -> bool:
 
 
 def refuse_too_much(join: Join) -> None:
-    """Refuse a join of which `bounded` would leave something out.
+    """Refuse a join that `bounded` would cut.
 
     Raises codec.MalformedStanza.
     """

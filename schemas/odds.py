@@ -1,4 +1,4 @@
-"""Settings of which one makes another vain."""
+"""Settings that make another setting ineffective."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PASSED_ON = 152_576
 
 
 def at_odds(settings: Settings) -> Iterator[str]:
-    """Tell of settings of which one makes another vain; they are usable all the same."""
+    """List settings that make another one ineffective; they are usable all the same."""
     ours, servers = settings.http_port, settings.server_port
     if ours == servers and settings.http_host == settings.server_host:
         yield f"{PREFIX}HTTP_PORT={ours} is where the server listens: {PREFIX}SERVER_PORT"

@@ -16,10 +16,10 @@ from schemas.records import CoreVersion
 
 NODE = f"{MIX_NODES}participants"
 MOST_LISTED = 10_000
-"""Entries that are read of an answer; a list with more is not understood."""
+"""Maximum entries in an answer; a longer list counts as not understood."""
 
 _MOST_ODD = 200
-"""JIDs in it that are prepared, which takes long: services do that by themselves."""
+"""JIDs in it that may need preparation, which is slow: services write them prepared."""
 
 _PUBSUB_TAG = f"{{{PUBSUB}}}pubsub"
 _ITEMS_TAG = f"{{{PUBSUB}}}items"
@@ -29,7 +29,7 @@ _SET_TAG = "{http://jabber.org/protocol/rsm}set"
 
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """One participant. `jid` is as the channel writes it, None where it hides it."""
+    """One participant. `jid` is as the channel writes it, None if the channel hides it."""
 
     id: str
     jid: str | None
@@ -41,8 +41,8 @@ class Participant:
 class ParticipantList:
     """A channel's answer about its participants.
 
-    `complete` is false for one page of several: who is missing may be on another.
-    `understood` is false if there were entries that do not look as they should.
+    `complete` is False for one page of several: a missing participant may be on another.
+    `understood` is False if some entries did not have the expected form.
     """
 
     participants: tuple[Participant, ...]
@@ -81,7 +81,7 @@ class ParticipantList:
 def request(ids: Iterable[str] = ()) -> ET.Element:
     """Build the request for all participants, or for those with the `ids` (XEP-0060 §6.5.8).
 
-    Some services, as ejabberd's, answer with all in either case.
+    Some services, such as ejabberd's, answer with all in either case.
     """
     pubsub = ET.Element(_PUBSUB_TAG)
     items = ET.SubElement(pubsub, _ITEMS_TAG, {"node": NODE})
@@ -91,7 +91,7 @@ def request(ids: Iterable[str] = ()) -> ET.Element:
 
 
 def read(stanza: ET.Element) -> ParticipantList | None:
-    """Read the answer to `request`; None if it is not one."""
+    """Read the answer to `request`; None for anything else."""
     pubsub = stanza.find(_PUBSUB_TAG)
     items = None if pubsub is None else pubsub.find(_ITEMS_TAG)
     if pubsub is None or items is None:
@@ -114,7 +114,7 @@ def _participant(item: ET.Element) -> Participant | None:
         if entry is not None:
             return Participant(
                 id_,
-                # Older services, as ejabberd 23.01, write attributes.
+                # Older services, such as ejabberd 23.01, write attributes.
                 _text(entry.findtext(f"{namespace}jid", entry.get("jid"))),
                 entry.findtext(f"{namespace}nick", entry.get("nick")),
                 1 if core else 0,

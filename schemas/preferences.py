@@ -1,8 +1,8 @@
 """Reads the presence preference of MIX-ANON (XEP-0404, "User Preferences").
 
-It stands in a form, either directly in the `<join/>`, as the XEP's examples have it, or in
-`<user-preference/>`, as in the iq that changes it later. Whatever says that presence is not
-to be shared counts, wherever it stands and whatever else is said beside it.
+It is in a form, either directly in the `<join/>`, as in the XEP's examples, or in
+`<user-preference/>`, as in the iq that changes it later. Any statement that presence is not to be
+shared counts, at any place and despite contradictory ones.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def shares_presence(element: ET.Element) -> bool | None:
 def agreed(wish: bool | None, word: bool | None) -> bool:
     """Combine the user's preference with the channel's answer.
 
-    Presence is shared if neither has a value (XEP-0404: the default is 'share'), and
-    not where either says so: the channel's word may only take away.
+    Presence is shared if neither has a value (XEP-0404: the default is 'share'), and not shared if
+    either says so: the channel's answer can only restrict.
     """
     return wish is not False and word is not False
 
 
 def _forms(element: ET.Element) -> Iterator[ET.Element]:
-    """Give the forms with preferences: by what is around them, or by their FORM_TYPE."""
+    """Give the forms with preferences, found by their parent element or their FORM_TYPE."""
     forms = list(element.iter(_FORM))
     if not forms:
         return
@@ -70,5 +70,5 @@ def _values(form: ET.Element) -> Iterator[str]:
 
 
 def _plain(text: str | None) -> str:
-    """Give words without the differences that are none: case, and what is between them."""
+    """Normalize words: differences of case and of separators do not count."""
     return " ".join((text or "").casefold().replace("-", " ").replace("_", " ").split())

@@ -1,6 +1,6 @@
 """Records in Redis: versioned, one JSON document each.
 
-A record is validated on every read; one that does not fit is the store's to set aside.
+A record is validated on every read; the store sets an invalid one aside.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class _Record(BaseModel):
 class MembershipRecord(_Record):
     """A user is a participant of a channel.
 
-    Of a nick or nodes of more than `schemas.mix` allows, as older versions wrote them, only
-    what is within the bounds is read.
+    Older versions wrote nicks and nodes beyond the bounds of `schemas.mix`; only the part within
+    them is read.
     """
 
     channel: BareJid
@@ -65,9 +65,8 @@ class MembershipRecord(_Record):
 class JournalRecord(_Record):
     """A change of membership that is under way.
 
-    `ask`: the channel has been asked, or is about to be. `roster`: the membership is
-    written and the roster has to follow. `member` tells whether the user was a
-    participant before.
+    `ask`: the channel has been asked, or is about to be. `roster`: the membership is written and
+    the roster has to follow. `member` tells whether the user was a participant before.
     """
 
     kind: Literal["join", "leave"]

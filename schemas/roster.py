@@ -1,4 +1,4 @@
-"""The roster as the tap reads and writes it for us (tap protocol T8, C3)."""
+"""The roster as the tap reads and writes it for the component (tap protocol T8, C3)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Settings: environment variables, each with a meaning, a default, a check and an example.
 
-The README's table and the one-line errors an operator sees are made from this model, so
-that neither can differ from what the program does.
+The README's table and the one-line errors an operator sees are made from this model, so that
+neither can differ from the program's behaviour.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from schemas.values import Address, Domain, Port, RedisUrl, Seconds
 PREFIX = "MIXPAM_"
 
 SHORTEST_TOKEN = 16
-"""Characters of the shortest MIXPAM_HTTP_TOKEN."""
+"""Minimum characters of MIXPAM_HTTP_TOKEN."""
 
 
 LONGEST_SECRET = 8_192
-"""Characters of the longest secret that is read from a file."""
+"""Maximum characters of a secret in a file."""
 
 
 class SettingsError(ValueError):
-    """Settings that cannot be used; `lines` has one sentence for each, fit for a terminal."""
+    """Invalid settings; `lines` has one sentence for each, fit for a terminal."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
@@ -47,7 +47,7 @@ class SettingsError(ValueError):
 class Settings(BaseModel):
     """All settings of the component; see each field's description."""
 
-    # Secrets and passwords are in some of these: no error may repeat what was given.
+    # Some of these contain secrets and passwords: no error may repeat a value.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     component_jid: Domain = Field(
@@ -81,7 +81,7 @@ class Settings(BaseModel):
     )
     redis_prefix: str | None = Field(
         None,
-        # The second is what a component takes by itself where another has `mixpam`.
+        # The second is the default of a component on a Redis where another one has `mixpam`.
         pattern=r"^([A-Za-z0-9_.-]{1,64}|mixpam:[A-Za-z0-9_.%~-]{1,3069})$",
         description="Beginning of every key in Redis, for no other component. By default"
         " `mixpam`, or, if another component has that, `mixpam:` and MIXPAM_COMPONENT_JID.",
@@ -282,10 +282,10 @@ SECRETS = ("secret", "redis_url", "http_token")
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from the environment given, and from nothing else.
+    """Read the settings from the given environment, and from nothing else.
 
-    Without one, from that of the process. Raises SettingsError with one line for each
-    variable that is missing, misspelt, wrong, or at odds with another.
+    Without one, from that of the process. Raises SettingsError with one line for each variable that
+    is missing, misspelt, wrong, or in conflict with another.
     """
     environment = dict(os.environ if environment is None else environment)
     values, problems, spoiled = _collect(environment)
@@ -306,9 +306,9 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def _strangers(environment: Mapping[str, str]) -> Iterator[str]:
-    """Tell of each variable that means us, in any spelling, and is no setting.
+    """Report each variable that is meant for mixpam, in any spelling, and is no setting.
 
-    What a variable holds is not repeated: it may be a secret under a name with a fault.
+    Its value is not repeated: it may be a secret under a misspelt name.
     """
     known = [PREFIX + name.upper() for name in Settings.model_fields]
     known += [f"{PREFIX}{name.upper()}_FILE" for name in SECRETS]
@@ -328,11 +328,11 @@ def _strangers(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 _KUBERNETES = re.compile(r"MIXPAM_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)")
-"""Variables that each container gets for a Service named mixpam."""
+"""Variables that Kubernetes sets in each container for a Service named mixpam."""
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
-    """Tell of settings with which there is no serving, though each is right."""
+    """Report settings that cannot work together, though each is valid."""
     if settings.component_jid in settings.domains:
         yield f"{PREFIX}COMPONENT_JID: must differ from the users' domains in {PREFIX}DOMAINS"
     if settings.http_port and settings.http_open and not settings.http_token.get_secret_value():
@@ -345,7 +345,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 def _collect(
     environment: Mapping[str, str],
 ) -> tuple[dict[str, object], list[str], set[str]]:
-    """Give the values that are set, what is wrong with secrets' files, and whose they are."""
+    """Give the values that are set, the errors of secrets' files, and the settings concerned."""
     values: dict[str, object] = {}
     problems: list[str] = []
     spoiled: set[str] = set()
@@ -383,7 +383,7 @@ def _read_secret(path: Path) -> str:
 
 
 def _explain(name: str, kind: str, message: str) -> str:
-    """Put one of pydantic's findings as: variable, what is wrong, an example."""
+    """Phrase one of pydantic's errors as: variable, what is wrong, an example."""
     example = (Settings.model_fields[name].examples or ["?"])[0]
     if kind in {"missing", "string_too_short", "too_short"}:
         what = "is not set"

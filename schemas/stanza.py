@@ -1,4 +1,4 @@
-"""One stanza of the control lane: its addressing, canonical, and its tree."""
+"""One stanza of the control lane: its canonical addresses and its tree."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Stanza(NamedTuple):
     """A message, presence or iq with canonical addresses.
 
     `type` is the effective one: "normal" for a message and "available" for a presence
-    without the attribute. `unread` is why its content is not known, in words for its sender;
-    the element then is empty.
+    without the attribute. `unread` is the reason why its content could not be read, in words for
+    its sender; the element is then empty.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Stanza(NamedTuple):
 
     @property
     def payload(self) -> ET.Element | None:
-        """The first child that is no error, or None."""
+        """The first child other than `<error/>`, or None."""
         for child in self.element:
             if child.tag != ERROR:
                 return child
@@ -74,7 +74,7 @@ def parse(data: bytes) -> Stanza:
 
 
 def head(name: bytes, type_: bytes, id_: bytes, sender: bytes, to: bytes, *, why: str) -> Stanza:
-    """Make a stanza of the start tag of one that cannot be read, and of the reason.
+    """Make a stanza from the start tag of one that cannot be read, and from the reason.
 
     Values are as on the wire, empty if absent. Raises MalformedStanza as `parse` does.
     """
@@ -86,7 +86,7 @@ def head(name: bytes, type_: bytes, id_: bytes, sender: bytes, to: bytes, *, why
 
 
 def unread(stanza: Stanza, why: str) -> Stanza:
-    """Give a stanza without its content, which cannot be read; an error stays one."""
+    """Give a stanza without its content, which cannot be read; an error stays an error."""
     element = ET.Element(stanza.kind)
     if stanza.type == "error":
         element.append(error("cancel", "undefined-condition", f"the error cannot be read: {why}"))
@@ -146,7 +146,7 @@ def error(type_: str, condition: str, text: str | None = None) -> ET.Element:
 
 
 def blocked() -> ET.Element:
-    """Build the error that a request to who is blocked gets (XEP-0191 §3.3)."""
+    """Build the error for a request to a blocked address (XEP-0191 §3.3)."""
     element = error("cancel", "not-acceptable", "You have blocked this address")
     ET.SubElement(element, _BLOCKED)
     return element

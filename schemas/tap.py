@@ -12,7 +12,7 @@ from schemas.namespaces import TAP
 class Hello(xso.XSO):
     """The tap of one domain introduces itself.
 
-    `limit` is the size in bytes of the largest stanza that the server takes, None for any.
+    `limit` is the size in bytes of the largest stanza that the server accepts, None for any.
     """
 
     TAG = (TAP, "hello")
@@ -64,7 +64,7 @@ class Blocked(_AboutUser):
 
 
 BLOCKED_TAG = f"{{{TAP}}}blocked"
-"""Marks the unavailable presence that may still go to who was blocked."""
+"""Marks the unavailable presence that may still go to a blocked address."""
 
 
 class Unblocked(_AboutUser):
@@ -99,7 +99,7 @@ class Service(xso.XSO):
 class Services(xso.XSO):
     """The MIX domains in use: all of them (`complete`) or additions.
 
-    `multicast` is where the tap may send what it has gathered.
+    `multicast` is the address to which the tap may send batches (T10).
     """
 
     TAG = (TAP, "services")

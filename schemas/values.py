@@ -1,4 +1,4 @@
-"""Types of the settings' values: what is taken, and in which words all else is refused."""
+"""Types of the settings' values: the accepted ones, and the errors for all others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _address(text: str) -> str:
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    """Refuse what the Redis client would misread, without repeating a word of it."""
+    """Refuse a URL that the Redis client would misread, without repeating any of it."""
     parts = urlsplit(value.get_secret_value())
     try:
         usable = parts.port != 0

@@ -1,5 +1,5 @@
-"""The test house: real servers, real clients and scripted peers, all on loopback.
+"""The test harness: real servers, real clients and scripted peers, all on loopback.
 
-Nothing here knows what mixpam does; it starts processes, speaks XMPP by hand and
-keeps what arrived. Tests import it as ``harness``.
+Nothing here knows mixpam's behaviour; it starts processes, speaks XMPP by hand and records received
+stanzas. Tests import it as ``harness``.
 """

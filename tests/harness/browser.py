@@ -1,4 +1,4 @@
-"""A real browser, driven by its own protocol: Debian's chromium without a window."""
+"""A real browser, driven by the DevTools protocol: Debian's chromium, headless."""
 
 import asyncio
 import base64
@@ -24,12 +24,12 @@ FLAGS = (
 
 
 def chromium() -> str | None:
-    """Return where chromium is, None if it is not installed."""
+    """Return the path of chromium, None if it is not installed."""
     return shutil.which("chromium")
 
 
 class Tab:
-    """One page; `complaints` has what the browser objected to, `fetched` what it fetched."""
+    """One page; `complaints` has the browser's errors, `fetched` the addresses it fetched."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
@@ -39,7 +39,7 @@ class Tab:
         self.fetched: list[str] = []
 
     async def listen(self) -> None:
-        """Take what the browser says, until it says no more."""
+        """Take the browser's messages until it sends no more."""
         async for message in self._socket:
             said = json.loads(message.data)
             if "id" in said:
@@ -50,7 +50,7 @@ class Tab:
                 self.complaints.append(json.dumps(said["params"]))
 
     async def do(self, method: str, **parameters: object) -> dict[str, Any]:
-        """Give a command and return its result. Fails if the browser refuses."""
+        """Send a command and return its result. Fails if the browser refuses."""
         number = next(self._ids)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         await self._socket.send_str(
@@ -69,7 +69,7 @@ class Tab:
         return result["result"].get("value")
 
     async def open(self, url: str) -> None:
-        """Open an address and wait until the document is there."""
+        """Open an address and wait until the document is loaded."""
         await self.do("Page.navigate", url=url)
         await self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
 
@@ -80,13 +80,13 @@ class Tab:
                 await asyncio.sleep(0.1)
 
     async def html(self) -> str:
-        """Return the document as it is now, also where scripts are off."""
+        """Return the current document, even if scripts are disabled."""
         root = await self.do("DOM.getDocument", depth=0)
         outer = await self.do("DOM.getOuterHTML", nodeId=root["root"]["nodeId"])
         return str(outer["outerHTML"])
 
     async def look(self, *, width: int, dark: bool) -> None:
-        """Have the page in a window of that width, light or dark."""
+        """Show the page in a window of that width, light or dark."""
         await self.do(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=900, deviceScaleFactor=1, mobile=width < 600,
@@ -102,7 +102,7 @@ class Tab:
 
 @contextlib.asynccontextmanager
 async def browser() -> AsyncIterator[Tab]:
-    """Run chromium with a profile of its own and give its one tab."""
+    """Run chromium with a fresh profile and yield its one tab."""
     profile = Path(tempfile.mkdtemp(prefix="mixpam-chromium-"))
     process = Process(
         "chromium",

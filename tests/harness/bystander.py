@@ -1,11 +1,11 @@
-"""Show that a neighbour is innocent: what another user notices while somebody attacks.
+"""Measures the effect of an attack on an innocent neighbour: what another user notices.
 
     async with Bystander(stack) as bystander:
         await attack()
         report = await bystander.finish()
     report.check()
 
-or, which measures once more if only the latency was bad (a busy machine is no fault):
+or, which measures once more if only the latency was bad (it may be the machine's load):
 
     await withstood(stack, attack)
 
@@ -33,75 +33,75 @@ MARGIN: Final = 0.1
 """Seconds by which the 99th percentile may be above the quiet figure."""
 MESSAGES: Final = 100
 BUSY_MESSAGES: Final = 20
-"""Of a quiet run where the machine is busy: nobody judges a latency by it."""
+"""Messages of a quiet run on a busy machine, where latency is not judged."""
 PACE: Final = 0.015
 """Seconds from one message to the next."""
 TAIL: Final = 0.75
-"""Seconds for which messages go on after the attack: what it did may show late."""
+"""Seconds for which messages go on after the attack: its effect may show late."""
 KEPT: Final = Path(
     os.environ.get("MIXPAM_BYSTANDER_RESULTS", REPOSITORY / ".pytest_cache" / "bystander")
 )
 LONG: Final = bool(os.environ.get("MIXPAM_BYSTANDER_LONG"))
-"""Whether attacks are to be heavier and longer than in ordinary runs."""
+"""Whether attacks are heavier and longer than in ordinary runs."""
 FOR_TABLE: Final = "MIXPAM_BYSTANDER_RESULTS" in os.environ
-"""Whether figures are kept that only the table has."""
+"""Whether to measure figures that only the table needs."""
 
 Attack = Callable[[], Awaitable[object]]
 
 
 def busy_machine() -> bool:
-    """Tell whether more waits for a processor than there are: latency says nothing then."""
+    """Tell whether the load exceeds the number of processors: latency is meaningless then."""
     return os.getloadavg()[0] > (os.cpu_count() or 1)
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Return the smallest value that `share` of them do not exceed, 0 of none."""
+    """Return the smallest value that `share` of the values do not exceed, 0 for no values."""
     return sorted(values)[math.ceil(share * len(values)) - 1] if values else 0.0
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came of one attack: counts, seconds of latency, and what happened to the link."""
+    """The outcome of one attack: counts, seconds of latency, and events of the link."""
 
     server: str
     test: str
     sent: int
     live: tuple[int, ...]
-    """Of the messages sent, how many came to each device."""
+    """How many of the sent messages came to each device."""
     in_order_once: bool
     quiet_p50: float
     quiet_p99: float
     p50: float
     p99: float
     straight_p99: float
-    """Of messages to a full JID, which mixpam never sees: what the server itself takes."""
+    """p99 of messages to a full JID, which mixpam never sees: the server's own time."""
     links_lost: tuple[str, ...]
-    """Reasons of the component's entries `link-down`."""
+    """Reasons in the component's `link-down` entries."""
     restarted: bool
     unready: int
-    """How often `/readyz` said no."""
+    """How often `/readyz` was negative."""
     retried: bool = False
     busy_server: bool = False
-    """Whether the server's own slowness may excuse it, as in `later`."""
+    """Whether the server's own slowness may excuse a delay, as in `later`."""
     busy_machine: bool = False
-    """Whether the quiet run was not what is usual, because of other work on this machine."""
+    """Whether the quiet run was unusually slow, because of other work on this machine."""
     server_p99: float = 0.0
-    """While the same was sent where mixpam has nothing to do with it; 0 if it was not tried."""
+    """The p99 while the same stanzas were sent past mixpam; 0 if that was not tried."""
 
     def later(self, *, busy_server: bool = False) -> float:
-        """Return by how many seconds the 99th percentile was above the quiet one.
+        """Return the seconds by which the 99th percentile exceeded the quiet one.
 
-        Of an attack that gives the server itself much to read, `busy_server`, it is above
-        what the server took at the same time for messages that have nothing to do with mixpam,
-        twice: it reads and writes a message of a channel once more on the way. Or it is above
-        what the neighbour noticed while the attack's stanzas went past mixpam, `server_p99`.
+        For an attack that gives the server itself much to read (`busy_server`) the base is twice
+        the server's time, measured simultaneously, for messages that mixpam never sees: a channel's
+        message passes the server once more. Or it is the neighbour's latency while the attack's
+        stanzas went past mixpam, `server_p99`.
         """
         servers = max(2 * self.straight_p99, self.server_p99) if busy_server else 0
         return self.p99 - max(self.quiet_p99, servers)
 
     @property
     def hurt(self) -> list[str]:
-        """Return what the neighbour has lost, one line each; latency apart."""
+        """Return the neighbour's losses, one line each, without latency."""
         found = [f"{self.sent - came} of {self.sent} not live" for came in self.live
                  if came != self.sent]  # fmt: skip
         if not self.in_order_once:
@@ -114,10 +114,10 @@ class Report:
         return found
 
     def check(self, *, ready: bool = True, busy_server: bool = False) -> "Report":
-        """Fail unless all came live, in order, once, in time, and nothing fell.
+        """Fail unless all came live, in order, once and in time, and the link stayed up.
 
-        Time is judged where nothing else keeps the machine busy, and else printed.
-        Without `ready`, `/readyz` may have said what it likes; `busy_server` as in `later`.
+        Latency is judged if nothing else keeps the machine busy, and otherwise printed. Without
+        `ready`, any answer of `/readyz` is allowed; `busy_server` as in `later`.
         """
         hurt = [what for what in self.hurt if ready or not what.startswith("not ready")]
         if (later := self.later(busy_server=busy_server)) >= MARGIN:
@@ -139,31 +139,31 @@ class Report:
         )
 
     def keep(self) -> None:
-        """Write the figures down for the table; the last run of a test counts."""
+        """Store the figures for the table; the last run of a test counts."""
         KEPT.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^\w.-]", "_", f"{self.server}-{self.test}")
         (KEPT / f"{name}.json").write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 def test_name() -> str:
-    """Return the name of the running test, without server."""
+    """Return the name of the running test, without the server."""
     name = os.environ.get("PYTEST_CURRENT_TEST", "bystander").rpartition("::")[2]
     return name.partition(" ")[0].partition("[")[0].removeprefix("test_")
 
 
 Withstands = Callable[..., Awaitable[Report]]
-"""The fixture `withstands`: call it with an attack, and with what `withstood` takes besides."""
+"""The fixture `withstands`: call it with an attack, and with further arguments of `withstood`."""
 
 
 class Neighbour:
-    """The process in which the channel and the user's devices are (`harness.neighbour`)."""
+    """The process that runs the channel and the user's devices (`harness.neighbour`)."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self._child: asyncio.subprocess.Process | None = None
 
     async def start(self) -> "Neighbour":
-        """Have a new user with two devices join a new channel."""
+        """Let a new user with two devices join a new channel."""
         server = self.stack.server
         facts = {
             "ip": server.place.ip,
@@ -171,7 +171,7 @@ class Neighbour:
             "honest": server.honest,
             "port": server.component_port(server.honest),
             "component": server.component,
-            # The other process counts from 1, too, and each of them does.
+            # The other process also counts from 1, as every one of them does.
             "name": fresh("neighbour"),
         }
         self._child = await asyncio.create_subprocess_exec(
@@ -193,7 +193,7 @@ class Neighbour:
         await self._said(10)
 
     async def stop(self, messages: int, tail: float) -> dict[str, Any]:
-        """End after `messages` and `tail` seconds at least, and return what came of it."""
+        """End after at least `messages` and `tail` seconds, and return the outcome."""
         await self._tell(f"stop {messages} {tail}")
         return await self._said(120)
 
@@ -228,7 +228,7 @@ class Neighbour:
 class Bystander:
     """The neighbour of an attack; see the module. One at a time on each stack.
 
-    A `neighbour` that has moved in already is taken, and stays.
+    A `neighbour` that already exists is used, and stays.
     """
 
     def __init__(
@@ -269,7 +269,7 @@ class Bystander:
             await self._neighbour.stop(0, 0)
 
     async def drop_idle(self) -> None:
-        """Do the quiet run: as many messages at the same pace, and nobody else."""
+        """Do the quiet run: as many messages at the same rate, without an attack."""
         self._busy_machine = busy_machine()
         self._going = True
         await self._neighbour.go(self.pace)
@@ -280,14 +280,14 @@ class Bystander:
         assert not lost, f"not even a quiet run was whole: {self.quiet['live']}"
 
     async def go(self) -> None:
-        """Begin the run that counts; what the link does from here on is noted."""
+        """Begin the run that counts; events of the link are recorded from here on."""
         self._pid = self.stack.mixpam.process.pid
         self._mark = self.stack.mixpam.mark()
         self._going = True
         await self._neighbour.go(self.pace)
 
     async def finish(self, *, keep: bool = True, busy_server: bool = False) -> Report:
-        """End the run, the attack being over, return what came of it, and keep it."""
+        """End the run after the attack, store its outcome and return it."""
         run = await self._neighbour.stop(self.messages, TAIL)
         self._going = False
         process = self.stack.mixpam.process
@@ -328,14 +328,13 @@ async def withstood(
     neighbour: Neighbour | None = None,
     past_mixpam: Attack | None = None,
 ) -> Report:
-    """Have `attack` go on beside a neighbour, who must not be hurt.
+    """Run `attack` beside a neighbour, who must not be affected.
 
-    If nothing but the latency was bad, quiet run and attack are done once more, and the
-    first figures printed: the machine may have been busy with something else. Where it is known
-    to be busy, no latency is judged, and nothing done again. `past_mixpam`
-    sends the attack's stanzas to somebody whom mixpam does not serve: if the neighbour's
-    messages are as late then, it is the server that takes so long. That is a figure for the
-    table, and judges nothing.
+    If only the latency was bad, quiet run and attack are repeated once, and the first figures
+    printed: the machine may have been busy with something else. If it is known to be busy, latency
+    is not judged, and nothing is repeated. `past_mixpam` sends the attack's stanzas to a user whom
+    mixpam does not serve: if the neighbour's messages are as late then, the server is the cause.
+    That figure is for the table only, and is not judged.
     """
     async with Bystander(stack, messages=messages, pace=pace, neighbour=neighbour) as bystander:
         await attack()

@@ -1,4 +1,4 @@
-"""Put the table of what neighbours noticed of each attack into tests/README.md.
+"""Put the table of each attack's effect on neighbours into tests/README.md.
 
 Run as ``PYTHONPATH=.:tests python -m harness.bystander_table`` after the tests that use
 `harness.bystander`; it takes the last run of each on each server.
@@ -29,7 +29,7 @@ def load() -> Results:
 
 
 def cell(report: dict[str, Any] | None) -> str:
-    """Return what stands in the table for one attack on one server."""
+    """Return the table's cell for one attack on one server."""
     if report is None:
         return "-"
     words = [f"{min(report['live'])} of {report['sent']}"]

@@ -1,4 +1,4 @@
-"""A small XMPP client that does what the test says and nothing else."""
+"""A small XMPP client that does only what the test tells it to."""
 
 import base64
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class Account:
 
     @property
     def local(self) -> str:
-        """Return the part before the @."""
+        """Return the localpart."""
         return self.jid.partition("@")[0]
 
     @property
     def domain(self) -> str:
-        """Return the part behind the @."""
+        """Return the domain."""
         return self.jid.partition("@")[2]
 
 
@@ -40,7 +40,7 @@ class RawClient(Stream):
         self.sm_id: str | None = None
         self.handled = 0
         self._acking = False
-        # What disco#info queries are answered with; None leaves them unanswered.
+        # The answer to disco#info queries; None leaves them unanswered.
         self.features: tuple[str, ...] | None = None
         self.client_name = "test"
         self.components: list[str] = []
@@ -88,7 +88,7 @@ class RawClient(Stream):
         return answer
 
     def arrived(self, stanza: Stanza) -> None:
-        """Count and acknowledge what XEP-0198 wants counted, keep the rest."""
+        """Count and acknowledge stanzas by XEP-0198, and record them."""
         if self._acking:
             if stanza.name == "r":
                 self.send(f"<a xmlns='{ns.SM}' h='{self.handled}'/>")
@@ -108,7 +108,7 @@ class RawClient(Stream):
     async def online(self, children: str = "") -> "RawClient":
         """Broadcast presence and wait until the server has taken it.
 
-        Where there is a component, it has asked what it wanted to know and got it answered.
+        If there is a component, its queries have been answered by then.
         """
         self.presence(children)
         await self.fence()
@@ -119,7 +119,7 @@ class RawClient(Stream):
     async def mix_online(
         self, features: tuple[str, ...] = caps.MIX, children: str = ""
     ) -> "RawClient":
-        """Come online as a client with `features`, told by XEP-0115."""
+        """Come online as a client with `features`, announced by XEP-0115."""
         self.features = features
         return await self.online(caps.element(features) + children)
 
@@ -136,21 +136,21 @@ class RawClient(Stream):
         await self.set(f"<block xmlns='{ns.BLOCKING}'><item jid='{jid}'/></block>")
 
     async def archive_preference(self, default: str, *always: str) -> None:
-        """Say what is archived (XEP-0313): `default`, and what `always` sends in any case."""
+        """Set archiving preferences (XEP-0313): `default`, and JIDs to archive `always`."""
         jids = "".join(f"<jid>{jid}</jid>" for jid in always)
         await self.set(
             f"<prefs xmlns='{ns.MAM}' default='{default}'><always>{jids}</always><never/></prefs>"
         )
 
     async def set(self, inner: str) -> None:
-        """Make a request of type set to the own account; it must succeed."""
+        """Send a request of type set to the own account; it must succeed."""
         answer = await self.iq(f"<iq type='set'>{inner}</iq>")
         assert answer["type"] == "result", answer.raw
 
     async def fence(self) -> None:
         """Make round trips to the server, and through each of `components` and back to it.
 
-        What was on its way to this session, also through a component, has arrived.
+        Everything on its way to this session, also through a component, has arrived then.
         """
         last = [self.account.domain] if self.components else []
         for target in (self.account.domain, *self.components, *last):

@@ -13,13 +13,13 @@ from harness.stream import fresh
 
 COOKIE: Final = "cookie-of-a-test"
 DISTRIBUTION: Final = 4370
-"""Port of each node on its own address, instead of what an epmd would tell."""
+"""Port of each node on its own address, instead of one assigned by epmd."""
 
 STARTED: Final = "ejabberd .* is started in the node"
 
 
 class Node(Ejabberd):
-    """An ejabberd that others can reach; with `first`, one that serves the same domain."""
+    """An ejabberd node reachable by others; it serves the domain of `first`, if given."""
 
     def __init__(self, kind: Kind, block: Block, first: "Node | None" = None) -> None:
         super().__init__(kind, block)
@@ -34,7 +34,7 @@ class Node(Ejabberd):
         return f"ejabberd@{self.place.ip}"
 
     def argv(self) -> list[str]:
-        """Return the command: without epmd, and on this node's address alone."""
+        """Return the command: without epmd, and listening on this node's address only."""
         return [
             *super().argv(),
             "-name", self.name, "-setcookie", COOKIE,
@@ -43,19 +43,19 @@ class Node(Ejabberd):
         ]  # fmt: skip
 
     def write(self) -> None:
-        """Write configuration, and names: erl_call wants to know that of its own machine."""
+        """Write configuration and host names: erl_call needs the name of its own machine."""
         super().write()
         with self.hosts().open("a", encoding="utf-8") as hosts:
             hosts.write(f"127.0.0.1 {socket.gethostname()}\n")
 
     async def start(self) -> "Node":
-        """Start the node and return when all of it runs, not its ports alone."""
+        """Start the node and return when all of it runs, not only its ports."""
         await super().start()
         await self.process.line(STARTED)
         return self
 
     async def ask(self, expression: str) -> str:
-        """Have the node evaluate Erlang and return what that says. Fails if it cannot."""
+        """Evaluate Erlang in the node and return the result as text. Fails on an error."""
         child = await asyncio.create_subprocess_exec(
             *self.machine.command(
                 "/usr/lib/erlang/bin/erl_call",
@@ -74,7 +74,7 @@ class Node(Ejabberd):
     async def join(self, other: "Node") -> None:
         """Join the cluster of `other`, as ``ejabberdctl join_cluster`` does."""
         mark = len(self.process.lines)
-        # Not in the name of the process that asks: its standard output would be ejabberd's.
+        # Not by the process that asks: its standard output would become ejabberd's.
         await self.ask(f"timer:apply_after(0, ejabberd_cluster, join, ['{other.name}'])")
         await self.process.line(STARTED, since=mark)
         for port in self.ports():
@@ -82,7 +82,7 @@ class Node(Ejabberd):
 
 
 class Cluster:
-    """Two nodes of one domain; the first one's folder has the domain's name."""
+    """Two nodes of one domain; the first node's folder has the domain's name."""
 
     def __init__(self, kind: str, block: Block) -> None:
         self.first = Node(KINDS[kind], block)
@@ -102,7 +102,7 @@ class Cluster:
 
 
 def at(node: Node, account: Account) -> Account:
-    """Return the same account, to be logged in on at `node`."""
+    """Return the same account, for logging in at `node`."""
     return Account(account.jid, account.password, node.place)
 
 

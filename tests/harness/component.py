@@ -1,4 +1,4 @@
-"""A XEP-0114 component that does what the test says: a scripted peer."""
+"""A XEP-0114 component under the test's control: a scripted peer."""
 
 import hashlib
 
@@ -23,7 +23,7 @@ class Link(Stream):
         self.secret = secret
 
     async def connect(self) -> "Link":
-        """Connect and complete the handshake; whatever comes next is in the inbox."""
+        """Connect and complete the handshake; everything after that is in the inbox."""
         await self._connect(self.place.ip, self.port)
         header = await self._open(self.jid)
         digest = hashlib.sha1((header["id"] + self.secret).encode()).hexdigest()  # noqa: S324
@@ -32,7 +32,7 @@ class Link(Stream):
         return self
 
     async def fence(self) -> None:
-        """Make a round trip to the server: what was on its way has arrived."""
+        """Make a round trip to the server: everything on its way has arrived then."""
         await self.iq(
             f"<iq type='get' from='{self.jid}' to='{self.place.domain}'>"
             f"<ping xmlns='{ns.PING}'/></iq>"

@@ -1,4 +1,4 @@
-"""Record which clause each test shows, per server, for the conformance table.
+"""Records which clause each test covers, per server, for the conformance table.
 
 Tests carry ``@pytest.mark.req("J3", …)`` and ``@pytest.mark.abuse(4, …)``; abuse 4 is
 clause X4. With ``--conformance-json FILE`` the results are written there.
@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def clauses(item: pytest.Item) -> list[str]:
-    """Return the ids of the clauses a test shows."""
+    """Return the ids of the clauses that a test covers."""
     ids: list[str] = []
     for mark in item.iter_markers("req"):
         ids.extend(str(id_) for id_ in mark.args)
@@ -90,9 +90,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 class Collector:
-    """Takes the records of the worker processes, if tests are spread over several."""
+    """Takes the records of the worker processes, if tests run in several."""
 
     def pytest_testnodedown(self, node: Any) -> None:
-        """Add a worker's record to ours."""
+        """Add a worker's record to this process's."""
         output = getattr(node, "workeroutput", {})
         node.config.stash[RESULTS].extend(output.get(_HANDED_OVER, []))

@@ -1,7 +1,7 @@
 """The component in a container of its image, when ``tests/run --image`` has made one.
 
-The container is buildah's and has a file system of its own, but the machine's network and
-processes. It is named by the environment variable MIXPAM_TEST_CONTAINER.
+The container is buildah's: it has its own file system, but the machine's network and processes. It
+is named by the environment variable MIXPAM_TEST_CONTAINER.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ CONTAINER = os.environ.get("MIXPAM_TEST_CONTAINER", "")
 
 
 class Contained(Process):
-    """Run ``mixpam`` in the container; of `env`, its settings alone go in.
+    """Run ``mixpam`` in the container; only its settings are passed on from `env`.
 
-    buildah stands between us and the component: signals are for the component itself.
+    buildah is the component's parent process: signals go to the component itself.
     """
 
     def __init__(self, argv: list[str], log: Path, env: dict[str, str]) -> None:
@@ -27,7 +27,7 @@ class Contained(Process):
         self._prefix = self.argv
 
     async def start(self) -> None:
-        """Start it with the settings as they are now."""
+        """Start the component with the current settings."""
         assert self.env is not None
         images = cache() / "images"
         settings = [
@@ -53,7 +53,7 @@ class Contained(Process):
 
 
 def _children(pid: int) -> list[int]:
-    """Return the children of a process; any of its threads may have made them."""
+    """Return the children of a process, started by any of its threads."""
     found = []
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):

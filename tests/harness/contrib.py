@@ -1,4 +1,4 @@
-"""An ejabberd that has the tap by `module_install`, as operators have, and obeys a test."""
+"""An ejabberd that installs the tap by `module_install`, as operators do, and evaluates Erlang."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ class ContribEjabberd(Ejabberd):
         return [*super().ports(), CONTROL_PORT]
 
     async def start(self) -> "ContribEjabberd":
-        """Start without the tap, install it, and configure it then."""
+        """Start without the tap, then install and configure it."""
         self.configured = False
         self.lay_out()
         await super().start()
@@ -44,7 +44,7 @@ class ContribEjabberd(Ejabberd):
         return self
 
     def lay_out(self, *changes: tuple[str, str]) -> None:
-        """Put the sources where the installer looks, with literals changed."""
+        """Put the sources where the installer expects them, with literals replaced."""
         sources = self.folder / "modules/sources/mod_mixpam_tap"
         tap = self.tree / "deploy/ejabberd"
         shutil.copytree(tap / "src", sources / "src", dirs_exist_ok=True)
@@ -77,14 +77,14 @@ class ContribEjabberd(Ejabberd):
 
 
 def server(house: TapHouse) -> ContribEjabberd:
-    """Return the server of a house as what it is."""
+    """Return the server of a house with its precise type."""
     assert isinstance(house.server, ContribEjabberd)
     return house.server
 
 
 @contextlib.asynccontextmanager
 async def standing_still(house: TapHouse, process: str) -> AsyncIterator[None]:
-    """Hold up a process of the server, which an Erlang expression names."""
+    """Suspend a process of the server, given as an Erlang expression."""
     holds = (
         f"begin register(holds, self()), erlang:suspend_process({process}), "
         "receive go -> erlang:resume_process(" + process + ") end end"

@@ -1,4 +1,4 @@
-"""A TCP forwarder whose end can be moved, as a proxy or a name in front of a failover does."""
+"""A TCP forwarder whose target can be changed, as a proxy or a name in front of a failover."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Listener:
-    """Something that listens where Redis was expected; `peer` deals with each connection."""
+    """A listener in Redis's place; `peer` handles each connection."""
 
     def __init__(self, ip: str, port: int, peer: Peer) -> None:
         self._ip = ip
@@ -20,7 +20,7 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Return the address as MIXPAM_REDIS_URL has it."""
+        """Return the address in the form of MIXPAM_REDIS_URL."""
         return f"redis://{self._ip}:{self._port}/0"
 
     async def __aenter__(self) -> Self:
@@ -39,7 +39,7 @@ class Listener:
         assert task is not None
         self._tasks.add(task)
         try:
-            # A cancelled task that serves a connection is reported by asyncio as a fault.
+            # asyncio reports a cancelled task that serves a connection as an error.
             with contextlib.suppress(asyncio.CancelledError):
                 await self._peer(reader, writer)
         finally:
@@ -48,7 +48,7 @@ class Listener:
 
 
 def forwarder(target: Callable[[], tuple[str, int]]) -> Peer:
-    """Return a peer that hands each new connection to where `target` says at that moment."""
+    """Return a peer that forwards each new connection to the current result of `target`."""
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):

@@ -1,4 +1,4 @@
-"""A device of a user: slixmpp, as its users run it, with an inbox beside it."""
+"""A user's device: slixmpp, as real users run it, with an inbox beside it."""
 
 import asyncio
 import xml.etree.ElementTree as ET
@@ -17,7 +17,7 @@ BASE_PLUGINS = ("xep_0030", "xep_0115", "xep_0199")
 
 
 class Recording(slixmpp.ClientXMPP):
-    """slixmpp's client, which also shows each stanza as it came."""
+    """slixmpp's client, which also records each stanza as received."""
 
     inbox: Inbox
 
@@ -55,7 +55,7 @@ class Device:
     async def online(self, children: str = "") -> "Device":
         """Log in, ask for the roster (annotated on a MIX device) and broadcast presence.
 
-        Returns when the server, and every component in `components`, has taken it.
+        Returns when the server, and every component in `components`, has processed it.
         """
         started = asyncio.get_running_loop().create_future()
         self.xmpp.add_event_handler("session_start", lambda _: started.set_result(None))
@@ -105,7 +105,7 @@ class Device:
     async def fence(self) -> None:
         """Make round trips to the server and through the component, and to the server again.
 
-        Whatever was on its way to this device, also by way of the component, has arrived.
+        Everything on its way to this device, also through the component, has arrived then.
         """
         for target in (self.account.domain, *self.components, self.account.domain):
             await self.iq(f"<iq type='get' to='{target}'><ping xmlns='{ns.PING}'/></iq>")
@@ -117,5 +117,5 @@ class Device:
         self.inbox.close("the device is offline")
 
     def cut(self) -> None:
-        """Lose the connection without a word."""
+        """Break the connection without closing the stream."""
         self.xmpp.abort()

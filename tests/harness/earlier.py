@@ -7,20 +7,20 @@ from typing import Final
 from harness.machines import REPOSITORY
 
 EARLIER: Final = "6b5baf1692e35397c230a693463f6a37feb8e404"
-"""The last commit before the core was divided into rooms and both taps were written anew."""
+"""The last commit before the core was divided into folders and both taps were rewritten."""
 
 FOLDERS: Final = ("component", "schemas", "deploy")
 
 
 def history() -> bool:
-    """Tell whether this is a checkout, and not what an archive of a release was unpacked to."""
+    """Tell whether this is a checkout, and not an unpacked archive of a release."""
     return (REPOSITORY / ".git").exists()
 
 
 def unpack(folder: Path, commit: str = EARLIER) -> Path:
-    """Put what a commit has of component and taps into a folder, and return it.
+    """Extract component and taps of a commit into a folder, and return it.
 
-    Raises LookupError where the checkout ends before it.
+    Raises LookupError if the checkout is too shallow to have the commit.
     """
     made = subprocess.run(
         ["git", "archive", "--format=tar", commit, *FOLDERS],

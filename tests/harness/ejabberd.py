@@ -1,4 +1,4 @@
-"""Private ejabberd instances: with the tap as operators get it, or as a MIX service."""
+"""Private ejabberd instances: with the tap as shipped to operators, or as a MIX service."""
 
 import asyncio
 import os
@@ -68,7 +68,7 @@ class Ejabberd(Server):
     """ejabberd with mod_mix as channel service, and with the tap unless told otherwise."""
 
     schedulers: tuple[str, ...] = ("+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none")
-    """Many servers share the machine: none waits by spinning."""
+    """Many servers share the machine: none busy-waits."""
 
     def argv(self) -> list[str]:
         """Return the command, as the machine sees it."""
@@ -116,9 +116,9 @@ class Ejabberd(Server):
         return await super().start()
 
     async def compile(self, *sources: Path) -> None:
-        """Compile modules for this server, by the compiler of its own machine.
+        """Compile modules for this server, with the compiler of its own machine.
 
-        An older Erlang does not read what a newer one has compiled.
+        An older Erlang cannot load modules compiled by a newer one.
         """
         for name in ("src", "tap"):
             (self.folder / name).mkdir(exist_ok=True)
@@ -143,7 +143,7 @@ class Ejabberd(Server):
         """Write configuration and name resolution into the folder."""
         (self.folder / "hosts").write_text(self.block.hosts(), encoding="utf-8")
         (self.folder / "inetrc").write_text(
-            # No name server: looking for SRV records fails at once and sends nothing.
+            # No name server: a lookup of SRV records fails at once and sends nothing.
             '{resolv_conf, ""}.\n{lookup, [file]}.\n',
             encoding="utf-8",
         )

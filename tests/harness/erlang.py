@@ -6,11 +6,11 @@ import subprocess
 from pathlib import Path
 
 _LIBRARIES = "/usr/lib/x86_64-linux-gnu"
-"""Where the host's ejabberd has its libraries, of which the tap calls xmpp."""
+"""The folder of the host's ejabberd libraries; the tap calls xmpp."""
 
 
 async def run(folder: Path, program: str, *arguments: str) -> str:
-    """Run one of Erlang's programs in a folder and return its output; it must end well."""
+    """Run one of Erlang's programs in a folder and return its output; it must succeed."""
     found = shutil.which(program)
     assert found, f"{program} is missing: ./tests/run installs it"
     child = await asyncio.create_subprocess_exec(

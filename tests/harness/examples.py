@@ -6,13 +6,13 @@ from typing import Final
 from harness.machines import REPOSITORY
 
 SECRET: Final = "change-me"
-"""The literal secret of the examples; who uses them puts another in its place."""
+"""The literal secret of the examples; operators replace it."""
 
 
 def replaced(text: str, literals: dict[str, str]) -> str:
     """Replace every literal. Raises LookupError for one that is not in `text`.
 
-    An example that no longer has what is to be replaced must not be used by accident.
+    An example that lacks a literal to be replaced must not be used by accident.
     """
     for old, new in literals.items():
         if old not in text:

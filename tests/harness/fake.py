@@ -1,4 +1,4 @@
-"""A scripted channel service: answers joins as the test says, and records everything."""
+"""A scripted channel service: answers joins as the test wants, and records everything."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ Answer = Callable[[Stanza], str | None]
 
 @dataclass
 class Script:
-    """How one channel behaves; change it at any time.
+    """The behaviour of one channel; it may be changed at any time.
 
     `pid` goes into join results, as `id` and `jid` (either can be left out by `by`);
-    `grant` None grants what is asked, a tuple exactly those nodes; `join` and `leave`
-    replace the whole answer by what they return, None being silence; `other` answers
-    whatever else the channel is asked.
+    `grant` None grants the requested nodes, a tuple exactly those nodes; `join` and `leave` replace
+    the whole answer by their result, None being silence; `other` answers all other requests to the
+    channel.
     """
 
     jid: str

@@ -1,4 +1,4 @@
-"""The tap's test house: a real server with the tap, and a scripted component on the link."""
+"""The taps' test stage: a real server with the tap, and a scripted component on the link."""
 
 from harness import ns
 from harness.client import Account, RawClient, register
@@ -27,7 +27,7 @@ def event(name: str, **attributes: str) -> str:
 
 
 class TapHouse:
-    """Server and tap, `link` in the component's place, `fake` as a channel service."""
+    """Server and tap, with `link` as the component and `fake` as a channel service."""
 
     def __init__(self, kind: str, block: Block, server: Server | None = None) -> None:
         self.server = server or make_server(kind, block)
@@ -72,7 +72,7 @@ class TapHouse:
         await self.services(self.fake.jid, complete=True)
 
     async def services(self, *domains: str, complete: bool, multicast: str = "") -> None:
-        """Tell the tap MIX domains (C5) and wait until it has taken them."""
+        """Send MIX domains to the tap (C5) and wait until it has them."""
         flag = " complete='true'" if complete else ""
         flag += f" multicast='{multicast}'" if multicast else ""
         self.link.send(
@@ -84,11 +84,11 @@ class TapHouse:
         await self.link.fence()
 
     async def down(self) -> None:
-        """Cut the component's link and wait until the server has seen it."""
+        """Break the component's link and wait until the server has noticed."""
         await self.link.close()
 
     def drop_idle(self) -> None:
-        """Forget what everybody has received so far."""
+        """Forget all stanzas received so far."""
         for stream in (self.link, self.fake, self.stranger, *self.clients):
             stream.inbox.clear()
 
@@ -104,7 +104,7 @@ class TapHouse:
         smacks: bool = False,
         transport: str = "tcp",
     ) -> RawClient:
-        """Log in on `account` or a fresh one; `online` broadcasts presence."""
+        """Log in to `account` or a fresh one; `online` broadcasts presence."""
         client = make_client(transport, account or await self.user(), fresh("r"))
         await client.login(smacks=smacks)
         self.clients.append(client)
@@ -113,7 +113,7 @@ class TapHouse:
         return client
 
     async def hibernated(self) -> RawClient:
-        """Log in on a fresh account, and lose the connection of the resumable session."""
+        """Log in to a fresh account, and break the connection of the resumable session."""
         client = await self.client(smacks=True)
         await client.fence()
         await client.cut()
@@ -126,13 +126,13 @@ class TapHouse:
             await self.clients.pop().close()
 
     async def fence(self, *streams: RawClient | Link) -> None:
-        """Make round trips from channel to component to clients: nothing is on its way."""
+        """Make round trips from channel to component to clients: nothing is on its way then."""
         for stream in (self.fake, self.link, self.fake, *streams):
             if stream.connected:
                 await stream.fence()
 
     def channel(self) -> str:
-        """Return the address of a channel nobody has used yet."""
+        """Return the address of an unused channel."""
         return f"{fresh('chan')}@{self.fake.jid}"
 
     async def roster_set(

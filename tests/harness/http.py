@@ -1,4 +1,4 @@
-"""Asks the component's HTTP port, as Prometheus, probes and operators do."""
+"""Queries the component's HTTP port, as Prometheus, probes and operators do."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ class Http:
     async def ask(
         self, path: str, *, method: str = "GET", data: dict[str, str] | None = None, **headers: str
     ) -> Reply:
-        """Ask once, following no redirect; `_` in header names stands for `-`."""
+        """Send one request, following no redirect; `_` in header names stands for `-`."""
         async with aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=10), cookie_jar=aiohttp.DummyCookieJar()
         ) as session:
@@ -56,7 +56,7 @@ class Http:
                 return Reply(answer.status, dict(answer.headers), await answer.text())
 
     async def until(self, path: str, wanted: Callable[[Reply], bool], seconds: float = 15) -> Reply:
-        """Ask again and again until the answer is as wanted. Fails with the last one."""
+        """Repeat a request until the answer is as wanted. Fails with the last one."""
         reply = None
         try:
             async with asyncio.timeout(seconds):
@@ -84,5 +84,5 @@ class Http:
 
 
 def value(samples: Samples, name: str, **labels: str) -> float:
-    """Return one sample, 0 for one that has not happened yet."""
+    """Return one sample, 0 if it does not exist yet."""
     return samples.get((name, frozenset(labels.items())), 0.0)

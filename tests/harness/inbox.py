@@ -1,4 +1,4 @@
-"""What a peer has received, in order, and how tests wait for it."""
+"""The stanzas that a peer has received, in order, with ways to wait for them."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,13 +20,13 @@ class Inbox:
         self.closed: str | None = None
 
     def put(self, stanza: Stanza) -> None:
-        """Add what has just arrived."""
+        """Add a stanza that has just arrived."""
         self.all.append(stanza)
         self._open.append(stanza)
         self._changed.set()
 
     def close(self, reason: str) -> None:
-        """Say that nothing will follow."""
+        """Note that nothing will follow."""
         self.closed = reason
         self._changed.set()
 
@@ -38,7 +38,7 @@ class Inbox:
     async def expect(self, matcher: Matcher, within: float = 5.0) -> Stanza:
         """Return the first stanza that matches and was not yet expected.
 
-        Raises AssertionError after `within` seconds, listing what came instead.
+        Raises AssertionError after `within` seconds, listing the stanzas that came instead.
         """
         try:
             async with asyncio.timeout(within):

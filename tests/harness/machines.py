@@ -1,4 +1,4 @@
-"""Server kinds, and the Debian release each is at home in.
+"""Server kinds, and the Debian release that has each.
 
 A kind whose release is the host's runs on the host; the others run in a debootstrap
 root that ``tests/run`` makes and caches outside the tree.
@@ -35,13 +35,13 @@ KINDS: Final = {
 
 
 def cache() -> Path:
-    """Return the folder outside the tree that keeps what is expensive to make."""
+    """Return the folder outside the tree that caches expensive results."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "mixpam"
 
 
 def host_suite() -> str:
-    """Return the code name of the Debian release this runs on, or ''."""
+    """Return the code name of the host's Debian release, or ''."""
     for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
         if line.startswith("VERSION_CODENAME="):
             return line.partition("=")[2].strip('"')
@@ -79,7 +79,7 @@ class Machine:
         return [word for path in found for word in ("-I", self.inside(path))]
 
     def command(self, *argv: str, hosts: Path | None = None) -> list[str]:
-        """Return what the host has to run so that `argv` runs in this machine.
+        """Return the host's command that runs `argv` in this machine.
 
         `hosts` becomes the process's own /etc/hosts, in a mount namespace of its own.
         """

@@ -1,4 +1,4 @@
-"""Takes what a store gives at a start, and can give it on."""
+"""Takes the records that a store loads at a start, and can pass them on."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
 
 class Taken:
-    """A `component.store.reading.Replica` that only remembers."""
+    """A `component.store.reading.Replica` that only records."""
 
     def __init__(self) -> None:
         self.start_over()
@@ -39,11 +39,11 @@ class Taken:
         self._capabilities[key] = record
 
     def load_shown(self, user: str, resource: str, digest: str) -> None:
-        """Take what the channels were shown of a device."""
+        """Take the digest of a device announced to channels."""
         self._shown[user, resource] = digest
 
     def forget(self, gone: Drop) -> None:
-        """Forget what is gone."""
+        """Forget a removed record."""
         match gone:
             case DropMembership(user, channel):
                 self._memberships.pop((user, channel), None)
@@ -61,11 +61,11 @@ class Taken:
 
     @property
     def shown(self) -> list[tuple[str, str, str]]:
-        """User, resource and digest of each device that was shown."""
+        """User, resource and digest of each announced device."""
         return [(*whose, digest) for whose, digest in self._shown.items()]
 
     def give(self, replica: Replica) -> None:
-        """Give everything on, as a store would."""
+        """Pass everything on, as a store would."""
         for user, membership in self.memberships:
             replica.load_memberships(user, [membership])
         for (user, _), entry in self._journal.items():

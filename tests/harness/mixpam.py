@@ -14,9 +14,9 @@ from harness.server import Server
 
 
 class Mixpam:
-    """One ``mixpam run`` process, from the tree or the image, configured by environment alone.
+    """One ``mixpam run`` process, from the tree or the image, configured by its environment.
 
-    That of another version comes from `tree`, in any case.
+    Another version always comes from `tree`.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Mixpam:
             "MIXPAM_HTTP_HOST": server.place.ip,
             "MIXPAM_LOG_FORMAT": "json",
             "MIXPAM_LOG_LEVEL": "debug",
-            # False stands for an older tap, or an older component: they end in the same.
+            # False stands for an older tap or an older component, with the same result.
             "MIXPAM_MULTICAST": os.environ.get("MIXPAM_TEST_MULTICAST", "true"),
             **settings,
         }
@@ -53,13 +53,13 @@ class Mixpam:
             self.process = Process("mixpam", argv, log, env=env, cwd=self.folder)
 
     async def start(self) -> "Mixpam":
-        """Start the component and return when it has announced itself ready."""
+        """Start the component and return when it is ready."""
         await self.process.start()
         await self.ready()
         return self
 
     async def ready(self, since: int = 0) -> None:
-        """Wait until the log, from line number `since` on, says the domain is ready."""
+        """Wait until the log, from line number `since` on, reports the domain as ready."""
         await self.process.line(r'"event": ?"ready"', 20, since=since)
 
     def mark(self) -> int:
@@ -72,5 +72,5 @@ class Mixpam:
         return [record for record in records if name is None or record.get("event") == name]
 
     async def stop(self, *, kill: bool = False) -> None:
-        """Stop the component; what it remembers stays in Redis."""
+        """Stop the component; its records stay in Redis."""
         await self.process.stop(kill=kill)

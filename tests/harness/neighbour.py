@@ -1,8 +1,8 @@
 """An honest channel and a user with two devices, in a process of their own.
 
-What a test does to others must not be measured by the clock of the one who does it. Run as
-``python -m harness.neighbour JSON``; `harness.bystander` does. Lines come on standard input
-(``go PACE``, ``stop MESSAGES TAIL``, ``leave``) and go, one JSON each, to standard output.
+A separate process, because the test's own load must not affect the measurement. Run as ``python -m
+harness.neighbour JSON``; `harness.bystander` does. Lines come on standard input (``go PACE``,
+``stop MESSAGES TAIL``, ``leave``) and go, one JSON each, to standard output.
 """
 
 import asyncio
@@ -19,19 +19,19 @@ from harness.stanza import Stanza
 from harness.stream import fresh
 
 PATIENCE: Final = 10.0
-"""Seconds that the last of them have to arrive."""
+"""Seconds that the last messages have to arrive."""
 READY_EVERY: Final = 0.1
-"""Seconds between two questions whether the component is ready."""
+"""Seconds between two queries whether the component is ready."""
 
 
 class Ear(RawClient):
-    """A device that notes when each message of a run came."""
+    """A device that records when each message of a run came."""
 
     heard: list[tuple[int, float]]
     straight: list[tuple[int, float]]
 
     def arrived(self, stanza: Stanza) -> None:
-        """Note a numbered message, take all else as any client does."""
+        """Record a numbered message, and take all others as any client does."""
         id_ = stanza["id"]
         if stanza.name == "message" and id_.startswith(("by-", "st-")):
             heard = self.heard if id_.startswith("by-") else self.straight
@@ -41,7 +41,7 @@ class Ear(RawClient):
 
 
 class Neighbour:
-    """The channel, its one member, and what the member has noticed."""
+    """The channel, its one member, and the member's measurements."""
 
     def __init__(self, place: Place, honest: str, port: int, component: str) -> None:
         self.place = place
@@ -57,7 +57,7 @@ class Neighbour:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def settle_in(self, name: str) -> None:
-        """Log both devices of a new user of that name in and have one join."""
+        """Create a user of that name, log in both devices and let one join."""
         await self.service.connect()
         account: Account = await register(self.place, name=name)
         for _ in range(2):
@@ -76,7 +76,7 @@ class Neighbour:
             await ear.fence()
 
     def go(self, pace: float) -> None:
-        """Begin a run, with so many seconds from one message to the next."""
+        """Begin a run, with the given seconds from one message to the next."""
         self.pace = pace
         self.sent = {}
         self.unready = self.asked = 0
@@ -93,7 +93,7 @@ class Neighbour:
             self.numbers += 1
             self.sent[self.numbers] = loop.time()
             self._say(self.ears[0].bare, "by")
-            # What goes to a full JID mixpam never sees: it tells how busy the server is.
+            # mixpam never sees messages to a full JID: they show how busy the server is.
             self._say(self.ears[0].jid, "st")
             due = max(due + self.pace, loop.time())
             await asyncio.sleep(due - loop.time())
@@ -104,7 +104,7 @@ class Neighbour:
             f"<message from='{self.channel.jid}' to='{to}' type='groupchat' "
             f"id='{kind}-{self.numbers}'><body>message {self.numbers}</body>"
             "<mix xmlns='urn:xmpp:mix:core:1'><nick>Hecate</nick></mix>"
-            # Mnesia's archive looks through all that a user has for each more: thousands of
+            # Mnesia's archive searches all of a user's messages for each new one: thousands of
             # these would be an attack of their own.
             "<no-store xmlns='urn:xmpp:hints'/></message>"
         )
@@ -117,7 +117,7 @@ class Neighbour:
             await asyncio.sleep(READY_EVERY)
 
     async def stop(self, at_least: int, tail: float) -> dict[str, object]:
-        """End a run, after so many messages and seconds at least, and tell what came of it."""
+        """End a run after at least so many messages and seconds, and return the outcome."""
         await asyncio.sleep(tail)
         await asyncio.sleep(max(0, at_least - len(self.sent)) * self.pace)
         while len(self.sent) < at_least:  # noqa: ASYNC110 - a paced sender wakes nobody
@@ -144,7 +144,7 @@ class Neighbour:
         return [round(at - self.sent[number], 5) for number, at in heard if number in self.sent]
 
     async def leave(self) -> None:
-        """Go away politely."""
+        """Log out in order."""
         for ear in self.ears:
             await ear.close()
         await self.service.close()
@@ -156,7 +156,7 @@ def _in_order_once(heard: list[tuple[int, float]]) -> bool:
 
 
 async def ready(ip: str, port: int = 5405) -> bool | None:
-    """Ask `/readyz`; None if nobody answers, which says nothing of the link."""
+    """Query `/readyz`; None if nothing answers, which says nothing about the link."""
     try:
         async with asyncio.timeout(5):
             reader, writer = await asyncio.open_connection(ip, port)
@@ -173,7 +173,7 @@ async def ready(ip: str, port: int = 5405) -> bool | None:
 
 
 async def main(given: str) -> None:
-    """Do what comes on standard input."""
+    """Execute the commands on standard input."""
     facts = json.loads(given)
     neighbour = Neighbour(
         Place(facts["ip"], facts["domain"]),
@@ -198,7 +198,7 @@ async def main(given: str) -> None:
 
 
 def say(what: dict[str, object]) -> None:
-    """Put one line out."""
+    """Write one line."""
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
 

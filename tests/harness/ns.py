@@ -1,4 +1,4 @@
-"""Namespaces the tests speak, by the names the tests call them."""
+"""The XML namespaces, by the names used in tests."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Scripted channels that tell who is in them, or do not."""
+"""Scripted channels that list their participants, or refuse to."""
 
 from harness import ns
 from harness.fake import Script, error, result
@@ -6,7 +6,7 @@ from harness.stanza import Stanza
 
 
 def tells(channel: Script, *members: tuple[str, str | None], core: str = ns.CORE1) -> None:
-    """Have a channel tell its participants: pairs of id and JID, None for a hidden one."""
+    """Let a channel list its participants: pairs of id and JID, None for a hidden one."""
     items = "".join(
         f"<item id='{id_}'><participant xmlns='{core}'><nick>third</nick>"
         + ("" if jid is None else f"<jid>{jid}</jid>")
@@ -27,9 +27,9 @@ def tells(channel: Script, *members: tuple[str, str | None], core: str = ns.CORE
 
 
 def refuses(channel: Script, condition: str) -> None:
-    """Have a channel refuse whatever else it is asked, but for its archive.
+    """Let a channel refuse all other requests, except those to its archive.
 
-    Who may not read that either is no participant, and soon taken for kicked.
+    A user who may not read that either is no participant, and soon regarded as kicked.
     """
 
     def answer(stanza: Stanza) -> str:

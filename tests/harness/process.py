@@ -1,4 +1,4 @@
-"""A child process of the tests or of the demo, whose output is kept and can be waited for."""
+"""A child process of the tests or the demo, whose output is kept and can be waited for."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,8 @@ class ProcessDied(Exception):  # noqa: N818 - what happened, not an error of our
 class Process:
     """Run `argv`, keep its output in `log`, and stop it by its pid.
 
-    The kernel kills the child should whoever started it be killed. The terminal's Ctrl-C does
-    not reach it: its starter ends it in order.
+    The kernel kills the child if its parent is killed. The terminal's Ctrl-C does not reach it: the
+    parent stops it in order.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Process:
         return "\n".join([*self.lines[-TAIL_LINES:], f"(all of it: {self.log})"])
 
     async def stop(self, *, kill: bool = False, within: float = 10.0) -> None:
-        """End the child with SIGTERM, after `within` seconds or if `kill` with SIGKILL."""
+        """Stop the child with SIGTERM; with SIGKILL after `within` seconds, or if `kill`."""
         if self._child is None:
             return
         if self.running:
@@ -160,16 +160,16 @@ class Process:
             await self._pump
 
     async def ended(self) -> None:
-        """Wait for the end of a child that somebody has killed."""
+        """Wait for the end of a child that was killed elsewhere."""
         if self._child is not None:
             await self._child.wait()
         if self._pump is not None:
             await self._pump
 
     def freeze(self) -> None:
-        """Stop the child's clock (SIGSTOP): alive, but silent."""
+        """Suspend the child (SIGSTOP): alive, but silent."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen child run on."""
+        """Resume a suspended child."""
         os.kill(self.pid, signal.SIGCONT)

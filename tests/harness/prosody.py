@@ -1,4 +1,4 @@
-"""Private Prosody instances, configured by the example that operators get."""
+"""Private Prosody instances, configured by the example shipped to operators."""
 
 import os
 import shutil
@@ -63,7 +63,7 @@ class Prosody(Server):
         (self.folder / "prosody.cfg.lua").write_text(config, encoding="utf-8")
 
     def _extras(self) -> str:
-        """Return global options only tests need."""
+        """Return global options that only tests need."""
         return (
             "run_as_root = true\n"
             "use_ipv6 = false\n"
@@ -75,6 +75,6 @@ class Prosody(Server):
         )
 
     def _hosts(self) -> str:
-        """Write the file of all instances' names, and return where the server finds it."""
+        """Write the file of all instances' names, and return its path as the server sees it."""
         (self.folder / "hosts").write_text(self.block.hosts(), encoding="utf-8")
         return self.inside("hosts")

@@ -1,4 +1,4 @@
-"""Put the table of settings into README.md, from the model the program reads them with.
+"""Put the table of settings into README.md, made from the settings model.
 
 Run as ``PYTHONPATH=.:tests python -m harness.readme``; a test fails while it is stale.
 """

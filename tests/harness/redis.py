@@ -1,4 +1,4 @@
-"""A private Redis, set up as mixpam asks operators to."""
+"""A private Redis, configured as mixpam tells operators to."""
 
 import shutil
 from typing import Any
@@ -38,7 +38,7 @@ class Redis:
         await self.process.stop(kill=kill)
 
     async def ask(self, *words: str, password: str | None = None) -> Any:
-        """Give the server a command, as an administrator does."""
+        """Send the server a command, as an administrator does."""
         client = Client(host=self.place.ip, password=password, decode_responses=True, protocol=2)
         try:
             answer: Any = await client.execute_command(*words)  # type: ignore[no-untyped-call]
@@ -53,7 +53,7 @@ class Redis:
         return {name: await self.ask("HGETALL", name) for name in hashes}
 
     async def lose(self) -> None:
-        """Start it again with an empty disk."""
+        """Restart it with an empty disk."""
         await self.process.stop(kill=True)
         shutil.rmtree(self.folder / "appendonlydir")
         await self.start()

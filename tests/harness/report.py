@@ -1,4 +1,4 @@
-"""Print which clause is shown by which test on which server, and put it into README.md.
+"""Print which test covers which clause on which server, and put the table into README.md.
 
 Run as ``python -m harness.report RESULTS SERVERS``; in the folder RESULTS are JSON files. Exit
 status 1 when a clause has no test and is not planned, when a planned one has a test, or when a
@@ -31,7 +31,7 @@ def load(path: Path) -> Results:
 
 
 def verdict(records: list[dict[str, str]]) -> str:
-    """Return the worst outcome of some records as the table shows it."""
+    """Return the worst outcome of some records, as the table shows it."""
     outcomes = {record["result"] for record in records}
     for outcome in ("failed", "skipped", "passed"):
         if outcome in outcomes and (outcome != "skipped" or outcomes == {"skipped"}):
@@ -61,7 +61,7 @@ def table(clauses: dict[str, dict[str, str]], results: Results, servers: list[st
 
 
 def complaints(clauses: dict[str, dict[str, str]], results: Results) -> list[str]:
-    """Return what must not be so, one line each."""
+    """Return the violations, one line each."""
     found = [f"{id_} is no clause of conformance.toml" for id_ in sorted(set(results) - {*clauses})]
     for id_, clause in clauses.items():
         if id_ not in results and "planned" not in clause:
@@ -79,7 +79,7 @@ def complaints(clauses: dict[str, dict[str, str]], results: Results) -> list[str
 
 
 def rewrite(readme: Path, lines: list[str]) -> bool:
-    """Put the table between the marks of a Markdown file; tell whether there were any."""
+    """Put the table between the marks of a Markdown file; tell whether it has marks."""
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)

@@ -1,4 +1,4 @@
-"""What Prosody and ejabberd instances have in common."""
+"""The common part of Prosody and ejabberd instances."""
 
 import os
 import shutil
@@ -17,12 +17,12 @@ DEBUG: Final = bool(os.environ.get("MIXPAM_TEST_DEBUG"))
 class Server(ABC):
     """One server process with its own address, domain, configuration and data.
 
-    With `tap`, the configuration is the one shipped in ``deploy/``, changed only
-    textually; without, a minimal server (for channels on real mod_mix).
+    With `tap`, the configuration is the one shipped in ``deploy/``, changed only textually;
+    without, a minimal server (for channels on real mod_mix).
     """
 
     tree: Path = REPOSITORY
-    """Where tap and configuration are taken from at the start: another version's tree may do."""
+    """The tree with tap and configuration, used at the start; it may be another version's."""
 
     def __init__(self, kind: Kind, block: Block, *, tap: bool = True) -> None:
         self.kind = kind
@@ -50,7 +50,7 @@ class Server(ABC):
         """Return the command, as the machine sees it."""
 
     def hosts(self) -> Path | None:
-        """Return the file the process shall have as /etc/hosts, None for the machine's."""
+        """Return the file to use as /etc/hosts, None for the machine's."""
         return None
 
     @abstractmethod
@@ -66,17 +66,17 @@ class Server(ABC):
         """Return the ports that answer when the server is ready."""
 
     def component_port(self, jid: str) -> int:
-        """Return the port where the component `jid` connects."""
+        """Return the port for the component `jid`."""
         del jid
         return 5347
 
     @property
     def archives(self) -> bool:
-        """Tell whether the server archives by default, as the examples have it."""
+        """Tell whether the server archives by default, as in the examples."""
         return True
 
     def inside(self, name: str) -> str:
-        """Return the path by which the server knows `name` in its folder."""
+        """Return the server's own path of `name` in its folder."""
         return self.machine.inside(self.folder / name)
 
     async def start(self) -> "Server":

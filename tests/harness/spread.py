@@ -1,10 +1,10 @@
-"""Spread tests over processes, those that share a server together: each is started once.
+"""Distributes tests over processes; tests that share a server stay together, so each starts once.
 
-Tests of taps and of the whole system have servers of their own, so that each kind of server
-makes two heaps. Both wait a lot, at different times: one half of the processes begins with these,
-one with those. All else fills the gaps at the end.
+Tests of taps and of the whole system have servers of their own, so each kind of server makes two
+groups. Both wait a lot, at different times: half of the processes begin with the former, half with
+the latter. All other tests fill the gaps at the end.
 
-For pytest-xdist, in place of its own groups, which later versions of pytest do not show it.
+For pytest-xdist, instead of its own groups, which later versions of pytest do not show it.
 """
 
 from typing import Any
@@ -16,11 +16,11 @@ from harness.machines import KINDS
 
 FOLDERS = ("tests/scenarios", "tests/integration")
 TOGETHER = ("test_tap_silence.py", "test_demo.py")
-"""Files whose tests wait at the same time, or want the same ports."""
+"""Files whose tests wait at the same time, or use the same ports."""
 
 
 def scope(nodeid: str) -> str:
-    """Name what a test has to share a process with; itself, if with nothing."""
+    """Name the group that a test shares a process with; the test itself, if it has none."""
     name, _, parameters = nodeid.partition("[")
     for file in TOGETHER:
         if file in name:
@@ -31,33 +31,33 @@ def scope(nodeid: str) -> str:
     return nodeid
 
 
-HEAPS = [
+GROUPS = [
     f"{kind} {FOLDERS[(number + half) % 2]}" for half in (0, 1) for number, kind in enumerate(KINDS)
 ] + [*TOGETHER]
-"""What takes long, in the order in which it is begun."""
+"""Long groups, in the order in which they begin."""
 
 
 def place(nodeid: str) -> int:
-    """Return the place of a test's heap in the order; what has none comes last."""
-    heap = scope(nodeid)
-    return HEAPS.index(heap) if heap in HEAPS else len(HEAPS)
+    """Return the place of a test's group in the order; groups without one come last."""
+    group = scope(nodeid)
+    return GROUPS.index(group) if group in GROUPS else len(GROUPS)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put what begins first to the front, if several processes share the tests."""
+    """Sort the tests by the order of groups, if several processes share them."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: place(item.nodeid))
 
 
 class ByServer(LoadScopeScheduling):
-    """Gives each process whole heaps, in the order of the collection."""
+    """Gives each process whole groups, in the order of the collection."""
 
     def _split_scope(self, nodeid: str) -> str:
         return scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
-    """Have it done this way."""
+    """Use this scheduler."""
     config.option.loadscopereorder = False
     return ByServer(config, log)

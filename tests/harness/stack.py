@@ -46,7 +46,7 @@ class MixHost:
 
 
 class Stack:
-    """One whole system on one kind of server; see the methods for what a test can do.
+    """One whole system on one kind of server.
 
     `mix_host` lends a Prosody stack its real channels; an ejabberd stack has its own.
     `settings` are further environment variables of the component.
@@ -154,9 +154,10 @@ class Stack:
         return channel
 
     async def settle(self, *devices: Device | RawClient) -> None:
-        """Make round trips channel - server - component - devices: nothing is on its way."""
+        """Make round trips channel - server - component - devices: nothing is on its way then."""
         await self.fake.fence()
-        # What the tap gathers may wait a few milliseconds; a ping to the component does not.
+        # The tap may hold a batch back for a few milliseconds; a ping to the component does not
+        # wait.
         await asyncio.sleep(0.02)
         await self.fake.iq(
             f"<iq type='get' from='{self.fake.jid}' to='{self.component}'>"
@@ -167,7 +168,7 @@ class Stack:
             await device.fence()
 
     async def archive(self, account: Account, with_: str) -> list[Stanza]:
-        """Return the user's archived messages of a channel, asked by a session of its own."""
+        """Return the user's archived messages of a channel, queried by a session of its own."""
         client = RawClient(account, fresh("mam"))
         await client.login()
         query = fresh("mam")
@@ -183,7 +184,7 @@ class Stack:
         return found
 
     async def roster(self, account: Account, jid: str) -> dict[str, str] | None:
-        """Return the attributes of a roster item as the server has it, None without one."""
+        """Return the attributes of the server's roster item, None if there is none."""
         client = RawClient(account, fresh("roster"))
         await client.login()
         answer = await client.roster()
@@ -192,7 +193,7 @@ class Stack:
         return None if found is None else dict(found.attrib)
 
     async def probe(self, query: str) -> Stanza:
-        """Ask the component an iq get as a stranger."""
+        """Send the component an iq get as a stranger."""
         return await self.stranger.iq(
             f"<iq type='get' from='{self.stranger.jid}' to='{self.component}'>{query}</iq>"
         )

@@ -1,4 +1,4 @@
-"""Stanzas as they came over the wire, and what a test says about them."""
+"""Stanzas as received over the wire, and matchers for them."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class Stanza:
 
     @classmethod
     def of(cls, raw: str) -> "Stanza":
-        """Make a stanza of its text."""
+        """Make a stanza from its text."""
         return cls(raw, parse(raw.replace(ns.COMPONENT, ns.CLIENT)))
 
     @property
@@ -81,7 +81,7 @@ class Stanza:
 
 @dataclass(frozen=True)
 class Match:
-    """What a test waits for, printable in its failure."""
+    """A condition for stanzas, printable in a test's failure."""
 
     name: str | None = None
     attributes: dict[str, str | None] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Match:
     test: Callable[[Stanza], bool] | None = None
 
     def __call__(self, stanza: Stanza) -> bool:
-        """Tell whether `stanza` is such a one."""
+        """Tell whether `stanza` matches."""
         return (
             (self.name is None or stanza.name == self.name)
             and all(stanza.xml.get(key) == value for key, value in self.attributes.items())
@@ -110,7 +110,7 @@ def match(
 ) -> Match:
     """Describe a stanza by name, attributes, an element path it `has`, `body`, a `test`.
 
-    `from_` stands for the attribute `from`; a value of None means it must be absent.
+    `from_` stands for the attribute `from`; a value of None means that it must be absent.
     """
     return Match(
         name,
@@ -125,9 +125,9 @@ def match(
 
 
 def canonical(element: ET.Element, *, ignore: frozenset[str] = frozenset()) -> Any:
-    """Return a comparable form: attribute and child order and `ignore` (tags) left out.
+    """Return a comparable form, without attribute and child order and without `ignore` (tags).
 
-    ejabberd re-encodes what it routes and reorders children while it does.
+    ejabberd re-encodes routed stanzas and may reorder their children.
     """
     return (
         element.tag,

@@ -1,7 +1,7 @@
 """An XMPP stream by hand: bytes in, stanzas out, nothing hidden.
 
-The tests need to see exactly what a server sent and to send exactly what they wrote,
-which no client library allows.
+Tests need the exact bytes that a server sent and must send exactly the bytes they wrote, which no
+client library allows.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ from harness.inbox import Inbox, Matcher
 from harness.stanza import Stanza, match
 
 LARGE = 2_048
-"""Bytes of a stanza that a server surely reads in one piece."""
+"""Bytes of a stanza that a server certainly reads in one piece."""
 
 _numbers = itertools.count(1)
 
 
 def fresh(prefix: str = "t") -> str:
-    """Return a name not used before in this run."""
+    """Return a name that this run has not used before."""
     return f"{prefix}{next(_numbers)}"
 
 
 class Slicer:
     """Cut a stream of bytes into the texts of its first-level elements.
 
-    Each time all that is not cut yet goes into a parser of its own: expat from 2.6 on,
-    and older ones that Debian has mended, may keep a whole stanza back until more comes.
+    Each time all remaining bytes go into a fresh parser: expat from 2.6 on, and older ones that
+    Debian has patched, may hold a complete stanza back until more comes.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Slicer:
         return done
 
     def _read_header(self) -> bool:
-        """Read the stream's start tag when it is there."""
+        """Read the stream's start tag once it is complete."""
         attributes: list[dict[str, str]] = []
         starts: list[int] = []
         parser = expat.ParserCreate()
@@ -69,7 +69,7 @@ class Slicer:
 
 
 class _Look:
-    """One look at the bytes behind a stream's header: which elements are complete."""
+    """One parse of the bytes after a stream's header: which elements are complete."""
 
     ROOT = b"<stream:stream>"
 
@@ -105,7 +105,7 @@ class _Look:
 
 
 def _tag_end(data: bytes, start: int) -> int:
-    """Return where the tag that begins at `start` ends, quotes minded."""
+    """Return the end of the tag that begins at `start`, with regard to quotes."""
     quote = None
     for place in range(start, len(data)):
         char = data[place : place + 1]
@@ -119,7 +119,7 @@ def _tag_end(data: bytes, start: int) -> int:
 
 
 class Stream:
-    """One connection: subclasses say how it is opened and to whom."""
+    """One connection: subclasses define how it is opened and to which peer."""
 
     content = ns.CLIENT
 
@@ -168,12 +168,12 @@ class Stream:
         except (OSError, expat.ExpatError) as error:
             reason = f"the connection broke: {error}"
         except Exception:  # noqa: BLE001
-            # A mistake of the test's own script must show where something is expected.
+            # An error in the test's own script must show up where a stanza is expected.
             reason = f"the script failed: {traceback.format_exc()}"
         self.inbox.close(reason)
 
     def arrived(self, stanza: Stanza) -> None:
-        """Take a stanza off the wire."""
+        """Take a stanza from the wire."""
         self.inbox.put(stanza)
 
     @property
@@ -182,15 +182,14 @@ class Stream:
         return self._writer is not None and self.inbox.closed is None
 
     def write(self, data: str | bytes) -> None:
-        """Put bytes on the wire as they are."""
+        """Write bytes to the wire unchanged."""
         assert self._writer is not None
         self._writer.write(data.encode() if isinstance(data, str) else data)
 
     def send(self, xml: str) -> None:
-        """Send a stanza as it is written, and white space behind a large one.
+        """Send a stanza unchanged, and white space after a large one.
 
-        The server's parser looks at a tag that came in pieces again only when twice as much
-        is there.
+        The server's parser reparses a tag that came in pieces only once twice as much is there.
         """
         self.write(xml + " " * len(xml) if len(xml) > LARGE else xml)
 
@@ -220,7 +219,7 @@ class Stream:
         self.inbox.none(matcher)
 
     async def close(self) -> None:
-        """End the stream as a polite peer does."""
+        """Close the stream in order."""
         if self._writer is None:
             return
         with contextlib.suppress(OSError):
@@ -232,7 +231,7 @@ class Stream:
         await self.cut()
 
     async def cut(self) -> None:
-        """Break the connection without a word."""
+        """Break the connection without closing the stream."""
         if self._writer is not None:
             self._writer.transport.abort()
             self._writer = None

@@ -1,4 +1,4 @@
-"""Clients over WebSocket (RFC 7395) and BOSH (XEP-0124, XEP-0206): `RawClient` with other wires."""
+"""Clients over WebSocket (RFC 7395) and BOSH (XEP-0124, XEP-0206): `RawClient` on other wires."""
 
 import asyncio
 import contextlib
@@ -20,10 +20,10 @@ HTTP_BIND: Final = "http://jabber.org/protocol/httpbind"
 XBOSH: Final = "urn:xmpp:xbosh"
 PORT: Final = 5280
 APART: Final = 0.03
-"""Seconds from one request of BOSH to the next. They go over two connections, and of one that
-overtakes another ejabberd loses sight (ejabberd_bosh, 23.01 to 24.12): it keeps it for after the
-other, and then reads it only if there was something to answer the other with at once."""
-#: What a session can travel on.
+"""Seconds from one BOSH request to the next. Requests use two connections, and ejabberd loses a
+request that overtakes another (ejabberd_bosh, 23.01 to 24.12): it queues it behind the other, and
+then reads it only if it had an immediate answer to the other."""
+#: The transports of a session.
 TRANSPORTS: Final = ("tcp", "websocket", "bosh")
 
 
@@ -38,7 +38,7 @@ def make_client(transport: str, account: Account, resource: str) -> RawClient:
 
 
 class _HttpClient(RawClient):
-    """What both have in common: an HTTP session, and a queue of what is to be written."""
+    """The common part of both: an HTTP session, and a queue of elements to be written."""
 
     def __init__(self, account: Account, resource: str) -> None:
         super().__init__(account, resource)
@@ -49,7 +49,7 @@ class _HttpClient(RawClient):
 
     @property
     def connected(self) -> bool:
-        """Tell whether the session's wire is there."""
+        """Tell whether the session is connected."""
         return self._http is not None and self.inbox.closed is None
 
     def url(self, path: str) -> str:
@@ -63,7 +63,7 @@ class _HttpClient(RawClient):
         self._http = aiohttp.ClientSession(headers={"Host": self.account.domain})
 
     def write(self, data: str | bytes) -> None:
-        """Put an element on the wire; there is no stream around it that says its namespace."""
+        """Write an element to the wire; no stream around it declares its namespace."""
         text = data.decode() if isinstance(data, bytes) else data
         tag = text.partition(">")[0]
         if tag and " xmlns=" not in tag:
@@ -112,7 +112,7 @@ class WebSocketClient(_HttpClient):
         self._spawn(self._read_frames(self._socket), self._write_frames(self._socket))
 
     async def _open(self, to: str) -> dict[str, str]:
-        """Open the stream, or open it again; returns what the server's `<open/>` says."""
+        """Open or reopen the stream; return the attributes of the server's `<open/>`."""
         self._opened.clear()
         self.write(f"<open xmlns='{FRAMING}' to='{to}' version='1.0'/>")
         await asyncio.wait_for(self._opened.wait(), 10)
@@ -145,7 +145,7 @@ class WebSocketClient(_HttpClient):
 
 
 class BoshClient(_HttpClient):
-    """A session over BOSH: one request waits at the server, a second carries what is new."""
+    """A session over BOSH: one request waits at the server, a second carries new stanzas."""
 
     def __init__(self, account: Account, resource: str) -> None:
         super().__init__(account, resource)
@@ -157,7 +157,7 @@ class BoshClient(_HttpClient):
         self._requested = 0.0
 
     async def _open(self, to: str) -> dict[str, str]:
-        """Begin the session, or the stream in it again."""
+        """Begin the session, or restart the stream in it."""
         if self._sid:
             self._attributes = f" to='{to}' xmpp:restart='true' xmlns:xmpp='{XBOSH}'"
             self._queue.put_nowait("")
@@ -207,7 +207,7 @@ class BoshClient(_HttpClient):
             self._request(attributes, inner)
 
     async def _answers(self) -> None:
-        """Take what the answers bring, in the order of the requests."""
+        """Take the contents of the answers, in the order of the requests."""
         while True:
             while not self._open_requests:
                 self._changed.clear()
@@ -215,14 +215,14 @@ class BoshClient(_HttpClient):
             text = await asyncio.shield(self._open_requests[0])
             self._open_requests.popleft()
             self._changed.set()
-            # The wire is never without a request, so that the server can speak.
+            # There is always a request open, so that the server can send.
             if not self._open_requests and self._sid:
                 self._queue.put_nowait("")
             if self._took(text):
                 return
 
     def _took(self, text: str) -> bool:
-        """Take an answer; tells whether it was the last."""
+        """Take an answer; tell whether it was the last."""
         slicer = Slicer()
         raws = slicer.feed(text.removesuffix("</body>").encode())
         header = slicer.header or {}
@@ -242,7 +242,7 @@ class BoshClient(_HttpClient):
         await self.cut()
 
     async def cut(self) -> None:
-        """Break the connection without a word: the server waits for a request in vain."""
+        """Break the connection without closing: the server waits for a request in vain."""
         for request in self._open_requests:
             request.cancel()
         self._open_requests.clear()

@@ -1,1 +1,1 @@
-"""Kills parts of a running system at a chosen step of what users do; see `__main__`."""
+"""Kills parts of a running system at a chosen step of users' actions; see `__main__`."""

@@ -1,4 +1,4 @@
-"""The command: `tests/run --kills 500`; `--help` tells what it does."""
+"""The command `tests/run --kills 500`; see its `--help`."""
 
 import argparse
 import asyncio
@@ -15,11 +15,11 @@ from kills.plan import NoSuchPointError, Point, parse
 from kills.world import World
 
 TEXT = """\
-Strikes at a running system while somebody joins, leaves, is kicked, deletes a channel from
-the roster or the whole account, comes and goes with devices, or a channel speaks: kill -9
-of the component, of Redis or of the server, or the component's link cut. Each blow falls
-before, after or in the middle of one step, that is one stanza or Redis command. Then
-everything must agree again, and no message may be lost, doubled or archived twice.
+Injects faults into a running system while a user joins, leaves, is kicked, deletes a channel from
+the roster or the whole account, comes and goes with devices, or a channel sends messages: kill -9
+of the component, of Redis or of the server, or loss of the component's link. Each fault happens
+before, after or in the middle of one step, that is one stanza or Redis command. Then everything
+must agree again, and no message may be lost, doubled or archived twice.
 """
 
 
@@ -80,15 +80,15 @@ def _say(line: str) -> None:
 
 
 def main() -> int:
-    """Run, print what came of it, and return the exit status."""
+    """Run, print the outcome, and return the exit status."""
     arguments = _arguments()
     seed = random.randrange(10**6) if arguments.seed is None else arguments.seed  # noqa: S311
     _say(f"seed {seed}")
     outcomes = asyncio.run(_all(arguments, seed))
     for kind, outcome in outcomes.items():
-        blows = ", ".join(f"{blow} {times}" for blow, times in sorted(outcome.blows.items()))
+        faults = ", ".join(f"{fault} {times}" for fault, times in sorted(outcome.faults.items()))
         _say(
-            f"{kind}: {outcome.done} kill points (seed {seed}; {blows}):"
+            f"{kind}: {outcome.done} kill points (seed {seed}; {faults}):"
             f" {len(outcome.failures)} failed, {len(outcome.forgotten)} things forgotten"
             " by the server itself"
         )

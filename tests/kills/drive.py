@@ -1,4 +1,4 @@
-"""Strikes at one point after another, and says what came of it."""
+"""Injects a fault at one kill point after another, and reports the outcomes."""
 
 import asyncio
 import time
@@ -11,21 +11,21 @@ from harness.client import Account
 from harness.loopback import Block
 from harness.stack import client_leave
 
-from kills import deeds
-from kills.deeds import Cast
-from kills.plan import DEEDS, Point, choose
+from kills import actions
+from kills.actions import Cast
+from kills.plan import ACTIONS, Point, choose
 from kills.verdict import Verdict
 from kills.world import Watched, World
 
 Say = Callable[[str], None]
 
 AROUND: Final = 4
-"""Steps shown before and after the one at which it was struck."""
+"""Steps shown before and after the one with the fault."""
 
 
 @dataclass
 class Failure:
-    """A point after which something was wrong; `text` tells all about it."""
+    """A kill point after which something was wrong; `text` describes it."""
 
     point: Point
     text: str
@@ -33,16 +33,16 @@ class Failure:
 
 @dataclass
 class Outcome:
-    """What came of a run; `forgotten` is what the server itself lost."""
+    """The outcome of a run; `forgotten` lists what the server itself lost."""
 
     done: int = 0
     failures: list[Failure] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
-    blows: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
 
 
 class Driver:
-    """One world, and the users who are there from one point to the next."""
+    """One world, with the users who stay from one point to the next."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -50,63 +50,63 @@ class Driver:
         self._witness: Watched | None = None
 
     async def survey(self) -> dict[str, int]:
-        """Do every deed undisturbed; return how many steps each takes."""
+        """Perform every action undisturbed; return the number of steps of each."""
         lengths = {}
-        for deed in DEEDS:
-            cast = await self._cast(deed)
+        for action in ACTIONS:
+            cast = await self._cast(action)
             self.world.steps.begin()
-            await deeds.DEEDS[deed](cast)
+            await actions.ACTIONS[action](cast)
             self.world.steps.end()
             await self.world.back_online()
-            lengths[deed] = len(self.world.steps.trace)
-            verdict = await Verdict(cast, Point(deed, "none", 0, "")).reach()
+            lengths[action] = len(self.world.steps.trace)
+            verdict = await Verdict(cast, Point(action, "none", 0, "")).reach()
             if verdict.failures:
                 raise AssertionError(
-                    f"{deed} fails without any blow: " + "; ".join(verdict.failures)
+                    f"{action} fails without any fault: " + "; ".join(verdict.failures)
                 )
             await self._exit(cast)
         return lengths
 
-    async def strike(self, point: Point) -> Verdict:
-        """Have the deed done, the blow fall in the middle, and everything looked at."""
+    async def inject(self, point: Point) -> Verdict:
+        """Perform the action, inject the fault during it, and check everything."""
         world = self.world
-        cast = await self._cast(point.deed)
-        if point.blow == "server":
+        cast = await self._cast(point.action)
+        if point.fault == "server":
             await world.settled()
-        struck = asyncio.Event()
+        injected = asyncio.Event()
 
-        def strike() -> None:
-            world.strike(point.blow)
-            struck.set()
+        def inject() -> None:
+            world.inject(point.fault)
+            injected.set()
 
-        async def mend() -> None:
-            await struck.wait()
-            await world.mend(point.blow)
+        async def recover() -> None:
+            await injected.wait()
+            await world.recover(point.fault)
 
-        mending = asyncio.create_task(mend())
-        world.steps.strike_at(point.step, point.moment, strike)
-        await deeds.DEEDS[point.deed](cast)
+        recovery = asyncio.create_task(recover())
+        world.steps.inject_at(point.step, point.moment, inject)
+        await actions.ACTIONS[point.action](cast)
         world.steps.end()
-        await mending
+        await recovery
         await world.back_online()
         verdict = await Verdict(cast, point).reach()
         if not verdict.failures:
             await self._exit(cast)
         return verdict
 
-    async def _cast(self, deed: str) -> Cast:
-        """Bring everybody to their places."""
+    async def _cast(self, action: str) -> Cast:
+        """Prepare users, devices and channel for an action."""
         world = self.world
         if self._actor is None:
             self._actor = await world.account()
         if self._witness is None:
             self._witness = await world.device(await world.account())
-        actor = await world.account() if deed == "account-delete" else self._actor
+        actor = await world.account() if action == "account-delete" else self._actor
         first, second = [await self._device(actor, number, mix=True) for number in range(2)]
         plain = await self._device(actor, 0, mix=False)
         cast = Cast(world, actor, first, second, plain, self._witness, world.venue.room())
         await world.stack.join(self._witness, cast.room.jid)
-        if deed != "join":
+        if action != "join":
             await world.stack.join(first, cast.room.jid)
         await world.settle()
         world.touched()
@@ -116,7 +116,7 @@ class Driver:
         return cast
 
     async def _device(self, account: Account, number: int, *, mix: bool) -> Watched:
-        """Return a user's device of a sort, logging one in if there is none."""
+        """Return a user's device of the given kind, logging one in if there is none."""
         wanted = caps.MIX if mix else caps.PLAIN
         there = [
             device
@@ -126,7 +126,7 @@ class Driver:
         return there[number] if number < len(there) else await self.world.device(account, mix=mix)
 
     async def _exit(self, cast: Cast) -> None:
-        """Have everybody leave, so that the next point begins with empty hands."""
+        """Let everybody leave, so that the next point begins without memberships."""
         world = self.world
         if cast.actor != self._actor:
             for device in [each for each in world.devices if each.account == cast.actor]:
@@ -148,9 +148,9 @@ async def run(
     only: Point | None = None,
     worlds: Callable[[World], None] = lambda _: None,
 ) -> Outcome:
-    """Strike `count` times at a server of `kind`, or at `only` one point.
+    """Inject `count` faults on a server of `kind`, or at `only` one point.
 
-    `worlds` is told of each world before it starts. After a failure a new one is made.
+    `worlds` is called with each world before it starts. After a failure a new one is made.
     """
     outcome = Outcome()
     points: list[Point] | None = None if only is None else [only]
@@ -163,8 +163,8 @@ async def run(
             driver = Driver(world)
             if points is None:
                 lengths = await driver.survey()
-                told = ", ".join(f"{deed} {steps}" for deed, steps in lengths.items())
-                say(f"{kind}: steps undisturbed: {told}")
+                taken = ", ".join(f"{action} {steps}" for action, steps in lengths.items())
+                say(f"{kind}: steps undisturbed: {taken}")
                 points = list(choose(seed, count, lengths))
             sound = True
             while sound and number < len(points):
@@ -178,19 +178,19 @@ async def run(
 
 
 async def _one(driver: Driver, point: Point, outcome: Outcome, say: Say, place: str) -> bool:
-    """Strike at one point and say so; tell whether the world may be used further."""
+    """Inject a fault at one point and report it; tell whether the world may be used further."""
     began = time.monotonic()
     world = driver.world
     try:
-        verdict = await driver.strike(point)
-    except Exception as error:  # noqa: BLE001 - a point that ends the driver is a failed one
+        verdict = await driver.inject(point)
+    except Exception as error:  # noqa: BLE001 - a point that ends the driver has failed
         failures, forgotten = [f"{type(error).__name__}: {error}"], []
     else:
         failures, forgotten = verdict.failures, verdict.forgotten
     seconds = time.monotonic() - began
     steps = world.steps
     outcome.done += 1
-    outcome.blows[point.blow] = outcome.blows.get(point.blow, 0) + 1
+    outcome.faults[point.fault] = outcome.faults.get(point.fault, 0) + 1
     outcome.forgotten += [f"{point}: {each}" for each in forgotten]
     word = "FAILED" if failures else "ok"
     say(f"{place} {world.kind} {point} ({len(steps.trace)} steps) {seconds:.1f} s {word}")
@@ -198,7 +198,7 @@ async def _one(driver: Driver, point: Point, outcome: Outcome, say: Say, place: 
         say(f"    {each}")
     if not failures:
         return True
-    at = steps.struck_at or 0
+    at = steps.injected_at or 0
     around = [
         f"    {'>>' if number == at else '  '} {number:3} {text}"
         for number, text in enumerate(steps.trace, 1)
@@ -208,7 +208,7 @@ async def _one(driver: Driver, point: Point, outcome: Outcome, say: Say, place: 
     text = "\n".join(
         [
             *(f"    {each}" for each in failures),
-            "  the blow fell here:",
+            "  the fault was injected here:",
             *around,
             "  logs:",
             *folders,

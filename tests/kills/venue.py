@@ -1,7 +1,7 @@
-"""A channel service with a memory: who is in which channel, and which devices it was shown.
+"""A channel service with a memory: the participants of channels, and their devices.
 
-It stands for a service on another server: no blow but the server's reaches its wire, and
-its memory survives that.
+It stands for a service on another server: only a fault of the server reaches its wire, and its
+memory survives that.
 """
 
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ from kills.steps import Steps
 class Room:
     """One channel: its participants, and the devices that are available to it.
 
-    `accepted` are the bodies of messages that the server has surely taken, `unsure` those
-    said to a server that was killed before it confirmed them. `owed` says to whom a message
-    is: to those who were in the channel, but not to one whose join was under way.
+    `accepted` are the bodies of messages that the server has certainly received, `unsure` those
+    sent to a server that was killed before it confirmed them. `owed` has the recipients of a
+    message: those who were in the channel, but not one whose join was under way.
     """
 
     jid: str
@@ -33,7 +33,7 @@ class Room:
 
 
 class Venue(FakeService):
-    """The service. Every stanza it gets or sends is a step."""
+    """The service. Every stanza that it receives or sends is a step."""
 
     def __init__(self, link: Link, steps: Steps) -> None:
         super().__init__(link)
@@ -58,7 +58,7 @@ class Venue(FakeService):
     # -- the wire ------------------------------------------------------------------------
 
     def send(self, xml: str) -> None:
-        """Send a stanza; while the server is down it goes nowhere."""
+        """Send a stanza; while the server is down it is lost."""
         if self.connected:
             self._steps.carry("channel>", xml.encode(), self._write_if_there)
 
@@ -81,7 +81,7 @@ class Venue(FakeService):
     # -- what channels do ----------------------------------------------------------------
 
     def say_to_all(self, room: Room, body: str, *, newcomer: str = "") -> None:
-        """Send a message to every participant and ask the server whether it has it."""
+        """Send a message to every participant, and a ping to confirm that the server has it."""
         id_ = fresh("said")
         for user in room.participants:
             self.send(
@@ -98,7 +98,7 @@ class Venue(FakeService):
         )
 
     def kick(self, room: Room, user: str) -> None:
-        """Take a participant out and tell everybody, also who was kicked (XEP-0369 §7.1.3)."""
+        """Remove a participant and notify everybody, including the kicked one (XEP-0369 §7.1.3)."""
         told = list(room.participants)
         self._retract(room, room.participants.pop(user), told)
         self._forget_devices(room, user)
@@ -111,7 +111,7 @@ class Venue(FakeService):
         room.available = {jid for jid in room.available if jid.partition("/")[0] != user}
 
     def _presence(self, stanza: Stanza) -> None:
-        """Remember a participant's device and show the others its presence (XEP-0403)."""
+        """Record a participant's device and send its presence to the others (XEP-0403)."""
         room = self.rooms.get(stanza["to"])
         bare, _, resource = stanza["from"].partition("/")
         if room is None or bare not in room.participants or not resource:
@@ -156,7 +156,7 @@ class Venue(FakeService):
         return self._of_participants(stanza, room)
 
     def _of_participants(self, stanza: Stanza, room: Room) -> str:
-        """Answer what only participants may ask: who is there, and what was said."""
+        """Answer requests that only participants may make: for participants and for messages."""
         asked = stanza.find(f"{{{ns.PUBSUB}}}pubsub/{{{ns.PUBSUB}}}items")
         archive = stanza.find(f"{{{ns.MAM}}}query")
         if asked is None and archive is None:

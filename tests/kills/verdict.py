@@ -1,4 +1,4 @@
-"""What must hold after a blow, without anybody's help."""
+"""The conditions that must hold after a fault, without any intervention."""
 
 import asyncio
 import json
@@ -14,50 +14,50 @@ from harness.http import PORT
 from harness.stanza import match
 from harness.stream import fresh
 
-from kills.deeds import Cast
+from kills.actions import Cast
 from kills.plan import Point
 from kills.world import Watched
 
-MENDED_WITHIN: Final = 20.0
+RECOVERED_WITHIN: Final = 20.0
 """Seconds within which everything agrees again."""
 
 ONLY_SERVER: Final = "the server forgot "
-"""How a line begins about what the server itself had confirmed and lost."""
+"""The beginning of a line about something that the server itself had confirmed and lost."""
 
 
 class Verdict:
-    """Looks at everything after one blow; `failures` and `forgotten` are sentences.
+    """Checks everything after one fault; `failures` and `forgotten` are sentences.
 
-    What a server lost at kill -9 that it had confirmed before goes into `forgotten`: no
-    component can know of it. That is so only of ejabberd's Mnesia, and only of the last
-    seconds before a blow at the server.
+    A loss at kill -9 of something that the server had confirmed goes into `forgotten`: no component
+    can know of it. That happens only with ejabberd's Mnesia, and only to the last seconds before a
+    fault of the server.
     """
 
     def __init__(self, cast: Cast, point: Point) -> None:
         self.cast, self.point, self.world = cast, point, cast.world
         self.failures: list[str] = []
         self.forgotten: list[str] = []
-        self._may_forget = self.world.forgetful and point.blow == "server"
+        self._may_forget = self.world.forgetful and point.fault == "server"
 
     async def reach(self) -> "Verdict":
-        """Wait until all agree, then look whether messages flow and nothing came twice."""
+        """Wait until all agree, then check that messages flow and nothing came twice."""
         if await self._agreement():
             await self._afterwards()
             await self._archives()
         self._once()
         self._answers()
-        self.failures += [f"in the log: {json.dumps(each)}" for each in self.world.take_faults()]
+        self.failures += [f"in the log: {json.dumps(each)}" for each in self.world.take_errors()]
         return self
 
     # -- agreement -----------------------------------------------------------------------
 
     async def _agreement(self) -> bool:
-        deadline = time.monotonic() + MENDED_WITHIN
+        deadline = time.monotonic() + RECOVERED_WITHIN
         while True:
             try:
                 wrong = await self._disagreements()
             except AssertionError as error:
-                # A session of an account that is just going, for example.
+                # A session of an account that is just being deleted, for example.
                 wrong = [str(error)]
             if not wrong:
                 return True
@@ -85,7 +85,7 @@ class Verdict:
         for client in await self._speakers():
             wrong += await self._of_user(client)
         wrong += self._of_devices()
-        if self.point.deed == "kick" and self.cast.actor.jid in self.cast.room.participants:
+        if self.point.action == "kick" and self.cast.actor.jid in self.cast.room.participants:
             wrong.append("the kick was undone")
         return wrong
 
@@ -112,7 +112,7 @@ class Verdict:
         return wrong
 
     async def _forget(self, client: RawClient, channels: set[str]) -> None:
-        """Note that removals of roster items were lost, and do them again."""
+        """Note that removals of roster items were lost, and repeat them."""
         for channel in channels:
             self.forgotten.append(f"{ONLY_SERVER}that {channel} was removed from the roster")
             await client.iq(
@@ -135,7 +135,7 @@ class Verdict:
                 return {"operations": [str(error)], "channels": []}
 
     def _of_devices(self) -> list[str]:
-        """Compare the devices a channel believes in with those that are there."""
+        """Compare the devices known to a channel with those that are online."""
         room = self.cast.room
         there = {
             device.jid
@@ -156,7 +156,7 @@ class Verdict:
         ]
 
     async def _afterwards(self) -> None:
-        """Have the channel speak once more: every MIX device of a member hears it."""
+        """Let the channel send one more message: every MIX device of a member receives it."""
         self.world.venue.say_to_all(self.cast.room, "afterwards")
         for device in self._members():
             if device.features == caps.MIX:
@@ -202,7 +202,7 @@ class Verdict:
         return [stanza.body for stanza in archived(client, query)]
 
     def _once(self) -> None:
-        """Look for copies that came twice, or where none may come."""
+        """Look for copies that came twice, or to a device that must get none."""
         live = match("message", type="groupchat")
         for device in {*self.world.devices, *self.cast.devices}:
             ids = Counter(stanza["id"] for stanza in device.inbox.matching(live))
@@ -226,7 +226,7 @@ class Verdict:
                     self._kept(asked.what)
 
     def _kept(self, what: str) -> None:
-        """Hold against the outcome what the client was told."""
+        """Compare the answer that the client got with the outcome."""
         inside = self.cast.actor.jid in self.cast.room.participants
         if (what == "join" and not inside) or (what == "leave" and inside):
             line = f"the client was told that its {what} is done, and it is not"

@@ -1,4 +1,4 @@
-"""A proxy on one wire: knows where stanzas or commands end, and can sever the wire.
+"""A proxy on one wire: it knows where stanzas or commands end, and can sever the wire.
 
 The component reaches its server and its Redis through one each.
 """
@@ -23,7 +23,7 @@ class Splitter(Protocol):
     """Cuts one direction of a connection into units; nothing gets lost or changed."""
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """Take bytes; return the complete units, and what needs no counting."""
+        """Take bytes; return the complete units, and bytes that need no counting."""
 
 
 class Stanzas:
@@ -51,7 +51,7 @@ class Stanzas:
 
 
 class Commands:
-    """Cuts what a client says to Redis: arrays of bulk strings (RESP)."""
+    """Cuts a client's commands to Redis: arrays of bulk strings (RESP)."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -80,7 +80,7 @@ class Commands:
 
 
 class Pieces:
-    """Takes whatever was read at once for a unit."""
+    """Treats everything read at once as a unit."""
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         """Take bytes and return them."""

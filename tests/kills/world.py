@@ -1,7 +1,7 @@
-"""The system that is struck: a stack with proxies on the component's wires.
+"""The system under test: a stack with proxies on the component's wires.
 
-`strike` kills or cuts, at once; `mend` does what an operator's service manager and users'
-clients do afterwards by themselves, and nothing more.
+`inject` kills a process or cuts the link, at once; `recover` does only what an operator's service
+manager and users' clients do automatically afterwards.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ from kills.venue import Venue
 from kills.wire import Commands, Pieces, Stanzas, Wire
 
 SETTLED: Final = 4.0
-"""Seconds after which ejabberd has on disk what it has confirmed: dets, which has the
-archive, keeps it in memory for three, and Mnesia its log not as long."""
+"""Seconds after which ejabberd has written everything confirmed to disk: dets, which has the
+archive, keeps it in memory for three, and Mnesia its log for less."""
 
 EXPECTED_ERRORS: Final = frozenset({"redis-away"})
 
@@ -45,7 +45,7 @@ class Watched(RawClient):
         super().arrived(stanza)
 
     async def fence(self) -> None:
-        """Make round trips as `RawClient` does, which are no steps."""
+        """Make round trips as `RawClient` does, which do not count as steps."""
         for target in (self.account.domain, *self.components, self.account.domain):
             await self.iq(ping(target))
 
@@ -58,7 +58,7 @@ def ping(target: str, sender: str = "") -> str:
 
 
 class World:
-    """One stack that lives through many blows, and the users who are always there."""
+    """One stack that survives many faults, with the users who stay."""
 
     def __init__(self, kind: str, block: Block) -> None:
         self.kind = kind
@@ -87,7 +87,7 @@ class World:
         stack.fake = self.venue
         self.redis = Client.from_url(stack.redis.url, decode_responses=True)
         self.devices: list[Watched] = []
-        self.faults: list[dict[str, Any]] = []
+        self.errors: list[dict[str, Any]] = []
         self._mark = 0
         self._last_change = 0.0
         self._spare: list[Account] = []
@@ -121,7 +121,7 @@ class World:
     # -- users ---------------------------------------------------------------------------
 
     async def account(self) -> Account:
-        """Return an account that nobody has used; made some while ago, so that it stays."""
+        """Return an unused account, made some time ago, so that a killed server keeps it."""
         if len(self._spare) < 2:
             self._spare += [await register(self.stack.server.place) for _ in range(8)]
             self.touched()
@@ -137,7 +137,7 @@ class World:
         return device
 
     async def online(self, device: Watched, *, mix: bool = True) -> None:
-        """Do what a client does when it is logged in: fetch the roster, send presence."""
+        """Do what a client does after login: fetch the roster, send presence."""
         await device.roster(annotate=mix)
         await device.mix_online(caps.MIX if mix else caps.PLAIN)
 
@@ -147,7 +147,7 @@ class World:
         await device.close()
 
     async def back_online(self) -> None:
-        """Have every client whose connection broke log in again, if its account is there."""
+        """Log in again every client whose connection broke, if its account exists."""
         for device in list(self.devices):
             if device.connected:
                 continue
@@ -170,50 +170,50 @@ class World:
                 await client.cut()
         return True
 
-    # -- blows ---------------------------------------------------------------------------
+    # -- faults ---------------------------------------------------------------------------
 
     def touched(self) -> None:
-        """Note that the server has just been given something to keep."""
+        """Note that the server has just been given something to store."""
         self._last_change = time.monotonic()
 
     async def settled(self) -> None:
-        """Wait until a server that is to be killed has on disk what was before."""
+        """Wait until a server that is to be killed has written everything so far to disk."""
         if self.forgetful:
             await asyncio.sleep(max(0.0, self._last_change + SETTLED - time.monotonic()))
 
-    def strike(self, blow: str) -> None:
-        """Kill or cut, now."""
+    def inject(self, fault: str) -> None:
+        """Kill a process or cut the link, now."""
         stack = self.stack
         self._mark = stack.mixpam.mark()
-        if blow == "link":
+        if fault == "link":
             self.link.sever(reset=True)
             return
         process = {
             "component": stack.mixpam.process,
             "redis": stack.redis.process,
             "server": stack.server.process,
-        }[blow]
+        }[fault]
         os.kill(process.pid, signal.SIGKILL)
-        if blow != "redis":
+        if fault != "redis":
             self.link.sever()
-        if blow != "server":
+        if fault != "server":
             self.memory.sever()
-        if blow == "server":
+        if fault == "server":
             self.link.shut()
 
-    async def mend(self, blow: str) -> None:
-        """Restart what was killed; return when the component serves the domain again."""
+    async def recover(self, fault: str) -> None:
+        """Restart the killed process; return when the component serves the domain again."""
         stack = self.stack
-        if blow == "component":
-            self._note_faults()
+        if fault == "component":
+            self._note_errors()
             await stack.mixpam.process.ended()
             await stack.mixpam.start()
-        elif blow == "redis":
+        elif fault == "redis":
             await stack.redis.process.ended()
             await stack.redis.start()
             await self._loaded()
         else:
-            if blow == "server":
+            if fault == "server":
                 await self._restart_server()
             await stack.mixpam.ready(since=self._mark)
 
@@ -235,28 +235,28 @@ class World:
             await answering(stack.server.place.ip, port)
         await self.venue.cut()
         await self.venue.connect()
-        # The channel service stands for one elsewhere, which was there all the time.
+        # The channel service stands for one elsewhere, which stayed up all the time.
         self.link.reopen()
 
-    def _note_faults(self) -> None:
-        self.faults += [
+    def _note_errors(self) -> None:
+        self.errors += [
             record
             for record in self.stack.mixpam.events()
             if record.get("level") == "error" and record.get("event") not in EXPECTED_ERRORS
         ]
 
-    def take_faults(self) -> list[dict[str, Any]]:
+    def take_errors(self) -> list[dict[str, Any]]:
         """Return the errors in the component's logs since the last call."""
-        self._note_faults()
-        found, self.faults = self.faults, []
-        # Each is told once.
+        self._note_errors()
+        found, self.errors = self.errors, []
+        # Each is reported once.
         self.stack.mixpam.process.lines[:] = []
         return found
 
     # -- looking -------------------------------------------------------------------------
 
     async def stored(self, kind: str) -> dict[str, dict[str, str]]:
-        """Return what Redis has of all users: user -> field -> text."""
+        """Return the records of all users in Redis: user -> field -> text."""
         found: dict[str, dict[str, str]] = {}
         async for key in self.redis.scan_iter(match=f"mixpam:{{*}}:{kind}"):
             fields: Any = await self.redis.hgetall(key)
@@ -265,7 +265,7 @@ class World:
         return found
 
     async def settle(self) -> None:
-        """Make round trips through everything that is there."""
+        """Make round trips through all servers, components and devices."""
         for target in (self.stack.domain, self.stack.component, self.stack.domain):
             await self.venue.iq(ping(target, self.venue.jid))
         for device in self.devices:

@@ -2,7 +2,7 @@
 
 import pytest
 from harness.machines import KINDS
-from harness.spread import HEAPS, place, scope
+from harness.spread import GROUPS, place, scope
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,9 @@ def test_what_shares_a_process(nodeid: str, together: str) -> None:
 
 
 def test_both_sorts_of_tests_begin_at_once_and_small_ones_come_last() -> None:
-    first = HEAPS[: len(KINDS)]
-    assert {heap.partition(" ")[0] for heap in first} == {*KINDS}
-    assert len({heap.partition(" ")[2] for heap in first}) == 2
-    assert len({*HEAPS}) == len(HEAPS)
+    first = GROUPS[: len(KINDS)]
+    assert {group.partition(" ")[0] for group in first} == {*KINDS}
+    assert len({group.partition(" ")[2] for group in first}) == 2
+    assert len({*GROUPS}) == len(GROUPS)
     large = place("tests/scenarios/test_join.py::test_a[ejabberd-24.12]")
     assert large < place("tests/deploy/test_image.py::test_a")

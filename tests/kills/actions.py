@@ -1,4 +1,4 @@
-"""What users and channels do while a blow falls."""
+"""Actions of users and channels during which a fault is injected."""
 
 import asyncio
 import contextlib
@@ -16,15 +16,15 @@ from kills.venue import Room
 from kills.world import Watched, World
 
 PATIENCE: Final = 20.0
-"""Seconds within which a request is answered whatever happens: mixpam waits 2 for the
-channel (as the tests set it), 5 for Redis, and taps deliver a roster after 5."""
+"""Seconds within which a request is answered in any case: mixpam waits 2 for the channel (as the
+tests set it), 5 for Redis, and taps deliver a roster after 5."""
 
 BURST: Final = 6
 
 
 @dataclass
 class Asked:
-    """One request of a client, and what became of it; `answer` None if its stream broke."""
+    """One request of a client and its outcome; `answer` is None if the client's stream broke."""
 
     what: str
     device: Watched
@@ -41,9 +41,9 @@ class Asked:
 
 @dataclass
 class Cast:
-    """Who takes part: the actor's devices, the witness's, and the channel.
+    """The participants: the actor's devices, the witness's, and the channel.
 
-    The witness is in the channel all the time; of the actor that depends on the deed.
+    The witness is in the channel all the time; whether the actor is depends on the action.
     """
 
     world: World
@@ -61,7 +61,7 @@ class Cast:
         return [self.first, self.second, self.plain, self.witness]
 
     async def ask(self, what: str, device: Watched, xml: str) -> Stanza | None:
-        """Have a client ask something and keep what became of it."""
+        """Let a client send a request, and keep its outcome."""
         asked = Asked(what, device)
         self.asked.append(asked)
         await asked.ask(xml)
@@ -69,29 +69,29 @@ class Cast:
 
 
 async def join(cast: Cast) -> None:
-    """Join by the first device; the channel says something before it answers."""
+    """Join from the first device; the channel sends a message before it answers."""
     await cast.ask("join", cast.first, client_join(cast.actor.jid, cast.room.jid))
 
 
 async def leave(cast: Cast) -> None:
-    """Leave by the first device."""
+    """Leave from the first device."""
     await cast.ask("leave", cast.first, client_leave(cast.actor.jid, cast.room.jid))
 
 
 async def kick(cast: Cast) -> None:
-    """Have the channel throw the actor out."""
+    """Let the channel kick the actor."""
     cast.world.venue.kick(cast.room, cast.actor.jid)
-    await _calm(cast)
+    await _settle(cast)
 
 
 async def roster_remove(cast: Cast) -> None:
-    """Delete the channel from the roster by the second device."""
+    """Delete the channel from the roster on the second device."""
     xml = (
         f"<iq type='set'><query xmlns='{ns.ROSTER}'><item jid='{cast.room.jid}'"
         " subscription='remove'/></query></iq>"
     )
     await cast.ask("roster remove", cast.second, xml)
-    await _calm(cast)
+    await _settle(cast)
 
 
 async def account_delete(cast: Cast) -> None:
@@ -102,7 +102,7 @@ async def account_delete(cast: Cast) -> None:
     )
     with contextlib.suppress(AssertionError):
         await cast.first.expect(lambda s: s.name == "error" or s["id"] == gone, 5)
-    await _calm(cast)
+    await _settle(cast)
 
 
 async def presence(cast: Cast) -> None:
@@ -118,30 +118,30 @@ async def presence(cast: Cast) -> None:
         newcomer.presence(caps.element(caps.MIX))
         await newcomer.iq(f"<iq type='get' to='{cast.actor.domain}'><ping xmlns='{ns.PING}'/></iq>")
         newcomer.presence("<show>away</show>" + caps.element(caps.MIX))
-        await _calm(cast)
+        await _settle(cast)
         world.devices.remove(cast.second)
         await cast.second.close()
-    await _calm(cast)
+    await _settle(cast)
 
 
 async def fan_out(cast: Cast) -> None:
-    """Have the channel say a few things, and wait until the server has them."""
+    """Let the channel send some messages, and wait until the server has them."""
     for number in range(BURST):
         cast.world.venue.say_to_all(cast.room, f"burst {number}")
         await asyncio.sleep(0)
-    await _calm(cast)
+    await _settle(cast)
 
 
-async def _calm(cast: Cast) -> None:
-    """Wait until what was caused has gone through, but not for what is struck."""
+async def _settle(cast: Cast) -> None:
+    """Wait until all effects have arrived, except through a part that was killed."""
     with contextlib.suppress(AssertionError, OSError, TimeoutError):
         async with asyncio.timeout(1):
             await cast.world.settle()
 
 
-Deed = Callable[[Cast], Awaitable[None]]
+Action = Callable[[Cast], Awaitable[None]]
 
-DEEDS: Final[dict[str, Deed]] = {
+ACTIONS: Final[dict[str, Action]] = {
     "join": join,
     "leave": leave,
     "kick": kick,
