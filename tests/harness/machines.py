@@ -81,15 +81,22 @@ class Machine:
     def command(self, *argv: str, hosts: Path | None = None) -> list[str]:
         """Return the host's command that runs `argv` in this machine.
 
-        `hosts` becomes the process's own /etc/hosts, in a mount namespace of its own.
+        `hosts` becomes the process's own /etc/hosts, in a mount namespace of its own, where the C
+        library looks for names nowhere else.
         """
         command = list(argv)
         if self.root != Path("/"):
             chroot = shutil.which("chroot") or "/usr/sbin/chroot"
             command = [chroot, str(self.root), *argv]
         if hosts is not None:
-            target = self.root / "etc/hosts"
-            target.touch()
-            mount = 'mount --bind "$0" "$1" && shift && exec "$@"'
-            command = ["unshare", "-m", "sh", "-c", mount, str(hosts), str(target), *command]
+            # Erlang looks names up within a scheduler: while a name server is silent, all that the
+            # scheduler runs stands still.
+            only = hosts.with_name("nsswitch.conf")
+            only.write_text("hosts: files\n", encoding="utf-8")
+            for own in (hosts, only):
+                target = self.root / "etc" / own.name
+                target.touch()
+                mount = 'mount --bind "$0" "$1" && shift && exec "$@"'
+                command = ["sh", "-c", mount, str(own), str(target), *command]
+            command = ["unshare", "-m", *command]
         return command
