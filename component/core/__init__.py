@@ -26,7 +26,8 @@ and carries the effects out. From the top down, and each imports only what stand
 `services`      which domains are MIX services; tells the taps
 `taps`          what the taps say; `about`: disco, version, ping; `commands`: XEP-0050
 `context`       state shared by all of these: time, effects, open questions, the mirror
-`effects`       outputs to the shell; `outgoing`: the addresses that may be written
+`effects`       outputs to the shell; `outgoing`: the addresses that may be written; `reach`: how
+                many domains are addressed in a second
 `users/`        `mirror`: a row for each user; its `activity` and `sessions`, `packed` small,
                 `routes` for the hot lane; `trimmed_presence`
 `errors`        stanza errors; `limits`, `deadlines`, `rates`, `stanza_size`, `lane_counts`

@@ -12,6 +12,7 @@ from component.core.deadlines import Deadlines
 from component.core.effects import Change, Count, Deliver, Effect, Fault, Report, Send, Write
 from component.core.errors import Refusal, error_for
 from component.core.limits import Limits
+from component.core.reach import Reach
 from component.core.stanza_size import Largest
 from component.core.users.mirror import Mirror, Row
 from component.core.users.sessions import Device
@@ -85,6 +86,7 @@ class Context:
     effects: list[Effect | Copy] = field(default_factory=list)
     deadlines: Deadlines = field(default_factory=Deadlines)
     largest: Largest = field(init=False)
+    reach: Reach = field(default_factory=Reach)
     # Domains whose tap has said hello on this link, and what it said.
     taps: dict[str, Tap] = field(default_factory=dict)
     _questions: dict[tuple[Jid, Jid, str], _Question] = field(default_factory=dict)
@@ -99,6 +101,10 @@ class Context:
     def is_local(self, jid: Jid) -> bool:
         """Tell whether this is an account, or a session of one, that we serve."""
         return jid.local is not None and jid.domain in self.domains
+
+    def pause(self, user: bytes, domain: str) -> float:
+        """Give the seconds until a domain may be addressed for a user; 0 takes the turn."""
+        return self.reach.pause(user, domain, self.now)
 
     def tap(self, domain: str) -> Tap:
         """Give what a domain's tap can do; nothing as long as it has not said hello."""

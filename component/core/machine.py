@@ -359,6 +359,9 @@ class Core:
             self.parts.audit.begin(domain)
             self.parts.roll_call.begin(domain)
             self.context.report("ready", domain=domain)
+        elif isinstance(event, tap.S2S):
+            note = self.context.reach.found if event.state == "up" else self.context.reach.lost
+            note(event.domain)
         elif isinstance(event, tap.UserRemoved):
             self.parts.departures.account_removed(own_user(domain, event.jid))
         elif isinstance(event, tap.Blocked):

@@ -1131,6 +1131,15 @@ local function set_gathering(address)
 	gathering = jid.prep(address);
 	if jid.bare(gathering) ~= component or not jid.resource(gathering) then gathering = nil; end
 end
+local unwritten = false; -- what has changed of the list is not in the store yet
+local function write_services()
+	if not unwritten then return; end
+	unwritten = false;
+	local ok, err = store:set(nil, services);
+	if not ok then
+		module:log("error", "The MIX domains will be forgotten at a restart: %s", err);
+	end
+end
 local function take_services(event) -- message/host
 	local is_from_component = from_component(event) and event.stanza.attr.from == component;
 	local list = is_from_component and event.stanza:get_child("services", TAP);
@@ -1152,10 +1161,10 @@ local function take_services(event) -- message/host
 	end
 	for domain in pairs(services) do has_changed = has_changed or not known[domain]; end
 	services, up = known, up or is_complete;
-	if not has_changed then return true; end
-	local ok, err = store:set(nil, services);
-	if not ok then
-		module:log("error", "The MIX domains will be forgotten at a restart: %s", err);
+	-- a long list comes in parts: all are written at once
+	if has_changed and not unwritten then
+		unwritten = true;
+		module:add_timer(1, write_services);
 	end
 	return true;
 end
@@ -1308,6 +1317,7 @@ local hooks = {
 };
 local global_hooks = {
 	{ "server-started", 0, check_component };
+	{ "server-stopping", 0, write_services }; -- modules are not unloaded then
 	{ "host-activated", 0, host_activated };
 	{ "host-deactivating", 0, host_deactivating };
 	-- after mod_c2s (200) has closed the sessions
@@ -1365,6 +1375,7 @@ function module.load()
 	if not module.reloading then attach({}); end
 end
 function module.save() -- in the form of older versions
+	write_services();
 	local owed, is_owed = {}, {};
 	for session in deferred:items() do
 		table.insert(owed, session);
@@ -1378,6 +1389,7 @@ end
 module.restore = attach;
 function module.unload()
 	flush();
+	write_services();
 	each_session(function (session)
 		filters.remove_filter(session, "stanzas/out", divert_roster);
 	end);

@@ -18,8 +18,12 @@ from harness.participants import refuses, tells
 from harness.stack import Stack
 from harness.steps import memberships, session
 
+from component.store.keys import Keys
+from schemas.records import MembershipRecord
+
 pytestmark = [pytest.mark.slow, pytest.mark.abuse(11, 14), pytest.mark.timeout(120)]
 
+DOMAINS = 2_500
 CONNECTIONS = 1_200
 HTTP_PORT = 5405
 DETOUR = 5398
@@ -72,6 +76,63 @@ async def test_what_the_server_says_again(breakable: Stack, neighbour: Neighbour
         client.send(presence)
         await client.fence()
     await beside(breakable, neighbour, lambda: restart(breakable), busy_server=True)
+
+
+async def remember(stack: Stack, user: str, channels: list[str]) -> None:
+    """Put memberships into Redis, as if the user had joined these channels."""
+    records = [
+        MembershipRecord(channel=channel, participant_id="p", nodes=[], core=1)
+        for channel in channels
+    ]
+    fields = [part for each in records for part in (each.channel, each.model_dump_json())]
+    await stack.redis.ask("HSET", Keys("mixpam").channels(user), *fields)
+
+
+def long_domains(what: str) -> list[str]:
+    """Name 2,500 domains of nobody, of 200 letters each."""
+    label = "d" * 60
+    return [f"{label}.{label}.{label}.{what}{number}.example" for number in range(DOMAINS)]
+
+
+async def forgotten(stack: Stack, neighbour: Neighbour, users: dict[str, list[str]]) -> Report:
+    """Restart with these channels in memory, beside the neighbour; forget them afterwards."""
+    keys = Keys("mixpam")
+
+    async def start() -> None:
+        await stack.mixpam.stop()
+        for user, channels in users.items():
+            await remember(stack, user, channels)
+        await stack.mixpam.start()
+
+    try:
+        return await beside(stack, neighbour, start, 2)
+    finally:
+        await stack.mixpam.stop()
+        for user in users:
+            await stack.redis.ask("DEL", keys.channels(user), keys.journal(user))
+        await stack.mixpam.start()
+
+
+async def test_channels_in_domains_of_their_own_that_one_roster_lacks(
+    breakable: Stack, neighbour: Neighbour
+) -> None:
+    """All of them end, and each has a domain that is told to the tap and looked for in vain."""
+    client = await breakable.raw(await breakable.user())
+    await client.mix_online()
+    channels = [f"c@{domain}" for domain in long_domains("own")]
+    await forgotten(breakable, neighbour, {client.bare: channels})
+
+
+async def test_channels_in_domains_of_their_own_of_accounts_that_are_gone(
+    breakable: Stack, neighbour: Neighbour
+) -> None:
+    """The same, of fifty accounts that nobody has any more."""
+    domains = long_domains("gone")
+    users = {
+        f"nobody{number}@{breakable.domain}": [f"c@{domain}" for domain in domains[number::50]]
+        for number in range(50)
+    }
+    await forgotten(breakable, neighbour, users)
 
 
 async def test_a_service_that_lies_at_the_roll_call(breakable: Stack, neighbour: Neighbour) -> None:

@@ -81,6 +81,7 @@ class _Queue:
 class _Service:
     """A service whose channels are asked: about everybody, and about those with a cause."""
 
+    domain: str
     everybody: _Queue = field(default_factory=_Queue)
     caused: _Queue = field(default_factory=_Queue)
     looked_at: int = 0
@@ -114,6 +115,7 @@ class RollCall:
         self._services: dict[str, _Service] = {}  # by domain
         self._waiting: deque[_Service] = deque()
         self._asked: list[_Service] = []
+        self._is_planned = False
         # Channels whose answer may have been what broke a link, by its size.
         self._avoided: set[Jid] = set()
 
@@ -124,9 +126,14 @@ class RollCall:
 
     def ask_about(self, user: Jid, channel: Jid) -> None:
         """Ask a channel about a user: a kick may have been in what could not be read."""
-        users = self._service(channel.domain).caused.unasked.setdefault(channel.key, [])
+        service = self._service(channel.domain)
+        users = service.caused.unasked.setdefault(channel.key, [])
         key = user.key
         if key not in users:
+            if service in self._waiting:
+                # It has just spoken, and is not kept waiting by those that may be gone.
+                self._waiting.remove(service)
+                self._waiting.appendleft(service)
             users.append(key)
             # What is under way, and may be of that very user, is done first.
             self._context.while_linked(DELAY, self._ask_more)
@@ -143,6 +150,7 @@ class RollCall:
         self._services.clear()
         self._waiting.clear()
         self._asked.clear()
+        self._is_planned = False
 
     def _begin(self, domain: str) -> None:
         end = f"@{domain}".encode()
@@ -157,7 +165,9 @@ class RollCall:
 
     def _service(self, domain: str) -> _Service:
         """Give a service that is to be asked something, and its turn."""
-        service = self._services.setdefault(domain, _Service())
+        service = self._services.get(domain)
+        if service is None:
+            service = self._services[domain] = _Service(domain)
         if not service.has_turn:
             service.has_turn = True
             self._waiting.append(service)
@@ -170,10 +180,29 @@ class RollCall:
             self._fill(service)
         self._asked = [service for service in self._asked if service.has_turn]
         while self._waiting and len(self._asked) < SERVICES_AT_ONCE:
+            pause = self._pause(self._waiting[0])
+            if pause:
+                self._plan(pause)
+                break
             service = self._waiting.popleft()
             self._fill(service)
             if service.has_turn:
                 self._asked.append(service)
+
+    def _pause(self, service: _Service) -> float:
+        """Give the seconds until a service may be addressed; all of them share one budget."""
+        if service.caused.unasked or service.caused.to_ask:
+            return 0.0
+        return self._context.pause(b"", service.domain)
+
+    def _plan(self, pause: float) -> None:
+        if not self._is_planned:
+            self._is_planned = True
+            self._context.while_linked(pause, self._ask_later)
+
+    def _ask_later(self) -> None:
+        self._is_planned = False
+        self._ask_more()
 
     def _fill(self, service: _Service) -> None:
         """Ask as much as may be asked at the same time; without anything, the turn is over."""

@@ -26,6 +26,7 @@ from typing import NamedTuple
 from component.core.context import Context
 from component.core.errors import Refusal
 from component.core.membership.memberships import Memberships
+from component.core.rates import TokenBucket
 from component.core.roster.access import Outcome, Rosters
 from component.core.roster.candidates import channel_like
 from component.core.services import Services
@@ -46,6 +47,16 @@ ENDED_AT_ONCE = 100
 
 A_USER = 5
 """… as much as so many: a row is packed again."""
+
+RATE = 250.0
+"""What may be ended in a second, of all users: each is a line in the log, two changes in Redis and
+a leave to come, and server and Redis may share their processors with this …"""
+
+BURST = 300.0
+"""… after so many at once, …"""
+
+PAUSE = 0.002
+"""… and seconds from one go to the next: others have their turn in between."""
 
 DOMAINS = 20
 """Domains in one user's roster that are asked whether they are MIX services."""
@@ -117,6 +128,10 @@ class Audit:
         self._of_services: dict[str, _Service] = {}
         # Users and the channels that their rosters lack, until that is judged.
         self._missing: list[_Lost] = []
+        # What is to be ended; users take turns.
+        self._ending: deque[_Lost] = deque()
+        self._is_planned = False
+        self._budget = TokenBucket()
         self._is_empty = False
         self._searched: set[str] = set()
 
@@ -142,6 +157,8 @@ class Audit:
         self._searched.clear()
         self._of_services.clear()
         self._missing.clear()
+        self._ending.clear()
+        self._is_planned = False
         self._asking = 0
 
     def _forget(self) -> None:
@@ -209,7 +226,7 @@ class Audit:
             self._of_services[domain].lost[way] += 1
         ids = self._ids(user)
         now, later = _Lost(user, [], way), _Lost(user, [], way)
-        for channel in sorted(missing):
+        for channel in sorted(missing, key=lambda channel: channel.key):
             lost = now if self._of_services[channel.domain].lost[way] <= FEW else later
             lost.channels.append((channel, ids[channel.key]))
         self._end([now])
@@ -235,24 +252,30 @@ class Audit:
         self._end(believed)
 
     def _end(self, all_lost: list[_Lost]) -> None:
-        """End memberships that rosters lack, some at a time."""
-        goes: list[list[_Lost]] = []
-        room = 0
-        for lost in all_lost:
-            for start in range(0, len(lost.channels), ENDED_AT_ONCE):
-                some = lost.channels[start : start + ENDED_AT_ONCE]
-                cost = A_USER + len(some)
-                if room < cost:
-                    goes.append([])
-                    room = ENDED_AT_ONCE + A_USER
-                goes[-1].append(lost._replace(channels=some))
-                room -= cost
+        """End memberships that rosters lack, some at a time, as fast as the budget allows."""
+        self._ending.extend(lost for lost in all_lost if lost.channels)
+        if not self._is_planned:
+            self._end_next()
 
-        def end(go: list[_Lost]) -> None:
-            for each in go:
-                self._context.attempt(self._end_some, each)
-
-        self._context.each(goes, end, at_once=1)
+    def _end_next(self) -> None:
+        """End what the next have lost, or a part of it, and plan the rest."""
+        self._is_planned = False
+        room = ENDED_AT_ONCE + A_USER
+        while self._ending and self._budget.has(self._context.now, RATE, BURST):
+            user, channels, way = self._ending[0]
+            some, rest = channels[:ENDED_AT_ONCE], channels[ENDED_AT_ONCE:]
+            cost = A_USER + len(some)
+            if cost > room:
+                break
+            room -= cost
+            self._ending.popleft()
+            if rest:
+                self._ending.append(_Lost(user, rest, way))
+            self._budget.take(cost)
+            self._context.attempt(self._end_some, _Lost(user, some, way))
+        if self._ending:
+            self._is_planned = True
+            self._context.while_linked(max(PAUSE, self._budget.wait(RATE)), self._end_next)
 
     def _end_some(self, lost: _Lost) -> None:
         """End those that still are the same."""

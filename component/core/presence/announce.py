@@ -19,7 +19,7 @@ from functools import lru_cache
 from component.core.context import Context
 from component.core.effects import DropShown, PutShown, Send
 from component.core.presence.hidden import Hidden
-from component.core.presence.portions import Portions
+from component.core.presence.portions import Pause, Portions
 from component.core.users.mirror import Membership, Row
 from component.core.users.sessions import Device
 from component.core.users.trimmed_presence import shortened
@@ -241,21 +241,21 @@ class Presence:
         digest: str,
         tell: Callable[[Jid], int],
         told: Callable[[], None],
-    ) -> Iterator[int]:
+    ) -> Iterator[int | Pause]:
         """Notify all channels of a session, as long as its announcement stays the same."""
         context = self._context
         since = context.now
-        all_ = [each.channel for each in _sharing(row)]
-        channels = set(all_)
-        for channel in all_:
+        for channel in [each.channel for each in _sharing(row)]:
+            while pause := context.pause(row.key, channel.domain):
+                yield Pause(pause)
             if context.now != since:
                 since = context.now
                 if context.mirror.rows.get(row.key) is not row:
                     return
-                channels = {each.channel for each in _sharing(row)}
             if row.state(resource).shown != digest:
                 return
-            if channel in channels:
+            membership = row.channels.get(channel.key)
+            if membership is not None and membership.shares_presence:
                 yield tell(channel)
         if row.state(resource).shown == digest:
             told()

@@ -234,28 +234,39 @@ class Participants:
         while self._to_ask and left:
             user = next(iter(self._to_ask))
             row = self._context.mirror.rows.get(user)
-            asked = 0 if row is None else self._ask(row, left)
+            asked, is_held_up = (0, False) if row is None else self._ask(row, left)
             left -= asked
+            if is_held_up:
+                # All of its channels were looked at: enough for now.
+                del self._to_ask[user]
+                self._to_ask[user] = None
+                break
             if left:
                 del self._to_ask[user]
         if self._to_ask:
             self._asking = True
             self._context.after(REQUEST_INTERVAL, self._ask_some)
 
-    def _ask(self, row: Row, at_most: int) -> int:
-        """Ask a user's channels for presence; gives how many were asked."""
+    def _ask(self, row: Row, at_most: int) -> tuple[int, bool]:
+        """Ask a user's channels for presence; gives how many, and whether the next has to wait."""
         unasked = [each for each in row.channels.all() if _is_unasked(row, each)]
+        asked = 0
+        is_held_up = False
         for membership in unasked[:at_most]:
             key = membership.channel.key
+            if self._context.pause(row.key, membership.channel.domain):
+                is_held_up = True
+                break
+            asked += 1
             if key in row.participants:
                 _own(row, key).complete = True
             to = membership.channel
             self._context.send(stanzas.make(stanzas.PRESENCE, None, row.jid, to, None))
-        for membership in unasked[at_most:]:
+        for membership in unasked[asked:]:
             # Not asked yet, though the user's turn has come.
             _memory(row, membership.channel.key)
         row.greeting = Greeting.DONE
-        return len(unasked[:at_most])
+        return asked, is_held_up
 
 
 def _is_unasked(row: Row, membership: Membership) -> bool:
