@@ -1,16 +1,16 @@
 -- mod_mixpam_tap: Prosody's side of the protocol mixpam:tap:1, for Prosody 0.12 and 13.
 --
 -- Puts MIX traffic, roster stanzas, presence and a few events onto the link of one external
--- component (XEP-0114) and does what that sends back; it decides nothing. The rules are in
+-- component (XEP-0114) and carries out what that sends back; it decides nothing. The rules are in
 -- ../tap-protocol.md, T1..T10 and C1..C6 are its numbers. One file, to be copied.
 --
--- The table `hooks` at the end says which function takes which event, and why at that priority.
--- Level "debug" says of each stanza from or to a channel that does not go on why it does not.
+-- The table `hooks` at the end lists the function for each event, and why it has that priority.
+-- Level "debug" gives the reason for each stanza from or to a channel that does not go on.
 --
--- Fields on tables of others; none is ever written to a stream:
---   event.mixpam             message/bare: is for the component; set at 10, read at -0.25
---   event.mixpam_asks        presence/bare: our own question to mod_blocklist
---   event.mixpam_seen        iq-set/self/…:block, unblock: we have fired it anew
+-- Fields on tables of other modules; none is ever written to a stream:
+--   event.mixpam             message/bare: for the component; set at 10, read at -0.25
+--   event.mixpam_asks        presence/bare: this module's own query to mod_blocklist
+--   event.mixpam_seen        iq-set/self/…:block, unblock: fired again by this module
 --   session.mixpam_annotate  its rosters are annotated; survives resumption and reload
 --   stanza.mixpam            from the component, in the queue of mod_smacks: its end is silent
 --   queue.push               of mod_smacks, while a stanza of the component goes into it
@@ -51,8 +51,8 @@ end
 
 local link; -- the component's session; nil in the state "down"
 local up = false; -- the component has sent its complete list of services
-local gathering; -- where T10 goes; nil if the component takes T1 only
-local blocking = false; -- mod_blocklist is at work
+local gathering; -- address for T10; nil if the component takes T1 only
+local blocking = false; -- mod_blocklist is active
 
 -- C5: stored, so that channels are known after a restart before the component is back.
 local MOST_SERVICES = 20000;
@@ -74,7 +74,7 @@ local function each_session(visit)
 	end
 end
 
--- Why a stanza does not go on. No string is made of it here: nobody may be listening.
+-- Logs why a stanza does not go on. No string is built here: debug logging may be off.
 local function drop(stanza, reason)
 	local attr = stanza.attr;
 	module:log("debug", "Not passed on: %s %s from %s to %s: %s",
@@ -87,15 +87,15 @@ local function leave(stanza, reason) -- to Prosody
 		stanza.name, attr.type, attr.from, attr.to, reason);
 end
 
--- The link. A component that does not read must not fill Prosody's memory: above ROOM bytes unsent
--- goes only what it cannot do without, in its shortest form, and above ALL_ROOM (Prosody 13 itself
--- ends at 32 MiB) the link is closed: whoever connects again gets everything anew.
+-- The link. A component that does not read must not fill Prosody's memory: above ROOM unsent bytes
+-- only indispensable stanzas are sent, in their shortest form, and above ALL_ROOM (Prosody 13's own
+-- limit is 32 MiB) the link is closed: after a reconnect the component gets everything again.
 local ROOM = 16 * MIB;
 local ALL_ROOM = 24 * MIB;
 local LOOK_EVERY = 256 * KIB; -- bytes
-local unsent = 0; -- bytes, when it was looked at
+local unsent = 0; -- bytes, at the last look
 local since = 0; -- bytes sent since then
-local looked = 0; -- the time of that
+local looked = 0; -- the time of that look
 local closing = false;
 
 local function look()
@@ -118,7 +118,7 @@ local function close_link()
 	module:log("error", "%s has %d bytes to read and does not: its connection is closed",
 		component, unsent);
 	local session = link;
-	module:add_timer(0, function () -- not in the midst of what sends
+	module:add_timer(0, function () -- not in the middle of sending
 		closing = false;
 		if session ~= link then return; end
 		session:close({ condition = "resource-constraint", text = "You do not read" });
@@ -132,15 +132,15 @@ local function put(stanza)
 	if look() > ALL_ROOM then close_link(); end
 end
 
--- T10: messages that differ only in `to` and the user's archive id go together. They wait until
--- Prosody has read all there is to read at the moment, which is when its timers run, or until
--- something else goes.
+-- T10: messages that differ only in `to` and the user's archive id are sent together. They wait
+-- until Prosody has read all available input, which is when its timers run, or until something else
+-- is sent.
 local MOST = 500; -- addresses
-local MOST_BYTES = 65000; -- 64 KiB with what is around them; parts of rosters are as large
+local MOST_BYTES = 65000; -- 64 KiB with the rest of the stanza; also for parts of rosters
 local batch; -- [n]: an <address/> as text; `bytes` of them; `first`: message, without its `id`
-local timed = false; -- a timer is on its way
+local timed = false; -- a timer is set
 
--- The attributes and the inside of a stanza, as text: every other ">" in it is escaped.
+-- The attributes and the content of a stanza, as text: every other ">" in it is escaped.
 local function serialised(stanza)
 	local attributes, inside = tostring(stanza):match("^<%a+([^>]-)/?>(.*)$");
 	return attributes, inside:sub(1, -#"</>" - #stanza.name - 1);
@@ -192,7 +192,8 @@ local function has_room_for(stanza, address)
 	return #batch < MOST and batch.bytes + #address <= MOST_BYTES and equal(batch.first, stanza, "to");
 end
 local function gather(stanza, origin)
-	-- Modules of this server may go on with their stanza; what came over a connection is nobody's.
+	-- Modules of this server may still use their stanza; nobody else uses one that came over a
+	-- connection.
 	if not gathering or not origin.conn or congested() then return divert(stanza); end
 	local to = stanza.attr.to;
 	local id = stanza.tags[#stanza.tags]; -- mod_mam puts its own last, on a clone
@@ -219,16 +220,16 @@ local function gather(stanza, origin)
 	return true;
 end
 
--- From the component to a session, past our own filter.
-local passing; -- the session that gets it
+-- From the component to a session, past this module's own filter.
+local passing; -- the receiving session
 
--- mod_smacks queues a clone: a field on it tells "delivery/failure" whose it was.
+-- mod_smacks queues a clone: a field on it marks it for "delivery/failure".
 local function push_marked(queue, stanza)
 	queue.push, stanza.mixpam = nil, true;
 	return queue:push(stanza);
 end
--- Sessions over BOSH clone what they send before any filter sees it, so the session is noted, not
--- the stanza.
+-- Sessions over BOSH clone a stanza before any filter sees it, so the session is noted, not the
+-- stanza.
 local function past_filter(session, act, ...)
 	local queue, outer = session.outgoing_stanza_queue, passing;
 	if queue then queue.push = push_marked; end
@@ -242,7 +243,7 @@ local function deliver(session, stanza)
 	past_filter(session, session.send, stanza);
 end
 
--- T4, T5: what a session waits for. A reload takes it along, so its fields keep their names:
+-- T4, T5: what a session waits for. It survives a reload, so its fields keep their names:
 --   jid, bare         the session's
 --   open, bytes       its requests: { id, due, over }, in their order; bytes of their ids
 --   rosters           its roster stanzas, in their order:
@@ -253,7 +254,7 @@ local MOST_OPEN, MOST_OPEN_BYTES = 200, 32 * KIB; -- requests of a session, byte
 local OPEN_TIME = 120; -- seconds
 local MOST_ROSTERS, ROSTER_TIME = 50, 5; -- of a session; seconds
 local PART_ITEMS = 50;
--- What rosters may weigh together: on the host, and of one account where there are others.
+-- Maximum weight of all rosters: of the host, and of one account if there are others.
 local HOST_ROSTERS, HOST_WEIGHT, ACCOUNT_WEIGHT = 5000, 64 * MIB, 8 * MIB;
 local waiting = {}; -- session: what it waits for
 local number, weight = 0, 0; -- of all rosters in `waiting`
@@ -308,7 +309,7 @@ local function open_request(session, id)
 	local state = waits(session);
 	local open = state.open;
 	local function is_full() return #open >= MOST_OPEN or state.bytes + #id > MOST_OPEN_BYTES; end
-	-- Those that were given up are kept to know late answers by, as long as there is room.
+	-- Expired requests are kept to recognize late answers, as long as there is room.
 	for i = #open, 1, -1 do
 		if not is_full() then break; end
 		if open[i].over then remove_request(state, i); end
@@ -318,7 +319,7 @@ local function open_request(session, id)
 	state.bytes = state.bytes + #id;
 	return true;
 end
--- Closes the request that an IQ answers; tells whether to deliver it.
+-- Closes the request that an IQ answers; returns whether to deliver it.
 local function close_request(session, id)
 	local state = waiting[session];
 	for i, entry in ipairs(state and state.open or {}) do
@@ -358,14 +359,14 @@ local function take_request(event) -- iq/self
 	return true;
 end
 
--- T4: rosters for sessions that asked for annotations
+-- T4: rosters for sessions that requested annotations
 local function is_item(tag)
-	return tag.name == "item" and (tag.attr.xmlns or ROSTER) == ROSTER; -- none: as around it
+	return tag.name == "item" and (tag.attr.xmlns or ROSTER) == ROSTER; -- none: inherited
 end
 local function is_annotation(tag)
 	return tag.name == "channel" and tag.attr.xmlns == ANNOTATE;
 end
--- Others may have the same stanza: only what changes is new.
+-- Others may have the same stanza: only changed parts are new.
 local function with_annotation(item, channel)
 	local annotated = st.clone(item):maptags(function (tag)
 		return not is_annotation(tag) and tag or nil;
@@ -393,7 +394,8 @@ local function with_annotations(entry)
 	end
 	return annotated;
 end
--- Delivers what need not wait any longer: the first, then each whose parts are back; or `all`.
+-- Delivers rosters that need not wait any longer: the first, then each whose parts are back; or
+-- `all`.
 local function deliver_rosters(session, state, all)
 	local rosters = state.rosters;
 	while rosters[1] and (all or rosters[1].missing == 0 or rosters[1].over) do
@@ -455,8 +457,8 @@ local function is_own_roster(stanza, session)
 	if not query or query.name ~= "query" or query.attr.xmlns ~= ROSTER then return false; end
 	return not attr.from or attr.from == jid.bare(session.full_jid);
 end
--- Has a roster stanza anything for the component? Its weight is what it takes in memory: some 600
--- bytes for each item, by experiment, and its strings.
+-- Has a roster stanza anything for the component? Its weight is the memory it takes: some 600 bytes
+-- for each item, as measured, and its strings.
 local function look_at_roster(stanza)
 	local has_channels, bytes = false, 1000;
 	for _, item in ipairs(stanza.tags[1].tags) do
@@ -480,7 +482,7 @@ local function has_room_for_roster(state, bare, bytes) --> boolean, reason
 	if weight + bytes > HOST_WEIGHT then return false, "the host's are too large"; end
 	return true;
 end
-local function divert_roster(stanza, session) -- a filter: returns what is to be sent now
+local function divert_roster(stanza, session) -- a filter: returns the stanza to send now
 	if not link or passing == session then return stanza; end
 	if stanza.name ~= "iq" or not is_own_roster(stanza, session) then return stanza; end
 	local has_channels, bytes = look_at_roster(stanza);
@@ -509,8 +511,8 @@ local function divert_roster(stanza, session) -- a filter: returns what is to be
 	table.insert(state.rosters, entry);
 	send_parts(state, entry);
 end
--- 1000: before mod_smacks (-999), to be counted once, on return. Not a global filter: others pay
--- nothing.
+-- 1000: before mod_smacks (-999), so that it counts a roster once, on return. Not a global filter:
+-- it costs other sessions nothing.
 local function set_annotate(session, annotate)
 	session.mixpam_annotate = annotate;
 	filters.remove_filter(session, "stanzas/out", divert_roster);
@@ -538,7 +540,7 @@ function expire(session, time)
 			deliver(session, refusal(session, entry.id, "wait", "remote-server-timeout"));
 		end
 	end
-	for i = #state.open, 1, -1 do -- an answer as late as that comes no more
+	for i = #state.open, 1, -1 do -- no answer comes that late
 		if state.open[i].due + 10 * OPEN_TIME <= time then remove_request(state, i); end
 	end
 	for _, entry in ipairs(state.rosters) do entry.over = entry.over or entry.due <= time; end
@@ -559,7 +561,7 @@ local function give_up_all()
 	number, weight, account_weight = 0, 0, {};
 end
 
--- Members: who is in which channel, as C3 says it, for the archive.
+-- Members: who is in which channel by C3, for the archive.
 local MOST_RECORDS = 5000; -- accounts in memory
 local member_store = module:open_store("mixpam_members");
 local records = new_cache(MOST_RECORDS); -- username: set of channels, or false if none is stored
@@ -605,9 +607,9 @@ local function set_member(username, channel, is)
 	save_record(username, record);
 end
 
--- What the user's lists say of an address nobody but mod_blocklist knows. It is asked with a
--- presence, as if it came from there, which our own hook (take_presence) ends. A participant's
--- address is `id#channel@…`, and who has blocked the channel has blocked that, too.
+-- Only mod_blocklist knows the user's lists. It is queried with a presence that seems to come from
+-- the address and that this module's own hook (take_presence) ends. A participant's address is
+-- `id#channel@…`; a user who has blocked the channel has blocked that, too.
 local not_blocked = {};
 local function is_listed(bare, address)
 	local asked = st.presence({ from = address, to = bare });
@@ -648,8 +650,8 @@ local function mark_channel_message(event)
 		return not is_forged and tag or nil;
 	end);
 end
--- True: mod_mam goes on to ask the user's preferences. What else is diverted nobody asked for: not
--- even a chat message of a channel is stored.
+-- True: mod_mam goes on to check the user's preferences. Other diverted messages are unsolicited:
+-- not even a chat message of a channel is stored.
 local function should_archive(event)
 	local stanza = event.stanza;
 	local attr = stanza.attr;
@@ -668,7 +670,7 @@ local function take_channel_message(event)
 	if not account_exists(to) then return leave(stanza, "there is no such account"); end
 	local is_offline = not bare_sessions[to];
 	if is_offline and stanza.attr.type == "groupchat" and is_member(to, stanza.attr.from) then
-		-- mod_cloud_notify pushes on this event, which mod_message, never reached, would fire.
+		-- mod_cloud_notify pushes on this event; mod_message, which would fire it, is never reached.
 		module:fire_event("message/bare/groupchat", { origin = event.origin, stanza = stanza });
 	end
 	return gather(stanza, event.origin);
@@ -686,8 +688,8 @@ local function take_presence(event)
 	return divert(stanza);
 end
 
--- T7: the user's channels that are blocked, before the first presence of a session on a link: the
--- component may have been away when that changed, or the user without a session when it began.
+-- T7: the user's blocked channels, before the first presence of a session on a link: the component
+-- may have been away when that changed, or the user without a session when the block began.
 local MOST_TOLD = 1000; -- channels of one user
 local function report_blocked(username)
 	local bare, count = username.."@"..module.host, 0;
@@ -700,11 +702,11 @@ local function report_blocked(username)
 	end
 end
 
--- T6: presence of sessions. While the link is congested a session is noted: its presence, as it is
--- then, goes when there is room again. The replay at the begin of a link is nothing else.
-local PACE = MIB; -- bytes unsent up to which it goes on
-local function new_queue() return new_cache(2^31); end -- never full: for its order
-local deferred = new_queue(); -- session: true; who ends is taken out (forget_session)
+-- T6: presence of sessions. While the link is congested a session is noted: its current presence is
+-- sent when there is room again. The replay at the beginning of a link works the same way.
+local PACE = MIB; -- unsent bytes up to which it goes on
+local function new_queue() return new_cache(2^31); end -- never full: used for its order
+local deferred = new_queue(); -- session: true; ended ones are removed (forget_session)
 local is_timed, replaying = false, false;
 
 local function defer(session)
@@ -743,7 +745,7 @@ local function send_deferred_later()
 	is_timed = true;
 	module:add_timer(0.1, send_deferred);
 end
--- No `to` is what a broadcast has; mod_presence makes one at a session's end.
+-- A broadcast has no `to`; mod_presence makes one at a session's end.
 local function copy_broadcast(event) -- presence/bare
 	local session, stanza, attr = event.origin, event.stanza, event.stanza.attr;
 	if attr.to then return; end
@@ -763,7 +765,7 @@ local function copy_broadcast(event) -- presence/bare
 	send(stanza);
 	attr.to = nil;
 end
--- Presence of a client towards channels: the component alone knows which devices they may see.
+-- Presence of a client towards channels: only the component knows which devices they may see.
 local function drop_to_channel(event) -- pre-presence/bare
 	local stanza, roster = event.stanza, event.origin.roster;
 	local to, type = stanza.attr.to, stanza.attr.type;
@@ -772,7 +774,7 @@ local function drop_to_channel(event) -- pre-presence/bare
 	return drop(stanza, "what a channel sees of a device is the component's to say");
 end
 
--- T3: answers of channels. Even when the account has gone meanwhile.
+-- T3: answers of channels, even if the account has been deleted meanwhile.
 local function take_answer(event) -- iq/bare
 	local stanza, attr = event.stanza, event.stanza.attr;
 	if not attr.to then return; end -- the user's own, which comes again as "iq/self"
@@ -823,8 +825,8 @@ local function deliver_to_one(event)
 	return true;
 end
 
--- C6: written as text once. Filters, mod_smacks for one, get a stanza for each session, with common
--- children as everywhere in Prosody; only what they change is written anew.
+-- C6: serialized once. Filters, such as mod_smacks, get a stanza for each session, with shared
+-- children as everywhere in Prosody; only parts that they change are serialized again.
 local function is_untouched(copy, original, own)
 	if #copy ~= #original + (own and 1 or 0) or copy[#original + 1] ~= own then return false; end
 	for i = 1, #original do
@@ -852,7 +854,7 @@ local function send_copy(session, stanza, id, before, inside, after)
 	for _, child in ipairs(stanza) do copy:add_direct_child(child); end
 	own = id and st.stanza("stanza-id", { xmlns = SID, by = by, id = id }) or nil;
 	if own then copy:add_direct_child(own); end
-	if not session.rawsend then return deliver(session, copy); end -- BOSH wants no text
+	if not session.rawsend then return deliver(session, copy); end -- BOSH takes no text
 	local out = past_filter(session, session.filter, "stanzas/out", copy);
 	if not out then return; end
 	local is_same = out == copy and copy.attr.to == to and is_untouched(copy, stanza, own);
@@ -869,7 +871,7 @@ local function deliver_to_each(event)
 	for _, address in ipairs(list.tags) do
 		local to = address.attr.jid;
 		local session = address.name == "address" and (full_sessions[to] or full_sessions[jid.prep(to)]);
-		if session and session.host == module.host then -- who is gone, is left out
+		if session and session.host == module.host then -- ended sessions are left out
 			send_copy(session, stanza, address.attr.id, before, inside, after);
 		end
 	end
@@ -879,9 +881,9 @@ local function is_ours(event) -- delivery/failure
 	return event.stanza.mixpam;
 end
 
--- C2: judged as the user's own stanza would be. The component's own address is nobody's, and to
--- oneself all may go. Also what mod_blocklist sends by itself ends here: what a channel is to know
--- of a block the component says.
+-- C2: judged as the user's own stanza would be. The component's own address belongs to no user, and
+-- a user may send anything to the own account. Presence that mod_blocklist itself sends also ends
+-- here: the component alone informs channels of a block.
 local function judge(event)
 	local stanza, attr = event.stanza, event.stanza.attr;
 	local by_server = event.origin == hosts[module.host];
@@ -904,17 +906,17 @@ local function judge(event)
 	return send(st.error_reply(stanza, "cancel", "not-acceptable", "You have blocked this JID")
 		:tag("blocked", { xmlns = "urn:xmpp:blocking:errors" }));
 end
--- Prosody fires an event on the host where a stanza goes, and "route/remote" for those elsewhere.
+-- Prosody fires an event on the host to which a stanza goes, and "route/remote" for other servers.
 local function judge_on(host)
 	for _, name in ipairs { "message", "presence", "iq" } do
-		for _, kind in ipairs { "bare", "full", "host" } do -- 1000: before anybody takes it
+		for _, kind in ipairs { "bare", "full", "host" } do -- 1000: before all other hooks
 			module:hook_object_event(host.events, name.."/"..kind, judge, 1000);
 		end
 	end
 end
 
--- T7: what mod_blocklist (-1) has changed. It ends the event, so the event is fired anew within
--- this handler, in which all other handlers run, once.
+-- T7: changes by mod_blocklist (-1). It ends the event, so the event is fired again within this
+-- handler, where all other handlers run, once.
 local function blocked_addresses(stanza) --> the channels in it; nil: mod_blocklist has refused it
 	local addresses, is_known = {}, {};
 	for item in stanza.tags[1]:childtags("item") do
@@ -949,7 +951,7 @@ local function report_changed_list(event, event_name, name)
 end
 
 -- C3, T8: rosters
--- Adds the roster's `item` for `contact` to `query`; none is one that was removed.
+-- Adds the roster's `item` for `contact` to `query`; nil stands for a removed one.
 local function add_item(query, contact, item)
 	if not item then
 		return query:tag("item", { jid = contact, subscription = "remove" }):up();
@@ -977,9 +979,9 @@ local function report_item(username, contact, old, new) -- T8
 	send(push(new));
 end
 
--- No event says "a roster changed", and many hands change them, but all end in a store of this
--- name: its method that writes is wrapped. Drivers that have no map (internal storage) get one on
--- top of the keyval store, and are seen there.
+-- No event reports changes of rosters, and many modules make them, but all end in a store of this
+-- name: its write method is wrapped. Drivers without a map store (internal storage) get one on top
+-- of the keyval store, and are covered there.
 local function watch_store(event) -- store-opened
 	local inner = event.store;
 	if event.store_name ~= "roster" or inner.keyval_store then return; end
@@ -989,8 +991,8 @@ local function watch_store(event) -- store-opened
 		if not is_map then return new[contact] == nil; end
 		return new[contact] ~= nil and new[contact] == inner.remove;
 	end
-	-- The channels of a user without a record, as the roster was before `new`; nil if that changes
-	-- none of them.
+	-- The channels of a user without a record, by the roster before `new`; nil if that changes none of
+	-- them.
 	local function first_record(username, new, old)
 		local record = channels_of(old);
 		local has_changed = false;
@@ -1008,7 +1010,7 @@ local function watch_store(event) -- store-opened
 		end
 		return record;
 	end
-	-- What is there of the items that `new` replaces, as far as anybody asks for it.
+	-- The items that `new` replaces, as far as needed.
 	local function read_old(username, new, has_no_record)
 		if not is_map then
 			return (link or has_no_record) and inner.get(inner, username) or {};
@@ -1178,7 +1180,7 @@ end
 
 -- The link's begin and end
 local NEEDED = 512 * KIB; -- bytes of the largest stanza that mixpam sends by default
--- The largest stanza from the component, as mod_component (a global module) reads it.
+-- The limit for stanzas from the component, as mod_component (a global module) reads it.
 local function stanza_limit()
 	local global = module:context("*");
 	local get, least = global.get_option_integer, 10000;
@@ -1220,7 +1222,7 @@ local function watch_component()
 		if event.session == link then link_down(); end -- it fires for refused connections too
 	end, -10);
 end
--- Hosts and modules come up in random order: what is missing is known when all are there.
+-- Hosts and modules start in random order: missing ones are known once all are up.
 local function check_component()
 	local host = hosts[component];
 	if host and host.modules.component then return; end
@@ -1249,7 +1251,7 @@ local function user_deleted(event)
 	local username, host = event.username, event.host;
 	if host ~= module.host then return; end
 	local bare, cache = username.."@"..host, hosts[host].roster_cache;
-	-- rostermanager would hand the cached roster on to whoever registers the name next.
+	-- rostermanager would pass the cached roster on to the next user who registers the name.
 	if cache then cache:set(bare, nil); end
 	records:set(username, nil);
 	member_store:set(username, nil);
@@ -1271,8 +1273,8 @@ local function s2s_changed(remote, session, state)
 end
 
 -- Event, priority, handler. Prosody calls the handlers of an event from the highest priority down,
--- and ends when one returns something. Beside them: mod_blocklist has 100 (stanzas) and -1 (its own
--- requests), mod_presence, mod_iq, mod_roster, mod_smacks and mod_mam have 0 if nothing is said.
+-- and stops when one returns a value. Others' priorities: mod_blocklist has 100 (stanzas) and -1
+-- (its own requests); mod_presence, mod_iq, mod_roster, mod_smacks and mod_mam have 0 unless noted.
 local hooks = {
 	-- after mod_blocklist; before mod_mam, which stores a forged <stanza-id/> as it came
 	{ "message/bare", 10, mark_channel_message };
@@ -1282,9 +1284,9 @@ local hooks = {
 	{ "message/bare", -0.25, take_channel_message };
 	-- after mod_blocklist, before mod_presence
 	{ "presence/bare", 10, take_presence };
-	-- before anybody decorates it
+	-- before any module extends it
 	{ "presence/bare", 150, copy_broadcast };
-	-- before mod_presence notes the channel as one to send unavailable in the end
+	-- before mod_presence notes the channel as one to send unavailable presence at the end
 	{ "pre-presence/bare", 200, drop_to_channel };
 	-- before mod_iq
 	{ "iq/bare", 10, take_answer };
@@ -1305,9 +1307,9 @@ local hooks = {
 	{ "message/host", 10, take_services };
 	-- before mod_smacks stores it offline, or else sends an error
 	{ "delivery/failure", 10, is_ours };
-	-- before mod_blocklist: who blocks the component's address must not cut it off the roster
+	-- before mod_blocklist: blocking the component's address must not cut it off the roster
 	{ "iq/bare", 110, take_roster_request };
-	-- before anybody takes it, as judge_on has it for our own hosts
+	-- before all others, as in judge_on for this server's hosts
 	{ "route/remote", 1000, judge };
 	{ "account-disco-info", 0, add_features };
 	{ "resource-unbind", 0, forget_session };

@@ -1,4 +1,4 @@
-"""Command line of the benchmarks; ``run --help`` teaches."""
+"""Command line of the benchmarks; see ``run --help``."""
 
 import argparse
 import importlib
@@ -22,7 +22,7 @@ BENCHMARKS = {
 
 
 def main() -> int:
-    """Run what is asked for; 1 if a part could not run."""
+    """Run the requested benchmarks; return 1 if a part could not run."""
     parser = argparse.ArgumentParser(
         prog="tests/benchmarks/run",
         description="Each benchmark prints tables, writes JSON and compares its ratios with "
@@ -41,7 +41,7 @@ def main() -> int:
     report = Report(options.benchmark, arguments, options.json)
     try:
         importlib.import_module(f"benchmarks.{options.benchmark}").run(options, report)
-    except Exception as error:  # noqa: BLE001 - said, shown, and the status tells
+    except Exception as error:  # noqa: BLE001 - reported, and in the exit status
         traceback.print_exc()
         report.missing(options.benchmark, error)
     if report.results:

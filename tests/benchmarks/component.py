@@ -1,8 +1,8 @@
-"""The component alone over TCP, on one core, against what one could use instead.
+"""The component alone over TCP, on one core, against the alternatives.
 
-Ours: the real link, framing, routing decision and copies, with a stanza for each user and
-with what the tap gathers. Against it: C + expat without any decision, slixmpp's
-ComponentXMPP, and aioxmpp's XSOs in and out.
+mixpam: the real link, framing, routing decision and copies, with a stanza for each user and with
+the tap's batches. Against it: C + expat without any decision, slixmpp's ComponentXMPP, and
+aioxmpp's XSOs in and out.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from benchmarks.feeder import Engine, EngineError, compile_ceiling, pieces, pyth
 from benchmarks.report import Report, median, spread, table
 
 TOGETHER = 50
-"""Users for whom one stanza comes, where the tap gathers; one such counts as that many."""
+"""Users of one stanza if the tap sends batches; such a stanza counts as that many."""
 
 WARM = 3
-"""Rounds before those that count: until buffers and heaps have their size."""
+"""Warm-up rounds: until buffers and heaps have their final size."""
 
 SLOW = {"slixmpp": 20, "aioxmpp": 60}
-"""Engines that get only so small a part of the stanzas, or they would take minutes."""
+"""Engines that get only this small part of the stanzas, because they would take minutes."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def _engine(name: str, devices: int, folder: Path) -> Engine:
             # core:0 from the channel, core:1 at the devices: mod_mix and living clients.
             return Engine(name, python("mixpam"), devices, extra=("core1",))
         case "gathered":
-            # One stanza for many users each way, as with a tap that can do that.
+            # One stanza for many users in each direction, as with a tap that supports it.
             return Engine(name, python("mixpam"), devices, extra=("gathered",))
         case "slixmpp":
             return Engine(name, python("slix"), devices)
@@ -63,9 +63,9 @@ def _engine(name: str, devices: int, folder: Path) -> Engine:
 
 
 def _check(engine: Engine) -> None:
-    """See that an engine's first copies are the stanza with another `to`, byte for byte.
+    """Check that an engine's first copies are the stanza with another `to`, byte for byte.
 
-    Those that build stanzas anew may order and quote as they like; they are only counted.
+    Engines that rebuild stanzas may order and quote differently; their copies are only counted.
     """
     if engine.name not in {"ceiling", "mixpam", "translated"}:
         return
@@ -88,7 +88,7 @@ def _throughput(devices: int, options: argparse.Namespace, folder: Path, report:
     engines: list[Engine] = []
     try:
         for name in names:
-            # One by one: those that run are to be stopped if the next does not.
+            # One by one: running ones must be stopped if the next fails to start.
             engines.append(_engine(name, devices, folder))  # noqa: PERF401
         counts = {name: options.stanzas // SLOW.get(name, 1) for name in names}
         feeds = {name: pieces(_traffic(name, counts[name])) for name in names}
@@ -162,7 +162,7 @@ def _memory(what: str, count: int, folder: Path, report: Report) -> None:
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
-    """Run the benchmark; what cannot take part is said, and the others go on."""
+    """Run the benchmark; an engine that cannot take part is reported, and the others go on."""
     with tempfile.TemporaryDirectory(prefix="mixpam-bench-") as temporary:
         folder = Path(temporary)
         if "ceiling" in options.engines.split(","):

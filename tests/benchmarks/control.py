@@ -1,11 +1,10 @@
 """CPU of the control lane: the core alone, no sockets, no Redis.
 
-Times are medians; beside each stands how many yardsticks it is, the yardstick being
-ElementTree's parse of one 602-byte message, timed in the same round. That number can be
-compared between machines.
+Times are medians; beside each is its multiple of the yardstick, which is ElementTree's parse of
+one 602-byte message, timed in the same round. That number can be compared between machines.
 
-A join's stanzas are also done by aioxmpp alone, in the same rounds: the component may take
-at most 0.32 of it (200 us where aioxmpp took 620).
+A join's stanzas are also processed by aioxmpp alone, in the same rounds: the component may take
+at most 0.32 of its time (200 us where aioxmpp took 620).
 """
 
 import argparse
@@ -46,7 +45,7 @@ _GRANTED = b"<join xmlns='urn:xmpp:mix:core:1' id='p1'><nick>n</nick></join>"
 
 
 def _wish(user: str, kind: str, number: int) -> bytes:
-    """Return what a user's device asks."""
+    """Return the request of a user's device."""
     inner = (
         f"<join xmlns='{_CORE}'><nick>n</nick>"
         "<subscribe node='urn:xmpp:mix:nodes:messages'/></join>"
@@ -68,14 +67,14 @@ def _result(asked: Frame, inner: bytes) -> bytes:
 
 
 class _WillingRosters(Rosters):
-    """Rosters that are as they should be without a stanza to them."""
+    """Rosters that need no change, so no stanza is sent to them."""
 
     def set(self, user: Jid, channel: Jid, subscription: str, then: Refused) -> None:  # noqa: ARG002 - as Rosters has it
         then(None)
 
 
 class Desk:
-    """A core with an obliging world around it: writes succeed, channel and roster say yes."""
+    """A core in an ideal environment: writes succeed, channel and roster agree."""
 
     def __init__(self, users: int, *, per_user: int, devices: int = 2) -> None:
         ids = itertools.count()
@@ -97,10 +96,10 @@ class Desk:
             ),
             0.0,
         )
-        # Behind the hello, with which services are forgotten that nobody is in yet.
+        # After the hello, which makes the core forget services without members.
         self.core.mirror.services.add(f"mix.{traffic.DOMAIN}")
         self.to_client = 0
-        # CPU seconds of the obliging world, which are not the core's.
+        # CPU seconds of the environment, which are not the core's.
         self.elsewhere = 0.0
         self._asked = itertools.count()
 
@@ -109,7 +108,7 @@ class Desk:
         self.core.parts.memberships._rosters = _WillingRosters(self.core.context)
 
     def settle(self, effects: Iterable[Effect]) -> None:
-        """Carry effects out, and answer what is asked, until nothing is left."""
+        """Carry effects out, and answer requests, until nothing is left."""
         waiting = list(effects)
         while waiting:
             effect = waiting.pop(0)
@@ -227,13 +226,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, report: Report) -> None:
     """Run the benchmark."""
     desk = Desk(traffic.USERS, per_user=traffic.CHANNELS_PER_USER)
-    # Users without channels: else the first join would show the devices to ten others too.
+    # Users without channels: else the first join would announce the devices to ten others too.
     joining = Desk(2 * _JOINS * options.rounds, per_user=0)
-    # Neither roster nor devices to show: what is left of a join are its own stanzas.
+    # Without roster and devices to announce, only the join's own stanzas remain.
     bare = Desk(_JOINS * options.rounds, per_user=0, devices=0)
     bare.spare_rosters()
     cases = _cases(desk, joining, bare)
-    # As the service does when all users are there.
+    # As the service does when all users are loaded.
     garbage.begin()
     garbage.settle()
     times: dict[str, list[float]] = {name: [] for name in cases}
@@ -259,7 +258,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
 
 
 def _compare(times: dict[str, list[float]], report: Report) -> None:
-    """Print what part of aioxmpp's time the component takes."""
+    """Print the component's share of aioxmpp's time."""
     rows = []
     for mine in (_STANZAS, _WHOLE):
         for other in (_AIO_THREE, _AIO_FOUR):

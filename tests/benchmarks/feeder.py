@@ -19,12 +19,12 @@ _END = b"</message>"
 _ADDRESS = b"<address type='to'"
 _PIECE = 262_144
 _HEAD = 65_536
-"""Bytes of an engine's output that are kept, to see whether it does what it should."""
+"""Bytes of an engine's output that are kept, to check that it is right."""
 PATIENCE = 120.0
 
 
 class EngineError(RuntimeError):
-    """The engine ended, or did not answer with as many copies as it should."""
+    """The engine ended, or did not produce the expected number of copies."""
 
 
 class Engine:
@@ -41,7 +41,7 @@ class Engine:
     ) -> None:
         self.name = name
         self.devices = devices
-        # What stands once for each copy in what the engine writes.
+        # A pattern that occurs once for each copy in the engine's output.
         self._mark = _ADDRESS if "gathered" in extra else _END
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -139,7 +139,7 @@ def python(name: str) -> list[str]:
 
 
 def pieces(stanzas: Iterable[bytes]) -> list[bytes]:
-    """Join stanzas to pieces of a size that a socket likes."""
+    """Join stanzas to pieces of a size suited to a socket."""
     result, gathered, size = [], [], 0
     for stanza in stanzas:
         gathered.append(stanza)
@@ -153,7 +153,7 @@ def pieces(stanzas: Iterable[bytes]) -> list[bytes]:
 
 
 def compile_ceiling(folder: Path) -> Path:
-    """Compile ceiling.c. Raises EngineError with what to install."""
+    """Compile ceiling.c. Raises EngineError with the missing package."""
     program = folder / "ceiling"
     source = Path(__file__).with_name("ceiling.c")
     command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source)]

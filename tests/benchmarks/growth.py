@@ -1,7 +1,7 @@
-"""What a message costs the component as things grow: participants, devices, channels, users.
+"""The cost of a message as the numbers of participants, devices, channels and users grow.
 
-The real stream, framing, decision and copies, without sockets; so what is seen is the
-component's own work, not the kernel's. A flat column of "us/copy" is what is hoped for.
+The real stream, framing, decision and copies, without sockets: it shows the component's own work,
+not the kernel's. The goal is a flat column "us/copy".
 """
 
 import argparse
@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _picture(report: Report) -> None:
-    """Draw what was measured, if all of it was."""
+    """Draw the results, if they are complete."""
     charts = {
         _NAMES[axis]: [
             (value, report.results[f"growth/{axis}/{value}/us_per_copy"])

@@ -9,7 +9,7 @@ from component.link.stream import Stream
 
 
 class Sink(asyncio.Transport):
-    """A transport that counts and forgets."""
+    """A transport that counts bytes and drops them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Sink(asyncio.Transport):
         """Do nothing."""
 
     def is_closing(self) -> bool:
-        """Tell that it is open."""
+        """Tell that the transport is open."""
         return False
 
 

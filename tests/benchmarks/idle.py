@@ -1,4 +1,4 @@
-"""What a component costs that has nothing to do: users online, and nobody says a word."""
+"""The cost of an idle component: users are online, and nobody sends anything."""
 
 import argparse
 import asyncio

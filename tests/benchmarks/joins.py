@@ -1,8 +1,8 @@
-"""Many joins at the same time, and what they do to everybody else's messages.
+"""Many joins at the same time, and their effect on everybody else's messages.
 
-A real component with a real Redis, against a stand-in server. A message is sent every
-few milliseconds, and how long its copy takes is kept: while nothing else happens, and while
-so many users at once ask to join a channel and are answered. The two take turns.
+A real component with a real Redis, against a stand-in server. A message is sent every few
+milliseconds, and the latency of its copy is recorded: while nothing else happens, and while many
+users at once request to join a channel and are answered. The two alternate.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def _wish(user: str, resource: str, room: str, number: int) -> bytes:
 
 
 class _Turns:
-    """What is measured, turn by turn."""
+    """The measurements, turn by turn."""
 
     def __init__(self) -> None:
         self.quiet: list[float] = []

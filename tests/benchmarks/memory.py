@@ -1,9 +1,9 @@
-"""A real component with so many users: its memory, its start from a real Redis, its pauses.
+"""A real component with many users: its memory, its start from a real Redis, its pauses.
 
-Each size is a process of its own, `mixpam run` against a stand-in server. The mirror's bytes
-per user are those of a process that has nothing else; the component's are what it has grown
-by since it had nobody: after Redis was read, after all devices have come, and after
-everybody had a message; so everything counts that is kept.
+Each size is a process of its own, `mixpam run` against a stand-in server. The mirror's bytes per
+user are those of a process that has nothing else; the component's are its growth since it had no
+users: after Redis was read, after all devices have come online, and after everybody has received a
+message; so everything that is kept counts.
 """
 
 import argparse
@@ -62,7 +62,7 @@ async def _measure(people: Population, options: argparse.Namespace) -> dict[str,
         found["replay_s"] = await stand.replay(people.presences())
         who = people.users // 2
         async with Latencies(stand, traffic.user(who), people.rooms(who)[0]) as busy:
-            # What follows a start goes on meanwhile: every member's roster is read.
+            # The work after a start goes on meanwhile: every member's roster is read.
             await _traffic(stand, people, options)
         found["rosters"] = stand.rosters_read
         await stand.quiet()

@@ -1,9 +1,9 @@
-"""The whole path: channel, server, tap, component, tap, devices; beside what does without.
+"""The whole path: channel, server, tap, component, tap, devices; beside setups without mixpam.
 
 On ejabberd the channel is real mod_mix and the other side is ejabberd's own mod_mix_pam;
-on Prosody, which has no MIX, a component sends each device its copy directly: no tap, no
-decision, the least a server can be asked to do. With archiving the other side is the server
-alone, archiving and delivering chat messages of the same size to the same users.
+on Prosody, which has no MIX, a component sends each device its copy directly: no tap, no decision,
+the minimum for a server. With archiving the other side is the server alone, archiving and
+delivering chat messages of the same size to the same users.
 """
 
 import argparse
@@ -38,7 +38,7 @@ FEATURES = {
     "core1": caps.MIX,
     "both": (ns.DISCO_INFO, ns.CORE0, ns.CORE1),
 }
-"""What devices speak: living clients core:1, which mod_mix's core:0 is translated to."""
+"""The version devices use: today's clients core:1, which mod_mix's core:0 is translated to."""
 
 _AT_ONCE = 40
 
@@ -56,7 +56,7 @@ class Round:
 
 @dataclass
 class Side:
-    """One way to bring a channel's message to the devices; `role` says which."""
+    """One way to deliver a channel's message to the devices; `role` names it."""
 
     name: str
     role: str
@@ -111,7 +111,7 @@ async def _prepare(side: Side, users: int, per_user: int, features: tuple[str, .
     async def come(name: str, number: int) -> None:
         devices.append(await login(place, name, f"d{number}", features))
 
-    # The first device teaches the component the capabilities all of them have.
+    # From the first device the component learns the capabilities of all.
     await come(names[0], 0)
     await asyncio.sleep(0.3)
     rest = [(name, number) for name in names for number in range(per_user)][1:]
@@ -144,7 +144,7 @@ def _say(device: Device, channel: str, body: str) -> None:
 
 
 async def _check_archive(side: Side, features: tuple[str, ...]) -> None:
-    """See that a user's archive ends with the last message. Raises LostError if not."""
+    """Check that a user's archive ends with the last message. Raises LostError if not."""
     assert side.tally is not None
     name = side.devices[-1].bare.partition("@")[0]
     reader = await login(side.site.server.place, name, "reader", features)
@@ -175,7 +175,7 @@ _USUAL = {
     ("prosody", False): ["direct", "mixpam"],
     ("prosody", True): ["alone", "mixpam"],
 }
-"""What runs if nobody says, with and without archiving; the others are held to the first."""
+"""The default sides, with and without archiving; the others are compared with the first."""
 
 
 async def _server(kind: str, options: argparse.Namespace, report: Report) -> None:
@@ -210,7 +210,7 @@ async def _server(kind: str, options: argparse.Namespace, report: Report) -> Non
             for side in sides:
                 await _prepare(side, int(users), int(per_user), FEATURES[options.features])
             for number in range(options.rounds):
-                # Alternately in both directions: a drift favours nobody.
+                # Alternately in both directions, so that drift favours no side.
                 for side in sides if number % 2 == 0 else reversed(sides):
                     await side.measure(options)
                 rates = ", ".join(f"{s.name} {s.rounds[-1].rate:,.0f}/s" for s in sides)
@@ -271,7 +271,7 @@ def _show(kind: str, shape: str, sides: list[Side], report: Report) -> None:
 
 
 def _work(one: Round) -> float:
-    """Return the CPU seconds of all but the generator, which no neighbour's load changes much."""
+    """Return the CPU seconds of all but the generator; other load hardly changes them."""
     return sum(value for name, value in one.cpu.items() if name != "generator")
 
 
@@ -307,7 +307,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
-    """Run the benchmark on each server asked for, though another cannot run."""
+    """Run the benchmark on each requested server, even if another cannot run."""
     for kind in options.servers.split(","):
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,4 +1,4 @@
-"""Draws what `growth` measured: one small chart for each thing that grows, as SVG."""
+"""Draws the results of `growth`: one small chart for each growing number, as SVG."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """A server's users, for the benchmarks that run a whole component.
 
-As in life: participant ids of twenty hexadecimal digits, different in each channel
-(ejabberd's), a nick of one's own, resources with something random in them, and among the
-presences a few dozen that say different things; `distinct` has every one of them differ.
+Realistic: participant ids of twenty hexadecimal digits, different in each channel (ejabberd's), a
+nick for each user, resources with a random part, and a few dozen different presences; with
+`distinct` every one differs.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ PRESENCE_NODE = "urn:xmpp:mix:nodes:presence"
 
 @dataclass(frozen=True)
 class Population:
-    """So many users, with so many devices and channels each."""
+    """Users, with their numbers of devices and channels."""
 
     users: int
     devices: int
@@ -44,7 +44,7 @@ class Population:
         return [traffic.channel(each) for each in some]
 
     def roster(self, address: str) -> list[str]:
-        """Return the same for an address."""
+        """Return the channels of a user, given by address."""
         return self.rooms(int(address.partition("@")[0].removeprefix("user")))
 
     def full(self, user: int, device: int) -> str:
@@ -52,7 +52,7 @@ class Population:
         return f"{traffic.user(user)}/client.{(user * 31 + device * 7) % 65536:04x}"
 
     def presence(self, user: int, device: int) -> bytes:
-        """Return what a device says."""
+        """Return a device's presence."""
         kind = (user + device) % _CLIENTS
         show = _SHOWS[(user // 7 + device) % len(_SHOWS)]
         photo = hashlib.sha1(b"%d" % (user if self.distinct else 0)).hexdigest()  # noqa: S324
@@ -65,13 +65,13 @@ class Population:
         ).encode()
 
     def presences(self) -> Iterator[bytes]:
-        """Give what all devices say, as a tap tells it at the start."""
+        """Give the presence of all devices, as in a tap's replay."""
         for user in range(self.users):
             for device in range(self.devices):
                 yield self.presence(user, device)
 
     def memberships(self, user: int) -> list[MembershipRecord]:
-        """Return what is remembered of a user's channels."""
+        """Return a user's memberships."""
         nodes = [*_NODES, PRESENCE_NODE] if self.presence_node else _NODES
         return [
             MembershipRecord(
@@ -84,7 +84,7 @@ class Population:
         ]
 
     async def remember(self, redis: Redis) -> None:
-        """Put into Redis what a component that ran before has left there."""
+        """Fill Redis with the records of a component that ran before."""
         keys = Keys("mixpam")
         client: Any = Client.from_url(redis.url)
         for kind in range(_CLIENTS):

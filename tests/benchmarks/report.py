@@ -1,4 +1,4 @@
-"""Tables on the terminal, JSON beside them, and what changed since the last run."""
+"""Tables on the terminal, JSON beside them, and changes since the last run."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return smallest and largest, for the noise to be seen."""
+    """Return smallest and largest value, to show the noise."""
     return f"{min(values):.2f}-{max(values):.2f}"
 
 
@@ -47,7 +47,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
 
 
 def conditions() -> dict[str, Any]:
-    """Return when and on what this was measured."""
+    """Return time and machine of the measurement."""
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "python": platform.python_version(),
@@ -59,7 +59,7 @@ def conditions() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str:
-    """Return what git says, or nothing outside a clone."""
+    """Return git's output, or nothing outside a clone."""
     done = subprocess.run(
         ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=False
     )
@@ -83,13 +83,13 @@ class Report:
         self.results[key] = value
 
     def missing(self, part: str, error: Exception) -> None:
-        """Say that a part could not run, and why; the exit status will tell too."""
+        """Report that a part could not run, and why; the exit status will show it too."""
         problem = f"{part}: could not run: {error}"
         self.problems.append(problem)
         print(f"\n{problem}", file=sys.stderr, flush=True)
 
     def finish(self) -> Path:
-        """Write the JSON, print the comparison; returns where the JSON is."""
+        """Write the JSON, print the comparison; return the path of the JSON."""
         before = self._last()
         self._folder.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%d-%H%M%S")

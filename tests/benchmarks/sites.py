@@ -1,7 +1,7 @@
-"""The servers of the `path` benchmark: the shipped examples, changed only where they must be.
+"""The servers of the `path` benchmark: the shipped examples, changed only where necessary.
 
-Both sides of a comparison have the same modules, archive or not, and differ in nothing but
-what is compared.
+Both sides of a comparison have the same modules, archive or not, and differ only in the object of
+the comparison.
 """
 
 import shutil
@@ -22,7 +22,7 @@ _NO_ARCHIVE = Path(__file__).with_name("mod_bench_no_archive.erl")
 class QuietEjabberd(Ejabberd):
     """ejabberd with the tap, or with its own mod_mix_pam in the tap's place.
 
-    With `spin` its schedulers wait busily, which is Erlang's default and what operators run.
+    With `spin` its schedulers busy-wait, which is Erlang's default and the setup of operators.
     """
 
     def __init__(self, kind: str, block: Block, *, native: bool, archive: bool, spin: bool) -> None:
@@ -34,7 +34,7 @@ class QuietEjabberd(Ejabberd):
         self.archive = archive
 
     async def start(self) -> Server:
-        """Compile what keeps the archive out, and start."""
+        """Compile the module that disables archiving, and start."""
         await self.compile(_NO_ARCHIVE)
         return await super().start()
 
@@ -50,7 +50,7 @@ class QuietEjabberd(Ejabberd):
 
 
 class QuietProsody(Prosody):
-    """Prosody with the tap, or as it is without; `gc` is its collector's threshold."""
+    """Prosody with or without the tap; `gc` is its collector's threshold."""
 
     def __init__(
         self, kind: str, block: Block, *, native: bool, archive: bool, gc: str | None = None
@@ -64,7 +64,8 @@ class QuietProsody(Prosody):
         """Write the configuration."""
         super().write()
         path = self.folder / "prosody.cfg.lua"
-        # Archives are read in pages of 50 entries otherwise, each one's search as long as the rest.
+        # Otherwise archives are read in pages of 50 entries, each search taking as long as all
+        # others.
         policy = "default_archive_policy = true\n"
         larger = {policy: policy + "max_archive_query_results = 5000\n"}
         changes = larger if self.archive else {'"mam"; ': ""}
@@ -76,7 +77,7 @@ class QuietProsody(Prosody):
 
 
 class Site:
-    """A server, and unless it is native Redis and the component."""
+    """A server, and, unless it is native, Redis and the component."""
 
     def __init__(
         self,

@@ -1,9 +1,9 @@
-"""Half an hour at four fifths of what the server and mixpam can do, with restarts.
+"""Half an hour at four fifths of the capacity of server and mixpam, with restarts.
 
-Each lap has fresh accounts (old ones are removed, so that the server's archives stay as
-small as those of other laps), some of which stay and some come and go all the time. In the
-middle of each lap the component or Redis is restarted under load. Every message has a
-number; at the end of the lap devices and archives are held to what was sent.
+Each lap has fresh accounts (old ones are removed, so that the server's archives are as small as in
+other laps), of which some stay online and some come and go all the time. In the middle of each lap
+the component or Redis is restarted under load. Every message has a number; at the end of the lap
+devices and archives are compared with the sent messages.
 """
 
 import argparse
@@ -32,20 +32,20 @@ _MARGIN = 2.0
 """Seconds around begin, end and restart whose latencies do not count."""
 
 _HARMLESS = "Redis killed"
-"""Redis is not on the way of a message: its restart excuses nothing."""
+"""Redis is not on the path of a message: its restart excuses nothing."""
 
 _GROWTH = 1.10
-"""The largest over the smallest of the component's memory after the first lap."""
+"""Allowed ratio of the component's largest to smallest memory after the first lap."""
 
 _SLICE = 30.0
-"""Seconds of load whose latencies are summed up in one p50 and p99."""
+"""Seconds of load whose latencies make one p50 and p99."""
 
 _WINDOW = 8
 _PATIENCE = 60
 """Seconds that messages under way may take."""
 
 _NAMES = 5
-"""How many of the messages at fault are named."""
+"""How many of the failed messages are listed."""
 
 FEATURES = caps.MIX
 
@@ -60,7 +60,7 @@ class Slice:
 
 @dataclass
 class Lap:
-    """What one lap came to; `window` is from the restart's begin to its end.
+    """The outcome of one lap; `window` is from the beginning of the restart to its end.
 
     `excused` are the messages that were under way when it began.
     """
@@ -144,7 +144,7 @@ class Soak:
     # -- capacity ------------------------------------------------------------------------
 
     async def _measure(self) -> None:
-        """Find the messages a second that go through when the next waits for the last.
+        """Measure the messages a second if each is sent after the previous one has arrived.
 
         That takes as long as a lap. The lowest of the second half counts: servers get
         slower as archives get fuller, and neighbours come and go.
@@ -196,7 +196,7 @@ class Soak:
 
     @contextlib.asynccontextmanager
     async def _company(self, crowd: Crowd, counts: Counter[str]) -> AsyncIterator[list[Mover]]:
-        """Have others come and go, and presence change, as long as this lasts."""
+        """Let other users come and go, and presence change, while the context lasts."""
         moving = await movers(self.site.server, FEATURES, self.options.movers, lambda: self._number)
         lives = [asyncio.create_task(mover.live(crowd.channels)) for mover in moving]
         changing = asyncio.create_task(self._change(crowd, counts))
@@ -207,7 +207,7 @@ class Soak:
         await asyncio.gather(*lives)
 
     async def _load(self, crowd: Crowd, began: float, seconds: float) -> None:
-        """Send at a steady rate, whatever comes of it; lateness of ours counts as latency."""
+        """Send at a steady rate, regardless of results; own lateness counts as latency."""
         pause = 1 / (self.capacity * self.options.share)
         for number in range(int(seconds / pause)):
             due = began + number * pause
@@ -227,7 +227,7 @@ class Soak:
         lap.window = (begin, time.perf_counter())
 
     async def _change(self, crowd: Crowd, counts: Counter[str]) -> None:
-        """Have members and the channels' other participants change their presence."""
+        """Let members and the channels' other participants change their presence."""
         rng = random.Random(1)  # noqa: S311 - no secret
         for number in itertools.count():
             await asyncio.sleep(0.5)
@@ -330,7 +330,7 @@ def _memory(slices: list[Slice]) -> float:
 
 
 def _judge(kind: str, soak: Soak, report: Report) -> None:
-    """Say of each criterion whether it holds; what does not is a problem of the run."""
+    """Report for each criterion whether it holds; a failed one is a problem of the run."""
     laps = soak.laps
     lost = sum(len(lap.verdict.not_archived) for lap in laps)
     live = sum(len(lap.lost_live) for lap in laps)
@@ -346,7 +346,7 @@ def _judge(kind: str, soak: Soak, report: Report) -> None:
         report.add(f"soak/{kind}/memory_ratio", ratio)
         said = f"{min(later) / 2**20:.1f}-{max(later) / 2**20:.1f} MiB"
         criteria.append(("memory flat after the first lap", said, ratio <= _GROWTH))
-    # The first lap warms up; where there is no other it has to do.
+    # The first lap warms up; if there is no other, it is used.
     first, last = laps[min(1, len(laps) - 1)], laps[-1]
     for part, name in ((0.5, "p50"), (0.99, "p99")):
         before = [_latency([each], part) for each in first.before + first.after]
@@ -355,7 +355,7 @@ def _judge(kind: str, soak: Soak, report: Report) -> None:
             continue
         report.add(f"soak/{kind}/{name}_ratio", median(after) / median(before))
         said = f"{min(before):.1f}-{max(before):.1f} ms, then {min(after):.1f}-{max(after):.1f} ms"
-        # The slowest of what was seen at first tells what is noise.
+        # The slowest slice of the first laps is the measure of noise.
         criteria.append((f"{name} at the end as at first", said, median(after) <= max(before)))
     table(
         "Criteria",
@@ -392,7 +392,7 @@ async def _server(kind: str, options: argparse.Namespace, report: Report) -> Non
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
-    """Run on each server asked for, one after the other."""
+    """Run on each requested server, one after the other."""
     for kind in options.servers.split(","):
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

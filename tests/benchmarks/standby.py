@@ -1,9 +1,9 @@
-"""A standby takes over: from the moment it is let in to the first copy of a message.
+"""The takeover by a standby: from its connection to the first copy of a message.
 
-A real `mixpam run` reads a real Redis and is refused by a stand-in server, as one too many.
-Meanwhile somebody writes as a process that leads does. Then it is let in, and told at once
-of one user's devices and of a message for them. One side has followed what was written; for
-the other the stream of changes is trimmed away, so that it has to read everything again.
+A real `mixpam run` reads a real Redis and is refused with a conflict by a stand-in server.
+Meanwhile another writer acts as the leading process. Then the component is accepted, and gets one
+user's devices and a message for them at once. One side has followed the writes; for the other the
+stream of changes is trimmed away, so that it has to read everything again.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 class _Leader:
-    """Writes one change after another, as a process that leads does."""
+    """Writes one change after another, as the leading process does."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

@@ -1,8 +1,7 @@
 """Stands in for server, tap and channels: one link to a real `mixpam run`, with a real Redis.
 
-It lets the component in, tells of sessions, answers rosters, service discovery and joins
-at once, and counts what comes back. So what is seen is the component's own doing, its
-memory and its pauses included.
+It accepts the component, reports sessions, answers rosters, service discovery and joins at once,
+and counts the copies. So the results show the component's own work, its memory and its pauses.
 """
 
 import asyncio
@@ -54,7 +53,7 @@ class _Link(asyncio.Protocol):
         self._writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclasses of asyncio's.
+        # uvloop's transports do not subclass asyncio's.
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
@@ -100,7 +99,7 @@ class _Link(asyncio.Protocol):
 
 
 class StandIn:
-    """Component, Redis and a server for them; `rosters` gives what a user's roster has."""
+    """Component, Redis and a server for them; `rosters` gives the items of a user's roster."""
 
     def __init__(self, rosters: Callable[[str], Iterable[str]], **settings: str) -> None:
         self._block = Block()
@@ -125,7 +124,7 @@ class StandIn:
         return self
 
     async def __aexit__(self, kind: object, *_: object) -> None:
-        """Stop all; say what the component said last if something went wrong."""
+        """Stop all; print the component's last output if something went wrong."""
         if hasattr(self, "component"):
             if kind is not None:
                 print(self.component.tail(), file=sys.stderr)
@@ -144,13 +143,13 @@ class StandIn:
         return time.perf_counter() - began
 
     async def stand_by(self) -> None:
-        """Start the component, and refuse it as one too many; return when it has read Redis."""
+        """Start the component, and refuse it with a conflict; return when it has read Redis."""
         self._taken_place = True
         await self._launch()
         await self.component.line('"reason": ?"conflict"', _PATIENCE)
 
     async def let_in(self) -> None:
-        """Wait until the component is linked; from now on it may be."""
+        """Accept the component from now on, and wait until it is linked."""
         self._taken_place = False
         await self.component.until(self._linked())
 
@@ -202,7 +201,7 @@ class StandIn:
         return cpu_seconds(self.component.pid)
 
     async def replay(self, presences: Iterable[bytes]) -> float:
-        """Be a tap that comes up, with these sessions; seconds until the component is ready."""
+        """Act as a tap that comes up with these sessions; return seconds until `ready`."""
         began = time.perf_counter()
         await self.greet(presences)
         self.link.write(f"{_TAP}<replayed xmlns='mixpam:tap:1'/></message>".encode())
@@ -210,7 +209,7 @@ class StandIn:
         return time.perf_counter() - began
 
     async def greet(self, presences: Iterable[bytes]) -> None:
-        """Be a tap that has come up, and tell of these sessions; there may be more."""
+        """Act as a tap that has come up, and report these sessions; more may follow."""
         self.link.write(
             f"{_TAP}<hello xmlns='mixpam:tap:1' version='1' tap='1.0' software='stand-in'"
             " archive='true'/></message>".encode()
@@ -218,7 +217,7 @@ class StandIn:
         await self.link.send(presences)
 
     async def quiet(self) -> None:
-        """Wait until the component asks nothing more."""
+        """Wait until the component sends no more requests."""
         while True:
             before = self.heard, self.cpu
             await asyncio.sleep(2)
@@ -226,7 +225,7 @@ class StandIn:
                 return
 
     async def probe(self, user: str, channel: str) -> float:
-        """Have a channel's message copied; seconds until the first copy is back."""
+        """Send a channel's message; return the seconds until the first copy is back."""
         self._number += 1
         number = self._number
         told: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -282,7 +281,7 @@ class StandIn:
 
 
 class Latencies:
-    """Probes one user's channel all the time, and keeps how long each copy took."""
+    """Probes one user's channel all the time, and records the latency of each copy."""
 
     def __init__(self, stand: StandIn, user: str, channel: str, *, every: float = 0.005) -> None:
         self._stand = stand
@@ -309,12 +308,12 @@ class Latencies:
         while True:
             due = time.perf_counter() + self._every
             await asyncio.sleep(self._every)
-            # How late we were ourselves says what of the rest is the machine's doing.
+            # The probe's own lateness shows how much of the rest is due to the machine.
             self.own_lag.append(time.perf_counter() - due)
             self.seconds.append(await self._stand.probe(self._user, self._channel))
 
 
 def run(main: Callable[[], object]) -> None:
-    """Run a coroutine function on the loop the component uses, too."""
+    """Run a coroutine function on the loop that the component also uses."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())  # type: ignore[arg-type]

@@ -49,7 +49,7 @@ def message(
     body = "Harpier cries: 'tis time, &amp; 'tis time. "
     room = size - len(head) - len("<body>") - len(tail)
     text = (body * (room // len(body) + 1))[: max(room, 0)]
-    # A cut must not go through an entity.
+    # A cut must not split an entity.
     text = (
         text[: text.rfind("&")] + "x" * (len(text) - text.rfind("&")) if "&" in text[-5:] else text
     )
@@ -57,7 +57,7 @@ def message(
 
 
 def gathered(count: int, each: int, *, users: int = USERS) -> Iterator[bytes]:
-    """Give what a tap that gathers makes of `count` messages: stanzas for `each` users."""
+    """Give `count` messages as the tap's batches: stanzas for `each` users."""
     members: dict[int, list[str]] = {}
     for number in range(users):
         for where in channels_of(number):

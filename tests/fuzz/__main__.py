@@ -1,4 +1,4 @@
-"""Command line of the fuzzer; ``run --help`` teaches."""
+"""Command line of the fuzzer; see ``run --help``."""
 
 import argparse
 import json
@@ -24,17 +24,17 @@ TARGETS = {
 }
 _LONGEST = {"stream": 4_096, "control": 4_096, "events": 1_024, "records": 2_048}
 _STUCK = 1_800
-"""Seconds by the clock without an end, however long the process was stopped meanwhile: what
-computes for so long that it counts as a hang is found by `fuzz.engine` itself, much earlier."""
+"""Wall-clock seconds for one input, including time in which the process was stopped: an input that
+computes long enough to count as a hang is found much earlier, by `fuzz.engine` itself."""
 
 _RSS_LIMIT_MB = 1_024
 _FRESH_SHARE, _FRESH_LEAST = 0.05, 20.0
-"""Part of the time, and seconds, for which new inputs are tried while each byte is counted."""
+"""Part of the time, and seconds, for trying new inputs while each byte is counted."""
 
 
 @dataclass
 class Outcome:
-    """What one target came to."""
+    """The outcome of one target."""
 
     target: str
     executions: int = 0
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def main() -> int:
-    """Fuzz what is asked for; 1 if something was found."""
+    """Fuzz the requested targets; return 1 if something was found."""
     parser = argparse.ArgumentParser(
         prog="tests/fuzz/run",
         description="Looks for bytes that break what must hold (crash, hang, growth, a check that "
@@ -113,7 +113,7 @@ def _fuzz(target: str, seconds: int) -> Outcome:
 
 
 def _replay(outcome: Outcome, corpus: Path, log: Path) -> None:
-    """Try all that was kept again and again: memory must not grow at all."""
+    """Replay all kept inputs repeatedly: memory must not grow at all."""
     replay = log.with_name("replay")
     status = _engine(outcome.target, "replay", str(corpus), log=replay).wait()
     lines = replay.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -127,7 +127,7 @@ def _replay(outcome: Outcome, corpus: Path, log: Path) -> None:
 
 
 def _fresh(outcome: Outcome, corpus: Path, log: Path, seconds: int) -> None:
-    """Try what is new for a while, where each byte of Python's is counted."""
+    """Try new inputs for a while, counting each byte that Python allocates."""
     fresh, span = log.with_name("fresh"), max(seconds * _FRESH_SHARE, _FRESH_LEAST)
     status = _engine(outcome.target, "fresh", str(corpus), str(span), log=fresh).wait()
     said = fresh.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -150,7 +150,7 @@ def _number(text: str, pattern: str) -> int:
 
 
 def _progress(target: str, passed: float, seconds: int, log: Path) -> None:
-    """Say how far it is: one moving line on a terminal, a line a minute elsewhere."""
+    """Show progress: one updated line on a terminal, a line a minute elsewhere."""
     edges = _number(log.read_text(encoding="utf-8", errors="replace"), r"cov: (\d+)")
     said = f"{target}: {passed:.0f} of {seconds} s, {edges} branches"
     if sys.stdout.isatty():

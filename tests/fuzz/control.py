@@ -1,7 +1,7 @@
-"""Sessions of stanzas: never a fault, never a word that the outgoing rule refuses.
+"""Sessions of stanzas: never an exception, never a stanza that the outgoing rule refuses.
 
-What is written must be well-formed if what came was, and what is done as bytes for speed
-(the core namespace of copies, marks in rosters) must be what a tree would have made of it.
+Output must be well-formed if the input was, and results computed on bytes for speed (the core
+namespace of copies, annotations in rosters) must equal those computed on a tree.
 """
 
 import re
@@ -30,9 +30,9 @@ def seeds() -> list[bytes]:
 
 
 class Careful(Play):
-    """A play in which the outgoing rule may refuse something once there was broken XML.
+    """A play in which the outgoing rule may refuse a stanza after broken XML.
 
-    A server lets none through; if it did, that rule is the last that stands before the link.
+    A server lets none through; if it did, that rule would be the last check before the link.
     """
 
     clean = True
@@ -48,7 +48,7 @@ def check(data: bytes) -> None:
 
 
 def cut(data: bytes) -> Iterable[Frame]:
-    """Cut a session into stanzas, as far as it is one."""
+    """Cut the bytes into stanzas, as far as they are a session."""
     try:
         yield from Framer(len(data) + 1).feed(data)
     except FramingError:
@@ -56,7 +56,7 @@ def cut(data: bytes) -> Iterable[Frame]:
 
 
 def perform(play: Careful, session: Iterable[Frame]) -> None:
-    """Play a session, and see to it that all of its deadlines pass."""
+    """Play a session, and let all of its deadlines pass."""
     for frame in session:
         match frame.name:
             case b"wait":
@@ -78,7 +78,7 @@ def perform(play: Careful, session: Iterable[Frame]) -> None:
 
 
 def forget(play: Play) -> None:
-    """Have a play forget all it knows, and see that nothing stays that its users shared."""
+    """Let a play forget everything, and check that no shared value of its users remains."""
     play.link_is_cut()
     play.core.start_over()
     common = play.core.mirror.common
@@ -100,9 +100,9 @@ def _store(play: Play, state: bytes) -> None:
 
 
 def _translated(frame: Frame) -> None:
-    """Hold the translation of the core namespace to that of a tree.
+    """Compare the translation of the core namespace with that of a tree.
 
-    Attributes in a namespace of MIX mean nothing to anybody: either is right.
+    Attributes in a MIX namespace have no meaning: either result is right.
     """
     for old, new in (MIX_CORE, MIX_CORE[::-1]):
         if old.encode() not in frame.data or _WRITTEN_ODDLY.search(frame.data):
@@ -128,19 +128,19 @@ def _translate(element: ET.Element, old: str, new: str) -> None:
 
 
 _ROOM = 1 << 30
-"""Bytes that a roster may have; here it is not about its size."""
+"""Bytes that a roster may have; its size is not the subject here."""
 
 
 def _annotated(mirror: Mirror, frame: Frame) -> None:
-    """Hold the marks in a roster to those made in a tree."""
+    """Compare the annotations in a roster with those made in a tree."""
     data = annotated(mirror, frame, _ROOM)
     if data is None:
         return
     stanza = stanzas.parse(frame.data)
     if stanza.element.find(f"{roster.QUERY_TAG}/{roster.ANNOTATE_TAG}") is None:
-        return  # no tap says so
+        return  # no tap sends such a roster
     by_tree = codec.read(annotated_tree(mirror, stanza, frame, _ROOM))
-    # As bytes the mark goes in front of an item's groups, in a tree behind them.
+    # On bytes the annotation goes before an item's groups, in a tree behind them.
     assert _unordered(codec.read(data)) == _unordered(by_tree), frame.data
 
 

@@ -1,4 +1,4 @@
-"""The process that fuzzes, replays what was kept, tries what is new, or repeats one finding."""
+"""The process that fuzzes, replays kept inputs, tries new ones, or repeats one finding."""
 
 import gc
 import hashlib
@@ -13,7 +13,7 @@ import schemas.namespaces
 from fuzz import memory
 
 HANG = 10.0
-"""Seconds of the processor after which an input counts as one without an end."""
+"""CPU seconds after which an input counts as a hang."""
 REPLAYS = 5
 _CODE = {
     "stream": ["component/wire/framing.py", "component/wire/ending.py", "component/link/stream.py"],
@@ -21,7 +21,7 @@ _CODE = {
     "events": ["component/core/machine.py", "component/core/presence/devices.py", "schemas/tap.py"],
     "records": ["component/store/store.py", "component/store/keys.py", "schemas/records.py"],
 }
-"""What each target is about, for the share of lines it reaches."""
+"""The modules that each target concerns, for the share of lines it reaches."""
 
 _WORDS = [
     "<message ", "<presence ", "<iq ", "</message>", "</presence>", "</iq>", "/>", "<query ",
@@ -42,7 +42,7 @@ _WORDS = [
 
 
 def main() -> None:
-    """Do what the command line says: TARGET fuzz|replay|fresh|repeat …."""
+    """Run the command line: TARGET fuzz|replay|fresh|repeat …."""
     target, mode, where, *flags = sys.argv[1:]
     if mode == "fuzz":
         _fuzz(target, Path(where), flags)
@@ -60,7 +60,7 @@ def _load(target: str) -> ModuleType:
 
 
 def _fuzz(target: str, corpus: Path, flags: list[str]) -> None:
-    import atheris  # noqa: PLC0415 - only here: replaying needs none
+    import atheris  # noqa: PLC0415 - only here: replaying does not need it
 
     with atheris.instrument_imports(include=["component", "schemas"]):
         module = _load(target)
@@ -75,8 +75,7 @@ def _fuzz(target: str, corpus: Path, flags: list[str]) -> None:
 def in_time(check: memory.Check, seconds: float = HANG) -> memory.Check:
     """Return `check`, which fails when it computes for too long.
 
-    It is the processor's time that counts: a busy machine is no hang, nor is a process that
-    somebody has stopped for a while.
+    CPU time counts: a busy machine is no hang, nor is a process that was stopped for a while.
     """
 
     def too_long(*_: object) -> None:
@@ -109,7 +108,7 @@ def _write_words(path: Path) -> None:
 
 
 def _replay(target: str, corpus: Path) -> None:
-    import coverage  # noqa: PLC0415 - before anything that it is to watch
+    import coverage  # noqa: PLC0415 - before any module that it is to measure
 
     watch = coverage.Coverage(include=_CODE[target], data_file=None)
     watch.start()

@@ -1,4 +1,4 @@
-"""What taps tell of: any content of a message from a tap, to a core that knows somebody."""
+"""Events of taps: any content of a message from a tap, to a core with a known user."""
 
 from driver import LAPTOP, OWN, PHONE, SERVER
 from scenes import in_the_coven
@@ -13,7 +13,7 @@ def seeds() -> list[bytes]:
 
 
 def check(data: bytes) -> None:
-    """Tell a core of all that stands one after the other in the bytes."""
+    """Send a core all events in the bytes, one after the other."""
     head = f"<message from='{SERVER}' to='{OWN}'>".encode()
     play = control.Careful()
     in_the_coven(play, PHONE, LAPTOP)

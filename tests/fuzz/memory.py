@@ -1,14 +1,13 @@
-"""Whose the memory of the fuzzing process is: what Python holds, and what is only libFuzzer's.
+"""Divides the memory of the fuzzing process into Python's share and libFuzzer's.
 
-libFuzzer keeps inputs, features and tables of its own in the same process, and texts of 400 kB
-that come and go leave holes between them: how large the process is says little of what the
-component keeps. So the blocks that Python has allocated are counted while it fuzzes, and how much
-of the C library's heap is in use and how much is holes is written down beside them. Large objects
-are no such blocks, and each byte that is counted makes fuzzing five times as slow: so in a process
-of its own, without libFuzzer, inputs that nobody has tried are tried while each byte of Python's
-is counted (`fresh`).
+libFuzzer keeps inputs, features and tables of its own in the same process, and texts of 400 kB that
+are allocated and freed leave holes: the size of the process says little about the component's
+memory. So Python's allocated blocks are counted while fuzzing, and the used part and the holes of
+the C library's heap are recorded beside them. Large objects are not among these blocks, and
+counting each byte makes fuzzing five times as slow: so new inputs are tried in a separate process,
+without libFuzzer, while each byte that Python allocates is counted (`fresh`).
 
-Before each look all that is bounded by number is emptied: what is left must not grow at all.
+Before each look everything that is bounded by number is emptied: the rest must not grow at all.
 """
 
 import ctypes
@@ -26,19 +25,20 @@ from pathlib import Path
 EVERY = 5.0
 """Seconds between two looks."""
 WARM = 0.25
-"""Part of the looks that are left out: by then all that is made once has been made."""
+"""Part of the looks that is skipped: by then everything that is made only once exists."""
 
 LOOKS = 20
 """How often `fresh` looks."""
 ENOUGH = 4
-"""Looks of which growth can be told."""
+"""Looks needed to detect growth."""
 BYTES_EACH = 5.0
-"""Bytes an input that may stay, in the mean: no Python object is as small."""
+"""Mean bytes that may remain of an input: no Python object is as small."""
 BLOCKS_EACH = 0.1
-"""Blocks an input that may stay, in the mean."""
+"""Mean blocks that may remain of an input."""
 SPARE_BYTES = 20_000
 SPARE_BLOCKS = 300
-"""What may be made once however late: a module that is read, a pattern, a list of looks."""
+"""Allowance for objects made only once, at any time: an imported module, a pattern, a list of
+looks."""
 _MOST_CHANGES = 4
 _LONGEST_CHANGE = 30
 
@@ -46,7 +46,7 @@ Check = Callable[[bytes], None]
 
 
 def settle() -> None:
-    """Empty what is bounded by number, and collect what only refers to itself."""
+    """Empty everything that is bounded by number, and collect reference cycles."""
     re.purge()
     gc.unfreeze()  # a component that was ready may have frozen caches, too
     for cache in [each for each in gc.get_objects() if _is_cache(each)]:
@@ -56,12 +56,12 @@ def settle() -> None:
 
 
 def _is_cache(thing: object) -> bool:
-    # By its own type: others may answer anything when they are asked for their class.
+    # By its own type: other objects may lie about their class.
     return type(thing) is functools._lru_cache_wrapper
 
 
 class _Heap(ctypes.Structure):
-    """What glibc tells of its heap (`mallinfo2`)."""
+    """glibc's statistics of its heap (`mallinfo2`)."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -83,7 +83,7 @@ def _heap() -> dict[str, int]:
 
 
 def watched(check: Check, log: Path) -> Check:
-    """Return `check`, which writes down every few seconds what the process holds."""
+    """Return `check`, which records the process's memory every few seconds."""
     began = last = time.monotonic()
     tried = 0
     log.unlink(missing_ok=True)
@@ -104,10 +104,10 @@ def watched(check: Check, log: Path) -> Check:
 
 
 def grown(looks: list[dict[str, int]]) -> str:
-    """Say what grew from the first look to the last, "" if nothing did.
+    """Describe the growth from the first look to the last, "" if there is none.
 
-    What the lists of looks themselves take is far below what may be: one object that stays
-    for each input is more.
+    The lists of looks themselves take far less than the limit: one object that remains of each
+    input exceeds it.
     """
     if len(looks) < ENOUGH:
         return ""
@@ -124,14 +124,14 @@ def grown(looks: list[dict[str, int]]) -> str:
 
 
 def looks(log: Path) -> list[dict[str, int]]:
-    """Return what `watched` has written down, but for the first of it."""
+    """Return the looks that `watched` recorded, without the first ones."""
     lines = log.read_text(encoding="ascii").splitlines() if log.exists() else []
     found: list[dict[str, int]] = [json.loads(line) for line in lines]
     return found[int(len(found) * WARM) :]
 
 
 def fresh(check: Check, kept: list[bytes], seconds: float) -> list[dict[str, int]]:
-    """Try inputs that are new, and return how many bytes and blocks Python held meanwhile."""
+    """Try new inputs, and return the bytes and blocks that Python held meanwhile."""
     chance = random.Random(time.time_ns())  # noqa: S311 - no secret
     tracemalloc.start()
     found, tried = [], 0
@@ -148,7 +148,7 @@ def fresh(check: Check, kept: list[bytes], seconds: float) -> list[dict[str, int
 
 
 def _changed(chance: random.Random, kept: list[bytes]) -> bytes:
-    """Take what was kept and put something of another into it a few times, or of nothing."""
+    """Take a kept input and insert parts of another into it a few times, or random bytes."""
     data = chance.choice(kept)
     for _ in range(chance.randint(1, _MOST_CHANGES)):
         at, size = chance.randint(0, len(data)), chance.randint(0, _LONGEST_CHANGE)

@@ -1,4 +1,4 @@
-"""Seeds as hypothesis changes them, for the few hundred tries of an ordinary test run."""
+"""Seeds mutated by hypothesis, for the few hundred tries of an ordinary test run."""
 
 from hypothesis import strategies as st
 

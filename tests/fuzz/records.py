@@ -1,6 +1,6 @@
-"""What Redis holds: any bytes below our prefix, loaded by the real store from a real Redis.
+"""Records in Redis: any bytes below the prefix, loaded by the real store from a real Redis.
 
-A record is loaded or set aside; nothing is a fault, and the core can live with what was
+A record is loaded or set aside; none raises an exception, and the core can work with all that were
 loaded. Each line is one field, `key TAB field TAB value`; a line of another form is a key of
 another type.
 """
@@ -87,7 +87,7 @@ async def _start(server: Path) -> None:
     store = Store(settings, report, lambda *_: None)
     try:
         await asyncio.wait_for(store.load(first := Taken()), 5)
-        # What is set aside is not met again, and all else is.
+        # Records set aside are not loaded again, and all others are.
         reports.clear()
         await asyncio.wait_for(store.load(second := Taken()), 5)
     finally:

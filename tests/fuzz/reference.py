@@ -1,4 +1,4 @@
-"""What a real XML parser says of a stream, to hold against what the component's code says."""
+"""A real XML parser's result for a stream, to compare with the component's."""
 
 from dataclasses import dataclass, field
 from xml.parsers import expat
@@ -8,7 +8,7 @@ _CLOSE = b"</r>"
 
 
 def is_well_formed(data: bytes) -> bool:
-    """Tell whether stanzas could stand like this in a stream, prefixes declared and all."""
+    """Tell whether stanzas are well-formed within a stream, with all prefixes declared."""
     parser = expat.ParserCreate(namespace_separator="}")
     try:
         parser.Parse(_OPEN + data + _CLOSE, True)
@@ -45,7 +45,8 @@ class _Reader:
         try:
             parser.Parse(self._data, True)
         finally:
-            # Its handlers refer to this, and 400 kB would wait for the garbage collector.
+            # Its handlers refer to this reader: the cycle would leave 400 kB to the garbage
+            # collector.
             del self._parser
 
     def _opened(self, _: str, attributes: dict[str, str]) -> None:
@@ -66,7 +67,7 @@ class _Reader:
 
     def _text(self, text: str) -> None:
         self._empty = False
-        # Between stanzas not even a reference to whitespace is whitespace.
+        # Between stanzas even a character reference to white space does not count as white space.
         start = self._parser.CurrentByteIndex
         if self._depth == 1 and (text.strip(" \t\r\n") or self._data[start : start + 1] == b"&"):
             self._forbidden()
@@ -80,7 +81,7 @@ class _Reader:
 
 
 def read(data: bytes) -> Stream | None:
-    """Read what stands between a stream's two tags; None if it is not well-formed."""
+    """Read the content between a stream's two tags; None if it is not well-formed."""
     try:
         return _Reader(data).stream
     except expat.ExpatError:

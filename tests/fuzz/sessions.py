@@ -1,8 +1,7 @@
-"""Sessions to begin from: what servers, clients and channels say in the unit tests' scenes.
+"""Sessions to begin from: the stanzas of servers, clients and channels in the unit tests' scenes.
 
-A session is the stanzas the component gets, one after the other. What else happens to it is
-written as elements, too: `<wait seconds='31'/>`, `<cut/>` for the link, and
-`<store state='fails'/>`.
+A session is the stanzas that the component receives, one after the other. Other events are written
+as elements, too: `<wait seconds='31'/>`, `<cut/>` for the link, and `<store state='fails'/>`.
 """
 
 from functools import cache
@@ -25,7 +24,7 @@ from component.wire.framing import Frame
 
 
 class Recorder(driver.Play):
-    """A play that remembers what was said."""
+    """A play that records the component's input."""
 
     def __init__(self, *arguments: object, **limits: float) -> None:
         self.session = bytearray()
@@ -169,12 +168,12 @@ EVENTS = (
     "<s2s xmlns='mixpam:tap:1' domain='mix.example' state='down'/>",
     f"<user-removed xmlns='mixpam:tap:1' jid='{driver.ANNA}'/>",
 )
-"""What taps tell of (deploy/tap-protocol.md)."""
+"""Events of taps (deploy/tap-protocol.md)."""
 
 
 @cache
 def recorded() -> tuple[bytes, ...]:
-    """Play all scenes and give what was said in each."""
+    """Play all scenes and return the input of each."""
     found = []
     for scene in (
         _join_refused, _talk_and_leave, _gathered, _kick, _restart, _silence, _late, _other,

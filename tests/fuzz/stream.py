@@ -1,4 +1,4 @@
-"""The bytes of the link: cut as a parser would cut them, in whatever chunks they come."""
+"""The bytes of the link: cut as a parser would cut them, whatever the chunks."""
 
 import asyncio
 from typing import cast
@@ -13,11 +13,11 @@ from fuzz import reference, sessions
 
 LIMIT = 100_000
 SMALL_LIMIT = 60
-"""A limit that much is larger than, so that what is left out has its turn."""
+"""A limit that many stanzas exceed, so that leaving out is tested."""
 
 _AGAIN = b"\x01"
-"""Stands for many of the byte before it, as many as the byte behind it tells: so a few bytes
-are names, values, spaces and texts as long as servers let through."""
+"""Repeats the byte before it, by a count in the byte behind it: so a few bytes make names, values,
+spaces and texts as long as servers let through."""
 
 _LARGEST = 400_000
 _HEADER = b"<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' id='1'>"
@@ -33,7 +33,7 @@ def seeds() -> list[bytes]:
         *(b"\x83" + shaken_hands + session[:2_000] for session in sessions.recorded()),
         b"\x01<m a='>'><m><![CDATA[</m>]]></m ><m/></m\n> <a/>",
         b"\x82" + shaken_hands + b"<stream:error><conflict/></stream:error></stream:stream>",
-        # Long ones: name of an attribute, of an element, of a prefix; values; spaces; texts.
+        # Long ones: names of an attribute, an element, a prefix; values; spaces; texts.
         b"\x7f<m an\x01\xff='1' to='b'/><a/>",
         b"\x7f<m to='b'><m an\x01\xff='1'/><n\x01\xff/></m><a/>",
         b"\x7f<m xmlns:p\x01\xff='u\x01\xff'/><a/>",
@@ -45,7 +45,7 @@ def seeds() -> list[bytes]:
 
 
 def expanded(data: bytes) -> bytes:
-    """Write out what stands for many bytes."""
+    """Expand repetitions."""
     first, *rest = data.split(_AGAIN)
     pieces, size = [first], len(first)
     for piece in rest:
@@ -56,7 +56,7 @@ def expanded(data: bytes) -> bytes:
 
 
 def check(data: bytes) -> None:
-    """Check a stream; the first byte tells how it is cut, and whether it has a header."""
+    """Check a stream; the first byte selects how it is cut, and whether it has a header."""
     if not data:
         return
     size, stream = 1 + data[0] % 128, expanded(data[1:])
@@ -97,7 +97,7 @@ def _frames(chunks: list[bytes], limit: int) -> tuple[list[bytes], list[LeftOut]
     try:
         for chunk in chunks:
             for frame in framer.feed(chunk):
-                found.append(frame.data)  # noqa: PERF401 - what came before an error counts
+                found.append(frame.data)  # noqa: PERF401 - frames before an error count
             assert kept(framer) <= limit + ADDRESSES_BYTES + sum(BOUNDS.values()) + LONGEST_NAME
     except FramingError:
         return found, left_out, True
@@ -105,7 +105,7 @@ def _frames(chunks: list[bytes], limit: int) -> tuple[list[bytes], list[LeftOut]
 
 
 def kept(framer: Framer) -> int:
-    """Give the bytes that a framer keeps of what has begun, wherever it does."""
+    """Give the bytes that a framer keeps of an incomplete stanza, in all of its buffers."""
     begun = framer._begun
     if begun is None:
         return len(framer._unread)
@@ -119,7 +119,7 @@ def kept(framer: Framer) -> int:
 
 
 def _frame(frame: Frame, attributes: dict[str, str]) -> None:
-    """Hold what is read of a start tag to what the parser read."""
+    """Compare the start tag as read by the framer with the parser's."""
     raw = frame.attributes
     assert {key.decode() for key in raw} == set(attributes)
     for name, value in (("to", frame.to), ("from", frame.sender), ("type", frame.type)):
@@ -136,7 +136,7 @@ def _frame(frame: Frame, attributes: dict[str, str]) -> None:
 
 
 class _Transport:
-    """Takes what the component says and forgets it."""
+    """Takes the component's output and drops it."""
 
     def __init__(self) -> None:
         self.closing = False
@@ -155,7 +155,7 @@ class _Transport:
 
 
 class _Lanes:
-    """Checks that frames come only in between, and are stanzas."""
+    """Checks that frames come only between begin and end, and are stanzas."""
 
     def __init__(self) -> None:
         self.is_up = False
@@ -180,7 +180,7 @@ class _Lanes:
 
 
 def _whole(stream: bytes, size: int) -> None:
-    """Play a connection from its header on; nothing but its own end may come of it."""
+    """Play a connection from its header on; it may only end by itself."""
 
     async def connect() -> None:
         transport = _Transport()

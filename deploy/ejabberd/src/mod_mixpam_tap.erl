@@ -1,12 +1,12 @@
 %%% The tap of mixpam for ejabberd 23.01 and later: it puts what a MIX-PAM server
-%%% must see (XEP-0405) onto one XEP-0114 link, and does what the component sends
-%%% back. No policy; the contract is tap-protocol.md, and T1..T10 and C1..C6 in these
-%%% files are its rows. Records are those of the server's own header files, as ejabberd
-%%% compiles this by itself; stanzas are touched through xmpp:* alone.
+%%% must see (XEP-0405) onto one XEP-0114 link, and carries out what the component sends back. No
+%%% policy; the contract is tap-protocol.md, and T1..T10 and C1..C6 in these files are its rows.
+%%% Records are those of the server's own header files, as ejabberd itself compiles this; stanzas
+%%% are accessed only through xmpp:*.
 %%%
 %%% This module is what ejabberd starts and stops. Hooks and processes are in the others,
-%%% because of `module_upgrade`: it takes this one away, and compiles for a while before
-%%% there is a new one. Until then the others go on as they are.
+%%% because of `module_upgrade`: it removes this one, and compiles for a while before there is a new
+%%% one. Until then the others go on unchanged.
 %%%
 %%%   mod_mixpam_tap_hosts        what each virtual host gets: tables, processes, hooks
 %%%   mod_mixpam_tap_link         the link, its states and events
@@ -33,7 +33,7 @@
                  mod_mixpam_tap_sessions, mod_mixpam_tap_annotations, mod_mixpam_tap_requests,
                  mod_mixpam_tap_online, mod_mixpam_tap_rosters, mod_mixpam_tap_lists,
                  mod_mixpam_tap_keeper, mod_mixpam_tap_sup]).
--define(PURGE, 10000). % ms that one may be at work in the version before the one that runs
+-define(PURGE, 10000). % ms that a process may still run the version before the current one
 
 -spec depends(binary(), gen_mod:opts()) -> [{module(), hard | soft}].
 depends(_Host, _Opts) -> [{mod_roster, hard}, {mod_mam, soft}].
@@ -91,7 +91,7 @@ start(Host, Opts) ->
 -spec stop(binary()) -> ok.
 stop(Host) ->
     case mod_mixpam_tap_keeper:is_upgraded() of
-        true -> ok; % the keeper stops what nobody has started again
+        true -> ok; % the keeper stops hosts that were not started again
         false -> mod_mixpam_tap_hosts:stop(Host)
     end.
 
@@ -103,9 +103,9 @@ reload(Host, NewOpts, _OldOpts) ->
 -spec pre_uninstall() -> ok.
 pre_uninstall() -> mod_mixpam_tap_keeper:upgrade().
 
-%% What ejabberd compiled anew is loaded in one step; hooks return, and processes go on in the
-%% new code with the next message. Who is still in the version before the one that runs, since
-%% the exchange before this, waits for a database: to purge that version would end it.
+%% Recompiled modules are loaded in one step; hooks return, and processes go on in the new code with
+%% the next message. A process that is still in the version before the current one, since the
+%% previous upgrade, waits for a database: purging that version would kill it.
 -spec exchange() -> ok.
 exchange() ->
     case [M || M <- ?OTHERS, is_changed(M)] of

@@ -1,6 +1,7 @@
-%%% Rosters on their way to a session that asked for annotations: T4, and its way back by C1. Each
+%%% Rosters on their way to a session that requested annotations: T4, and its way back by C1. Each
 %%% waits in the session's state (mixpam_rosters, see mod_mixpam_tap_sessions) until all its parts
-%%% are back; five seconds after it came, or when the link ends, it goes without what is missing.
+%%% are back; five seconds after it came, or when the link ends, it is delivered without the missing
+%%% annotations.
 -module(mod_mixpam_tap_annotations).
 
 -export([on_its_way/2, answered/3, timeout/2, link_lost/2, copy/2]).
@@ -109,7 +110,7 @@ send_part(Link, Type, Items, Pkt) ->
                       {xmlel, <<"query">>, [{<<"xmlns">>, ?ROSTER}], [?ANNOTATE | Items]})),
     Id.
 
-%% Each has its own five seconds from when it came.
+%% Each has five seconds of its own, from its arrival.
 -spec out(roster()) -> roster().
 out({_, _, [], _, _, _} = Ready) -> Ready;
 out(Roster) -> setelement(6, Roster, erlang:start_timer(?ROSTER_TIMEOUT, self(), mixpam)).
@@ -119,7 +120,7 @@ is_out(Id, {_, _, Ids, _, _, _}) -> lists:member(Id, Ids).
 
 %%% From the component
 
-%% What it has sent by C1, if it is about a roster.
+%% Its stanza by C1, if it is about a roster.
 -spec answered(binary(), stanza(), state()) -> {taken, state()} | none.
 answered(Id, Pkt, State) ->
     Rosters = maps:get(mixpam_rosters, State, []),
@@ -152,7 +153,7 @@ part(Id, {xmlel, _, _, Items}, {Type, Link, Ids, Marks, Pkt, Timer} = Roster) ->
 is_channel({xmlel, <<"channel">>, Attrs, _}) -> attr(<<"xmlns">>, Attrs) == ?MIX_ROSTER;
 is_channel(_) -> false.
 
-%% One that was there already was not put there by the component.
+%% One that was there before does not come from the component.
 -spec annotated(stanza(), marks()) -> stanza().
 annotated(Pkt, Marks) ->
     [El] = xmpp:get_els(Pkt),
@@ -182,7 +183,7 @@ completed(IsMeant, State) ->
     advance([case IsMeant(Roster) of true -> complete(Roster); false -> Roster end
              || Roster <- maps:get(mixpam_rosters, State, [])], State).
 
-%% It goes as it is.
+%% It is delivered unchanged.
 -spec complete(roster()) -> roster().
 complete({Type, Link, _, Marks, Pkt, Timer}) ->
     _ = Timer == none orelse erlang:cancel_timer(Timer),

@@ -1,7 +1,7 @@
-%%% Several at once: T10. What the processes do that bring stanzas of channels: T1, T2 and T3 go
-%%% through here, to the link or, if the component takes T10, into batches. A batch is rows of
-%%% a table of the keeper's, which say all that is to be known of it, so that any gatherer can
-%%% send it: the one it was for may have ended, or be exchanged.
+%%% Several at once: T10. This runs in the processes that bring stanzas of channels: T1, T2 and T3
+%%% go through here, to the link or, if the component takes T10, into batches. A batch consists of
+%%% rows of the keeper's table, which hold its whole state, so that any gatherer can send it: the
+%%% one it was meant for may have ended, or been replaced.
 %%%
 %%%   {{open, Batch}, From, Pkt, Bytes, Link, Address}   what is common, and where it goes
 %%%   {Batch, JID, Id}                                   a user's address and archive id
@@ -37,11 +37,11 @@ keep(Host, Table, Bytes) ->
 -spec kept(binary()) -> store() | none.
 kept(Host) -> persistent_term:get({?MODULE, Host}, none).
 
-%% The gatherer's.
+%% Called by the gatherer.
 -spec name(binary()) -> atom().
 name(Host) -> gen_mod:get_module_proc(Host, mod_mixpam_tap_gatherer).
 
-%% Called in the link's process. An address that is none of the component's own ends T10.
+%% Called in the link's process. An address that is not the component's own ends T10.
 -spec set(binary(), binary()) -> ok.
 set(Host, Address) ->
     Component = mod_mixpam_tap_link:component(Host),
@@ -51,7 +51,7 @@ set(Host, Address) ->
         _ -> forget(Host)
     end.
 
-%% T1 is used from now on. What is in a batch already goes to the link it is for.
+%% T1 is used from now on. Messages already in a batch go to the link of that batch.
 -spec forget(binary()) -> ok.
 forget(Host) -> mnesia:dirty_delete(mixpam_link, {batches, Host}).
 
@@ -62,11 +62,11 @@ place(Host) ->
         [] -> none
     end.
 
-%%% In the process that a stanza came by
+%%% In the process that brought a stanza
 
-%% One that brings presence and events faster than the link takes them waits, so that others'
-%% messages need not stand behind them. The link never runs dry; nobody waits longer than N ms
-%% or so.
+%% A process that brings presence and events faster than the link takes them waits, so that others'
+%% messages need not queue behind them. The link never runs dry; no process waits much longer than N
+%% ms.
 -spec wait_for_room(binary(), stanza()) -> ok.
 wait_for_room(Host, Pkt) -> wait_for_room(Host, Pkt, 50).
 
@@ -98,8 +98,8 @@ gatherer(none) -> undefined.
 -spec pass_on(binary(), stanza(), binary()) -> any().
 pass_on(Host, Pkt, Id) -> pass_on(Host, self(), Pkt, Id).
 
-%% `From` is the process that has brought it: this one, or one of another node. If there is no
-%% gatherer, nor anybody who would start it again, it goes as T1.
+%% `From` is the process that brought it: this one, or one of another node. If there is no gatherer,
+%% and no supervisor that would restart it, the message goes as T1.
 -spec pass_on(binary(), pid(), stanza(), binary()) -> any().
 pass_on(Host, From, Pkt, Id) ->
     case {place(Host), kept(Host)} of
@@ -124,8 +124,8 @@ with_id(Pkt, Id) ->
                  [{xmlel, <<"stanza-id">>,
                    [{<<"xmlns">>, ?SID}, {<<"by">>, By}, {<<"id">>, Id}], []}]).
 
-%% Only what opens a batch is told to the gatherer; the others' addresses and ids are rows of
-%% the table: to wake the gatherer for each is what would cost most.
+%% The gatherer is notified only of a message that opens a batch; the addresses and ids of the
+%% others are rows of the table: waking the gatherer for each would cost most.
 -spec add({pid(), binary()}, store(), pid(), stanza(), binary()) -> ok | gone.
 add({Link, _} = Place, {Table, _, _} = Store, From, Pkt, Id) when element(1, Pkt) == message ->
     {U, Host, _} = jid:tolower(JID = xmpp:get_to(Pkt)),
@@ -137,7 +137,7 @@ add({Link, _} = Place, {Table, _, _} = Store, From, Pkt, Id) when element(1, Pkt
               when N < ?ADDRESSES, Length + Size < ?ADDRESSES_BYTES ->
                 put({?MODULE, From}, {Batch, Link, Common, N + 1, Length + Size}),
                 ets:insert(Table, {Batch, JID, Id}),
-                %% What came too late for a batch that was closed meanwhile opens the next.
+                %% A message too late for a batch that was closed meanwhile opens the next.
                 case ets:member(Table, {open, Batch}) orelse addresses(Table, Batch) of
                     [_ | _] = Late -> open(Place, Store, From, Common, Length + Size, Late);
                     _ -> ok
@@ -159,7 +159,7 @@ open({Link, _} = Place, Store, From, Common, Length, JIDs) ->
         Batch -> put({?MODULE, From}, {Batch, Link, Common, length(JIDs), Length}), ok
     end.
 
-%% A batch's number tells which was first.
+%% Batches are ordered by their numbers.
 -spec open_row({pid(), binary()}, store(), pid(), stanza(), [address()], open | pass) ->
           batch() | gone.
 open_row({Link, Address}, {Table, Bytes, Gatherer} = Store, From, Pkt, JIDs, Word) ->
@@ -177,8 +177,8 @@ open_row({Link, Address}, {Table, Bytes, Gatherer} = Store, From, Pkt, JIDs, Wor
             gone
     end.
 
-%% A gatherer that is started just now takes the name first, and looks for batches then: it
-%% has either this word or the rows, which are there.
+%% A gatherer that is just starting takes the name first, and then looks for batches: it gets either
+%% this message or the rows, which are already there.
 -spec tell(atom(), {open | pass, pid(), batch()}) -> ok | gone.
 tell(Gatherer, What) ->
     case whereis(Gatherer) of
@@ -190,7 +190,7 @@ tell(Gatherer, What) ->
         Pid -> Pid ! What, ok
     end.
 
-%% When T10 ends, what this process has brought before may be in a batch, and is not overtaken.
+%% When T10 ends, earlier messages of this process may be in a batch, and must not be overtaken.
 -spec send_own_first(binary(), store() | none, pid()) -> ok.
 send_own_first(Host, Store, From) ->
     case {erase({?MODULE, From}), Store, link_of(Host)} of
@@ -223,7 +223,7 @@ link(Table, Batch) ->
         [] -> none
     end.
 
-%% Each batch is taken once, by the gatherer or by the process that has brought it.
+%% Each batch is taken once, by the gatherer or by the process that brought it.
 -spec take(store(), batch()) -> {pid(), binary(), stanza(), [address()]} | none.
 take({Table, Bytes, _}, Batch) ->
     case ets:take(Table, {open, Batch}) of

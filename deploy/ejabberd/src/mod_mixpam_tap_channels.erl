@@ -14,8 +14,8 @@
 
 -type stanza() :: mod_mixpam_tap_link:stanza().
 
-%% Whatever goes wrong with a stanza of a channel costs that stanza alone: to let it pass would
-%% show it to clients, or bounce it.
+%% Any failure with a stanza of a channel costs that stanza: letting it pass would deliver it to
+%% clients, or bounce it.
 -spec sm_receive_packet(Acc) -> Acc | {stop, drop} when Acc :: stanza() | drop.
 sm_receive_packet(Pkt) when is_tuple(Pkt) ->
     try received(Pkt)
@@ -36,7 +36,7 @@ received(Pkt) ->
         false -> Pkt;
         true when R /= <<>> -> copy_preference(Host, Pkt);
         true ->
-            %% Answers are the component's even when the account has gone meanwhile.
+            %% Answers go to the component even if the account has been deleted meanwhile.
             case is_channel_stanza(Pkt)
                 andalso (element(1, Pkt) == iq orelse ejabberd_auth:user_exists(U, Host)) of
                 true ->
@@ -47,7 +47,7 @@ received(Pkt) ->
             end
     end.
 
-%% The answer of a domain that is on no list yet to what the component asked it.
+%% The answer to the component's query, from a domain that is not on the list yet.
 -spec is_for_us(stanza()) -> boolean().
 is_for_us(Pkt) when element(1, Pkt) == iq ->
     case xmpp:get_id(Pkt) of
@@ -89,9 +89,9 @@ divert(Host, Pkt) ->
     end.
 
 %% ejabberd forgets the prefixes that a stream or a stanza's own tag has declared, and gives
-%% elements of the prefix xml a namespace that none may have. It takes neither back, in copies,
-%% nor would clients. Children that are no XML any more are taken out.
-%% Nearly always all of them are kept, and the same ones come for each participant.
+%% elements with the prefix xml a namespace that none may have. It accepts neither in copies, nor
+%% would clients. Children that are no longer well-formed XML are removed. Nearly always all of them
+%% are kept, and the same ones come for each participant.
 -spec sound(stanza()) -> stanza().
 sound(Pkt) ->
     Els = xmpp:get_els(Pkt),
@@ -100,7 +100,7 @@ sound(Pkt) ->
         {Els, Sound} -> xmpp:set_els(Pkt, Sound);
         _ ->
             Kept = case [El || El <- Els, is_sound(El, [])] of Els -> all; Sound -> Sound end,
-            %% An answer comes once.
+            %% An answer comes only once.
             _ = element(1, Pkt) == iq orelse put({?MODULE, sound}, {Els, Kept}),
             case Kept of all -> Pkt; _ -> xmpp:set_els(Pkt, Kept) end
     end.
@@ -130,8 +130,9 @@ is_known(Name, Declared) ->
             Prefix == <<"stream">> orelse lists:member(Prefix, Declared)
     end.
 
-%% mod_mam takes no groupchat, but honours preferences and hints for a chat message;
-%% store_mam_message below turns it back before it is written. The archive's id, or <<>>.
+%% mod_mam archives no groupchat messages, but honours preferences and hints for a chat message;
+%% store_mam_message below restores the type before it is written. Returns the archive's id, or
+%% <<>>.
 -spec archive(binary(), stanza()) -> binary().
 archive(Host, Pkt) ->
     case xmpp:get_type(Pkt) == groupchat andalso gen_mod:is_loaded(Host, mod_mam) of
@@ -177,7 +178,7 @@ store_mam_message(Pkt, User, Host, Peer, _Nick, _Type, _Dir) ->
 store_mam_message(Pkt, User, Host, Peer, _Nick, _Type, _Dir, _InMuc) ->
     to_be_stored(Pkt, User, Host, Peer).
 
-%% Of channels that the user is in; asked here, where preferences have spoken.
+%% Of channels that the user is in; checked here, after preferences.
 -spec to_be_stored(Acc, binary(), binary(), jid:jid()) -> Acc | stanza() | {stop, drop}
           when Acc :: stanza() | drop | pass.
 to_be_stored(Pkt, User, Host, Peer) when is_tuple(Pkt) ->

@@ -1,4 +1,4 @@
-%%% What the component sends is sorted here, in the link's process: C1 to C6.
+%%% Dispatches the component's stanzas, in the link's process: C1 to C6.
 -module(mod_mixpam_tap_component).
 
 -export([sent/1]).
@@ -12,7 +12,7 @@
 -type stanza() :: mod_mixpam_tap_link:stanza().
 -type xml() :: mod_mixpam_tap_link:xml().
 
-%% What it has asked for is done, or it goes on, or it is none of the component's.
+%% Handles a stanza (done), has it routed, or lets it pass if it is not the component's.
 -spec sent(stanza()) -> pass | done | {route, stanza()}.
 sent(Pkt) ->
     {U, Host, R} = lower(xmpp:get_to(Pkt)),
@@ -38,8 +38,8 @@ in_a_users_name(Pkt) ->
         _ -> {route, Pkt}
     end.
 
-%% C1 goes to the session's process by a message of our own: router, archive,
-%% carbons and offline storage never see it. C4 is T1 again.
+%% C1 goes to the session's process as an Erlang message of this module: router, archive, carbons
+%% and offline storage never see it. C4 is T1 again.
 -spec from_component(binary(), binary(), binary(), stanza()) -> done | route.
 from_component(<<>>, <<>>, Host, Pkt) when element(1, Pkt) == message;
                                            element(1, Pkt) == presence ->

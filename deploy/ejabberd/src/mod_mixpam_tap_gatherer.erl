@@ -1,6 +1,6 @@
-%%% Several at once: T10. A process beside the link, which sends batches when they are full, or
-%%% nothing more comes. All that it must know is in the rows of mod_mixpam_tap_batches: when it
-%%% is ended by whatever, the one that is started in its place goes on with them.
+%%% Several at once: T10. A process beside the link, which sends batches when they are full, or when
+%%% nothing more comes. Its whole state is in the rows of mod_mixpam_tap_batches: if it ends for any
+%%% reason, the one started in its place goes on with them.
 -module(mod_mixpam_tap_gatherer).
 -behaviour(gen_server).
 
@@ -29,7 +29,7 @@
 start_link(Host) ->
     gen_server:start_link({local, mod_mixpam_tap_batches:name(Host)}, ?MODULE, Host, []).
 
-%% The name is taken when this runs. What was told to nobody before is in the rows.
+%% The name is taken by now. Batches opened without a notification before are in the rows.
 -spec init(binary()) -> {ok, state(), {continue, left}}.
 init(Host) ->
     process_flag(trap_exit, true),
@@ -52,9 +52,9 @@ handle_call(_, _, State) -> {noreply, State}.
 -spec handle_cast(any(), state()) -> {noreply, state()}.
 handle_cast(_, State) -> {noreply, State}.
 
-%% A batch goes when the process it comes by is at rest, or at `until`; that is looked at
-%% when the batch is opened, so that one alone need not wait, and every millisecond. There
-%% is one for each such process, because what comes by another is of another channel.
+%% A batch is sent when the process that brings it is idle, or at `until`; that is checked when the
+%% batch is opened, so that a single message need not wait, and every millisecond. There is one for
+%% each such process, because another process brings another channel's messages.
 -spec handle_info(any(), state()) -> {noreply, state()} | {stop, any(), state()}.
 handle_info({open, From, Batch}, #{open := Open} = State) ->
     send_all(State, maps:with([From], Open)),
@@ -88,7 +88,7 @@ handle_info({'DOWN', _, process, {mod_mixpam_tap_keeper, _}, _}, #{host := Host}
     {stop, normal, State}; % supervised: is started again, with a new table
 handle_info(_, State) -> {noreply, State}.
 
-%% Of a domain that is not served any more.
+%% Of a domain that is no longer served.
 -spec terminate(any(), state()) -> any().
 terminate(shutdown, State) -> send_left(State);
 terminate(_, _) -> ok.
@@ -99,8 +99,8 @@ send_left(#{store := {Table, _, _}} = State) ->
     lists:foreach(fun({Batch, From}) -> send(State, From, Batch) end, Left),
     length(Left).
 
-%% Back in the loop of its behaviour, with nothing to do: elsewhere it may wait for the
-%% archive. The answer of a process that runs takes until it pauses.
+%% Idle in the loop of its behaviour: elsewhere it may be waiting for the archive. A running process
+%% answers only when it pauses.
 -spec is_at_rest(pid()) -> boolean().
 is_at_rest(Pid) when node(Pid) == node() ->
     case process_info(Pid, [message_queue_len, current_function]) of
@@ -112,8 +112,8 @@ is_at_rest(_) -> false.
 -spec send_all(state(), #{pid() => mod_mixpam_tap_batches:batch()}) -> ok.
 send_all(State, Open) -> maps:foreach(fun(From, Batch) -> send(State, From, Batch) end, Open).
 
-%% Rows are taken when the link has room, so that they are sent as soon as they are taken. One
-%% that has ended takes nothing, and nobody else has what was for it.
+%% Rows are taken when the link has room, so that they are sent as soon as they are taken. An ended
+%% link takes nothing, and its rows are for no other link.
 -spec send(state(), pid(), mod_mixpam_tap_batches:batch()) -> any().
 send(#{store := {Table, _, _} = Store}, From, Batch) ->
     erase({mod_mixpam_tap_batches, From}),
@@ -139,7 +139,7 @@ send_to(Link, Address, Common, Tos) ->
     Addresses = {xmlel, <<"addresses">>, [{<<"xmlns">>, ?ADDRESS}], List},
     pass(Link, xmpp:set_els(xmpp:set_to(Common, to(Address)), [Addresses | xmpp:get_els(Common)])).
 
-%% Nearly always that of the batch before.
+%% Nearly always that of the previous batch.
 -spec to(binary()) -> jid:jid().
 to(Address) ->
     case get({?MODULE, to}) of
@@ -150,8 +150,8 @@ to(Address) ->
             JID
     end.
 
-%% What the link does not take in time waits here as it came, many to one stanza, and no
-%% longer than ejabberd would let it wait before the link.
+%% Messages that the link does not take in time wait here unchanged, many to one stanza, and no
+%% longer than ejabberd would let them wait before the link.
 -spec wait_until_free(pid(), mod_mixpam_tap_batches:store()) -> ok.
 wait_until_free(Link, {Table, Bytes, _} = Store) ->
     case process_info(Link, message_queue_len) of

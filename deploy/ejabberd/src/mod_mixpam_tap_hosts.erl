@@ -1,5 +1,5 @@
-%%% The virtual hosts that have the tap: what each gets when it starts (tables, processes, hooks),
-%%% and what it is rid of when it stops.
+%%% The virtual hosts with the tap: tables, processes and hooks are added when a host starts, and
+%%% removed when it stops.
 -module(mod_mixpam_tap_hosts).
 
 -export([start/2, stop/1]).
@@ -8,7 +8,7 @@
 
 -define(PAM, [<<"urn:xmpp:mix:pam:0">>, <<"urn:xmpp:mix:pam:1">>, <<"urn:xmpp:mix:pam:2">>]).
 
-%% Also of a domain that is started already: the module may be listed twice, or exchanged.
+%% Also for a domain that is already started: the module may be listed twice, or upgraded.
 -spec start(binary(), binary()) -> ok.
 start(Host, Component) ->
     %% One row per domain while the component is connected, one per MIX domain for ever.
@@ -21,19 +21,19 @@ start(Host, Component) ->
     _ = ejabberd_mnesia:create(?MODULE, mixpam_online,
           [{ram_copies, [node()]}, {attributes, [key, pid]}]),
     ok = mod_mixpam_tap_rosters:start(),
-    mod_mixpam_tap_link:forget_links(node()), % of the node's life before
+    mod_mixpam_tap_link:forget_links(node()), % of the node's previous run
     {Before, Hooks} = mod_mixpam_tap_link:serve(Host, Component, hooks(Host)),
     ok = mod_mixpam_tap_sup:start(Host),
     [ejabberd_hooks:add(Hook, At, Module, Fun, Prio)
      || {Hook, At, Module, Fun, Prio} <- hooks(Host)],
-    %% Those of a version before that this one has no more.
+    %% Hooks of a previous version that this one no longer has.
     [ejabberd_hooks:delete(Hook, At, Module, Fun, Prio)
      || {Hook, At, Module, Fun, Prio} <- Hooks -- hooks(Host)],
     [gen_iq_handler:add_iq_handler(ejabberd_sm, Host, NS, mod_mixpam_tap_sessions, process_iq)
      || NS <- ?PAM],
     _ = Before == none orelse Before == Component orelse mod_mixpam_tap_link:forget_link(Host),
-    %% The component may be here already, when the module is reloaded. On another node it has
-    %% been told all, but for sessions that are older than the tap of this node.
+    %% The component may be connected already, when the module is reloaded. On another node it has
+    %% got everything, except sessions that are older than this node's tap.
     [mod_mixpam_tap_link:connect([Host], Pid)
      || Pid <- lists:sublist(routes(Component), 1),
         node(Pid) == node() orelse has_sessions(Host)],
@@ -82,13 +82,13 @@ hooks(Host) ->
      {component_disconnected, global, Link, 50},
      %% mod_roster asks the global hook whether a channel may hear "unavailable".
      {privacy_check_packet, global, Lists, 40},
-     %% mod_privacy (50) forgets what it is given, so the word before it is final.
+     %% mod_privacy (50) ignores the previous result, so a decision before it must be final.
      {privacy_check_packet, Host, Lists, 40},
      %% After mod_mam (50), which removes forged ids and sets the new one.
      {sm_receive_packet, Host, Channels, 60},
      %% Before every consumer: mod_mam writes at 100, mod_push notifies at 50.
      {store_mam_message, Host, Channels, 40},
-     %% Before what others do to an IQ or a presence that goes nowhere else.
+     %% Before other handlers of an IQ or a presence without another destination.
      {user_send_packet, Host, Sessions, 40},
      %% Last but for mod_mam (88) and carbons (89), which do not look at IQs.
      {user_receive_packet, Host, Sessions, 87},

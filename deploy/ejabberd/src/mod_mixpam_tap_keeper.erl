@@ -1,6 +1,6 @@
-%%% The tap's lasting process. It owns the tables of the gatherers, which may end in the
-%%% middle of a stanza; sees the nodes of the cluster come and go, and sessions that ended
-%%% without a word; and keeps the hooks while the module is upgraded.
+%%% The tap's permanent process. It owns the tables of the gatherers, which may end in the middle of
+%%% a stanza; monitors the nodes of the cluster, and finds sessions that ended without a hook; and
+%%% keeps the hooks while the module is upgraded.
 -module(mod_mixpam_tap_keeper).
 -behaviour(gen_server).
 
@@ -14,8 +14,8 @@
 -define(WEIGHING, 50). % ms
 -define(SETTLE, 1000). % ms for ejabberd to clear its own tables of a node that has died
 
-%% `stores` by domain; `weighed` are links by the monitor of the process that asks each; `upgrade`
-%% is the timer of one that goes on.
+%% `stores` by domain; `weighed` are links by the monitor of the process that weighs each; `upgrade`
+%% is the timer of an upgrade under way.
 -type state() :: #{stores := #{binary() => mod_mixpam_tap_batches:store()},
                    weighed := #{reference() => {pid(), counters:counters_ref(), integer()}},
                    upgrade => reference()}.
@@ -23,20 +23,20 @@
 -spec start_link() -> {ok, pid()} | {error, any()}.
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% Where a domain's batches are, and how many bytes of messages. It outlives the gatherer.
+%% The table of a domain's batches, and the bytes of their messages. It outlives the gatherer.
 -spec store(binary()) -> mod_mixpam_tap_batches:store().
 store(Host) -> gen_server:call(?MODULE, {store, Host}).
 
-%% A link's process may be killed: then ejabberd does not say that it has gone.
+%% A link's process may be killed: then ejabberd does not report its end.
 -spec watch(pid()) -> ok.
 watch(Link) -> gen_server:cast(?MODULE, {watch, Link}).
 
-%% The counter of the bytes that wait before a link of this node.
+%% The counter of bytes that wait before a link of this node.
 -spec weight(pid()) -> {ok, counters:counters_ref()} | none.
 weight(Link) ->
     try {ok, ets:lookup_element(mixpam_weight, Link, 2)} catch error:badarg -> none end.
 
-%% Until the module starts again, or is not going to.
+%% The tap goes on until the module starts again, or UPGRADE has passed.
 -spec upgrade() -> ok.
 upgrade() ->
     Hosts = mod_mixpam_tap_link:hosts(),
@@ -74,7 +74,7 @@ handle_cast({upgrade, Hosts}, State) ->
     {noreply, State#{upgrade => erlang:start_timer(?UPGRADE, self(), Hosts)}};
 handle_cast({watch, Link}, State) ->
     case node(Link) == node() andalso ets:member(mixpam_weight, Link) of
-        true -> ok; % after an exchange
+        true -> ok; % after an upgrade
         false ->
             erlang:monitor(process, Link),
             node(Link) == node() andalso weigh_first(Link)
@@ -111,8 +111,9 @@ handle_info({timeout, Timer, Hosts}, #{upgrade := Timer} = State) ->
     {noreply, maps:remove(upgrade, State)};
 handle_info(_, State) -> {noreply, State}.
 
-%% To resume what is not suspended does nothing, and is answered in its turn: what was before
-%% the link until then has gone. Who asks is in no code of the tap's, so that no exchange ends it.
+%% Resuming a process that is not suspended does nothing, and is answered in its turn: everything
+%% queued before the link until then has gone. The asking process runs none of the tap's code, so
+%% that no upgrade ends it.
 -spec weigh(pid(), counters:counters_ref(), state()) -> state().
 weigh(Link, Bytes, #{weighed := Weighed} = State) ->
     case {is_process_alive(Link), counters:get(Bytes, 1)} of
@@ -132,6 +133,6 @@ weigh_first(Link) ->
 -spec weigh_later(pid(), counters:counters_ref()) -> reference().
 weigh_later(Link, Bytes) -> erlang:send_after(?WEIGHING, self(), {weigh, Link, Bytes}).
 
-%% Whatever goes wrong there, the tables stay.
+%% The tables stay, even if that fails.
 -spec apart(fun(() -> any())) -> pid().
 apart(Fun) -> spawn(Fun).

@@ -1,5 +1,5 @@
-%%% The link: the process of the component's connection, what state it is in for each
-%%% domain, how much waits for it, and what it is told of itself and of others' connections.
+%%% The link: the process of the component's connection, its state for each domain, how much waits
+%%% for it, and events of this connection and of others (T7).
 -module(mod_mixpam_tap_link).
 
 -export([hosts/0, component/1, serve/3, forget/1, connect/2, forget_link/1, forget_links/1,
@@ -15,7 +15,7 @@
 -define(VERSION, <<"1.2">>).
 -define(READ, 65536). % bytes
 -define(BATCH, 500). % sessions
--define(ROOM, 16777216). % bytes before a link, above which only what is small or owed comes
+-define(ROOM, 16777216). % bytes before a link, above which only small or required stanzas are added
 -define(ALL_ROOM, 67108864). % and above which it is closed
 -define(BARRIER, 5000). % ms
 -define(TAP, <<"mixpam:tap:1">>).
@@ -29,7 +29,7 @@
 
 %%% Domains
 
-%% Kept here, because gen_mod forgets what it has stopped. Gives what was there before.
+%% Kept here, because gen_mod forgets stopped modules. Returns the previous value.
 -spec serve(binary(), binary(), [hook()]) -> {binary() | none, [hook()]}.
 serve(Host, Component, Hooks) ->
     Before = persistent_term:get({?MODULE, Host}, {none, []}),
@@ -54,7 +54,7 @@ component(Host) ->
 
 %%% The link
 
-%% Reads the Mnesia tables' local ETS copy: this is asked for every stanza.
+%% Reads the Mnesia tables' local ETS copy: this runs for every stanza.
 -spec link_of(binary()) -> {pid(), connected | up} | none.
 link_of(Host) ->
     case ets:lookup(mixpam_link, Host) of
@@ -77,7 +77,7 @@ send(Link, Pkt) ->
     weigh(Link, Pkt),
     pass(Link, Pkt).
 
-%% Of what is bounded before it comes here.
+%% For stanzas that are bounded before they come here.
 -spec pass(pid(), stanza()) -> boolean().
 pass(Link, Pkt) -> ejabberd_cluster:send(Link, {route, Pkt}).
 
@@ -104,7 +104,7 @@ has_room(Link) ->
         none -> true
     end.
 
-%% What is for the component itself goes there without us, but not if too much waits.
+%% Stanzas to the component itself go there without the tap, but not if too much waits.
 -spec takes(binary(), stanza()) -> boolean().
 takes(Host, Pkt) ->
     {_, Domain, _} = lower(xmpp:get_to(Pkt)),
@@ -172,7 +172,7 @@ archives(Host) ->
     gen_mod:is_loaded(Host, mod_mam)
         andalso gen_mod:get_module_opt(Host, mod_mam, default) == always.
 
-%% The listener by whose port the component has come says what it takes.
+%% The listener on the component's port has the limit.
 -spec limits(binary(), pid()) -> [pos_integer()].
 limits(Host, Link) ->
     Ports = local_ports(Link),
@@ -199,8 +199,8 @@ sockets(Link) ->
         undefined -> []
     end.
 
-%% Runs in the link's process. One connection at a time: a second one is told so
-%% at once, and cannot take stanzas from the first.
+%% Runs in the link's process. One connection at a time: a second one is refused at once, and cannot
+%% take stanzas from the first.
 -spec component_connected(binary()) -> any().
 component_connected(Component) ->
     %% The socket's own 1,460 bytes would cut a C6 into several reads, each with its wake-up.
@@ -213,8 +213,8 @@ component_connected(Component) ->
             ejabberd_service:send(self(), xmpp:serr_conflict())
     end.
 
-%% While the row says `opening` nobody else writes to the link: hello is first. A link that is
-%% there already, when the module is reloaded, goes on.
+%% While the row has `opening` no other process writes to the link: hello is first. A link that
+%% already exists when the module is reloaded goes on.
 -spec connect([binary()], pid()) -> ok | conflict.
 connect(Hosts, Pid) ->
     Claim = fun() ->
@@ -237,7 +237,7 @@ connect(Hosts, Pid) ->
                           end, Hosts)
     end.
 
-%% A node that is back has its name from before, but none of its processes.
+%% A node that is back has its former name, but none of its processes.
 -spec runs(pid()) -> boolean().
 runs(Pid) when node(Pid) == node() ->
     try is_process_alive(Pid) catch error:badarg -> false end;
@@ -258,8 +258,8 @@ forget_link(Host) ->
     mod_mixpam_tap_batches:forget(Host),
     mnesia:dirty_delete(mixpam_link, Host).
 
-%% T6, T7: every session writes its own state to the link and then says so, hence
-%% nothing newer is overtaken, and `replayed` is last.
+%% T6, T7: every session writes its own state to the link and then reports back, hence nothing newer
+%% is overtaken, and `replayed` is last.
 -spec replay(binary(), pid()) -> any().
 replay(Host, Link) ->
     replay(Host, Link, ejabberd_sm:get_vh_session_list(Host)).
@@ -273,7 +273,7 @@ replay(Host, Link, Sessions) ->
     barrier(Sessions, {replay, Link}),
     send(Link, event(Host, <<"replayed">>, [])).
 
-%% Ask these sessions' processes, and wait until each has answered or is gone.
+%% Ask these sessions' processes, and wait until each has answered or ended.
 -spec barrier([jid:ljid()], sync | {replay, pid()}) -> ok.
 barrier(Sessions, Ask) ->
     Until = erlang:monotonic_time(millisecond) + ?BARRIER,
@@ -305,7 +305,7 @@ forget_links(Node) ->
 
 %%% From the component
 
-%% What cannot be read is dropped: nobody else is to make something of it.
+%% Unreadable stanzas are dropped: no other module may handle them.
 -spec component_send_packet(Acc) -> Acc | {stop, {stanza() | drop, map()}}
           when Acc :: {stanza() | drop, map()}.
 component_send_packet({Pkt, State} = Acc) when is_tuple(Pkt) ->
@@ -322,7 +322,7 @@ component_send_packet(Acc) -> Acc.
 
 %%% T7: connections to other domains
 
-%% Only the domain's own connections: those of a local service are hooked here too.
+%% Only the domain's own connections: this hook also gets those of local services.
 -spec s2s_out_auth_result(map(), any()) -> map().
 s2s_out_auth_result(#{server := Host, remote_server := Remote} = State, true) ->
     s2s(<<"up">>, Host, Remote, State);

@@ -1,4 +1,5 @@
-%%% Whom a user has blocked (XEP-0191, XEP-0016), and presence that is the component's alone.
+%%% Users' block lists (XEP-0191, XEP-0016), and presence towards channels, which the component
+%%% sends.
 -module(mod_mixpam_tap_lists).
 
 -export([is_blocked/2, judged/3, is_suppressed/1, asked/1, changed/2,
@@ -10,7 +11,7 @@
 
 -define(BLOCKING, <<"urn:xmpp:blocking">>).
 -define(TAP, <<"mixpam:tap:1">>).
--define(MOST, 1000). % channels of one user that are looked at
+-define(MOST, 1000). % channels of one user that are checked
 
 -type stanza() :: mod_mixpam_tap_link:stanza().
 -type attr() :: mod_mixpam_tap_link:attr().
@@ -25,8 +26,8 @@ is_blocked(Host, Pkt) ->
                               [xmpp:get_to(Pkt), xmpp:set_from(Pkt, From), in])
               end, addresses(xmpp:get_from(Pkt))).
 
-%% A participant's address is id#channel@...: who has blocked the channel has
-%% blocked that, too.
+%% A participant's address is id#channel@...: a user who has blocked the channel has blocked that,
+%% too.
 -spec addresses(jid:jid()) -> [jid:jid()].
 addresses(JID) ->
     {U, Domain, _} = lower(JID),
@@ -49,7 +50,7 @@ judged({_, Host, _} = From, Pkt, Link) ->
             end
     end.
 
-%% mod_privacy takes the session's list if it is told one, else the user's default one.
+%% mod_privacy uses the session's list if it is given one, else the user's default list.
 -spec is_denied(binary(), jid:ljid(), stanza()) -> boolean().
 is_denied(Host, From, Pkt) ->
     Who = case ets:lookup(mixpam_online, {list, jid:encode(From)}) of
@@ -60,7 +61,7 @@ is_denied(Host, From, Pkt) ->
     deny == ejabberd_hooks:run_fold(privacy_check_packet, Host, allow,
                                     [Who, xmpp:put_meta(Pkt, mixpam, true), out]).
 
-%% That devices are gone which the channel was shown: XEP-0191 §3.3.
+%% Unavailable presence of devices that were announced to the channel: XEP-0191 §3.3.
 -spec without_mark(stanza()) -> {marked, stanza()} | none.
 without_mark(Pkt) when element(1, Pkt) == presence ->
     case lists:partition(fun is_mark/1, xmpp:get_els(Pkt)) of
@@ -93,7 +94,7 @@ refuse(Pkt, Link) when element(1, Pkt) == iq ->
     end;
 refuse(_, _) -> none.
 
-%% The list that a session has chosen for itself (XEP-0016) is known to its process alone.
+%% Only a session's process knows the list that it has chosen for itself (XEP-0016).
 -spec list_used(Acc) -> Acc.
 list_used({Pkt, #{jid := JID, lserver := Host} = State} = Acc) when element(1, Pkt) == iq ->
     _ = case lower(xmpp:get_to(Pkt)) == bare(JID)
@@ -111,8 +112,8 @@ list_used(Acc) -> Acc.
 
 %%% T7: what a user blocks and unblocks
 
-%% ejabberd does in the session's process what is asked there, before it reads the next
-%% message: this one.
+%% ejabberd handles the request in the session's process, before it reads the next message: this
+%% one.
 -spec asked(any()) -> any().
 asked(El) ->
     case xmpp:encode(El) of
@@ -131,8 +132,8 @@ changed({Name, Texts}, JID) ->
     [tell(<<Name/binary, "ed">>, JID, [{<<"address">>, jid:encode(Peer)}])
      || Peer <- Peers, is_listed(Host, JID, Peer) == (Name == <<"block">>)].
 
-%% The user's channels that are blocked, before the first presence of a session on a link: the
-%% component may have been away when that changed, or the user without a session when it began.
+%% The user's blocked channels, before the first presence of a session on a link: the component may
+%% have been away when that changed, or the user without a session when the block began.
 -spec tell_blocked(fun((stanza()) -> any()), jid:jid()) -> any().
 tell_blocked(Tell, JID) ->
     {U, Host, _} = bare(JID),
@@ -154,7 +155,7 @@ tell(Name, JID, Attrs) ->
     {_, Host, _} = Bare = bare(JID),
     to_link(Host, event(Host, Name, [{<<"jid">>, jid:encode(Bare)} | Attrs])).
 
-%%% Presence towards channels: the component alone knows which devices they may see
+%%% Presence towards channels: only the component knows which devices they may see
 
 -spec is_suppressed(stanza()) -> boolean().
 is_suppressed(Pkt) ->
@@ -164,8 +165,8 @@ is_suppressed(Pkt) ->
         andalso lists:member(xmpp:get_type(Pkt), [available, unavailable, probe])
         andalso mod_mixpam_tap_rosters:in_roster(From, To).
 
-%% Asked for every single recipient of a broadcast. The global hook has a JID
-%% where the others have the session: mod_roster, about an item just lost.
+%% Called for every single recipient of a broadcast. The global hook has a JID where the others have
+%% the session: from mod_roster, about an item just removed.
 -spec privacy_check_packet(Acc, map() | jid:jid(), stanza(), in | out) -> Acc | {stop, deny}
           when Acc :: allow | deny.
 privacy_check_packet(Acc, From, Pkt, out) when element(1, Pkt) == presence ->

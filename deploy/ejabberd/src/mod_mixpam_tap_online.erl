@@ -1,10 +1,10 @@
-%%% Who is online, and what of it the component is told: presence (T6), sessions that hibernate and
-%%% are resumed (T7), and sessions that ended without a word. The rows of mixpam_online,
+%%% Available sessions, and what is reported of them to the component: presence (T6), hibernation
+%%% and resumption (T7), and sessions that ended without a hook. The rows of mixpam_online,
 %%%
 %%%   {mixpam_online, {Host, Full JID as text}, Pid}   an available session, on any node
 %%%   {mixpam_online, {list, Full JID as text}, _}     is mod_mixpam_tap_lists' own
 %%%
-%%% are also where copies for many devices find their way (C6).
+%%% also route copies for many devices (C6).
 -module(mod_mixpam_tap_online).
 
 -export([presence/2, owed/1, pay/2, replay/2, copy/2, hibernated/1, resumed/1, moved/1, ended/1,
@@ -36,7 +36,7 @@ row(#{jid := JID}) ->
     {_, Host, _} = Full = jid:tolower(JID),
     {mixpam_online, {Host, jid:encode(Full)}, self()}.
 
-%%% What a session shows: T6
+%%% Presence of sessions: T6
 
 %% The presence that the session has sent, as contacts see it.
 -spec presence(stanza(), state()) -> {stanza(), state()}.
@@ -56,7 +56,7 @@ presence(Pkt, #{lserver := Host, jid := JID} = State) ->
             end
     end.
 
-%% Where too much waits, the last presence of a session comes when there is room.
+%% If too much waits, the last presence of a session is sent when there is room.
 -spec owe(state()) -> state().
 owe(#{mixpam_owed := true} = State) -> State;
 owe(State) ->
@@ -66,7 +66,7 @@ owe(State) ->
 -spec owed(state()) -> state().
 owed(#{mixpam_owed := true, lserver := Host} = State) ->
     case link_of(Host) of
-        none -> maps:remove(mixpam_owed, State); % told of by the replay
+        none -> maps:remove(mixpam_owed, State); % reported by the replay
         {Link, _} ->
             case has_room(Link) of
                 true -> pay(Link, State);
@@ -98,12 +98,12 @@ replay(Link, #{lserver := Host, jid := JID} = State) ->
         _ -> none
     end.
 
-%% Called when another process goes on with the session.
+%% Called when another process takes over the session.
 -spec copy(state(), state()) -> state().
 copy(New, #{mixpam_owed := true}) -> owe(New);
 copy(New, _Old) -> New.
 
-%%% How it goes on and ends: T7, T6
+%%% Resumption and end of sessions: T7, T6
 
 -spec hibernated(state()) -> state().
 hibernated(State) -> session_changed(<<"hibernated">>, State).
@@ -137,7 +137,7 @@ gone(JID) ->
                 [{<<"from">>, jid:encode(JID)}, {<<"to">>, component(Host)},
                  {<<"type">>, <<"unavailable">>}], {xmlcdata, <<>>})).
 
-%% A new session of the same full JID that is available already speaks for it.
+%% A new session of the same full JID that is already available stands for it.
 -spec is_replaced(jid:jid(), pid()) -> boolean().
 is_replaced(JID, Pid) ->
     {U, Host, R} = jid:tolower(JID),
@@ -147,9 +147,9 @@ is_replaced(JID, Pid) ->
                     andalso is_integer(proplists:get_value(priority, Info))
     end.
 
-%%% Sessions that nobody speaks for any more
+%%% Sessions without a process
 
-%% Sessions whose process was killed, or whose node has died: nobody has said that they ended.
+%% Sessions whose process was killed, or whose node has died: no hook has reported their end.
 -spec sweep() -> ok.
 sweep() ->
     Here = node(),
@@ -161,7 +161,7 @@ sweep() ->
 -spec lost(fun((pid()) -> boolean())) -> ok.
 lost(IsGone) -> lost(IsGone, ets:tab2list(mixpam_online)).
 
-%% This node's, when it has no tap any more: it may stop before its sessions do.
+%% This node's, when it no longer has the tap: it may stop before its sessions do.
 -spec leave(binary()) -> ok.
 leave(Host) ->
     lost(fun(Pid) -> node(Pid) == node() end,

@@ -1,6 +1,6 @@
 %%% Requests of a session to its own account that only the component can answer: T5, and the answer
-%%% by C1. Each one open is in the session's state (mixpam_asked, see mod_mixpam_tap_sessions), so
-%%% that it has an answer whatever becomes of the component.
+%%% by C1. Each open request is in the session's state (mixpam_asked, see mod_mixpam_tap_sessions),
+%%% so that it gets an answer even if the component fails.
 -module(mod_mixpam_tap_requests).
 
 -export([ask/3, refuse/3, answered/3, timeout/2, link_lost/2, copy/2]).
@@ -15,7 +15,7 @@
 -type state() :: mod_mixpam_tap_sessions:state().
 -type asked() :: {Id :: binary(), Link :: pid(), reference()}.
 
-%% Ids alone are kept, and as copies: they are parts of what was read from the socket.
+%% Only ids are kept, and as copies: they are parts of a binary read from the socket.
 -spec ask(pid(), stanza(), state()) -> {stop, {drop, state()}}.
 ask(Link, IQ, State) ->
     Asked = maps:get(mixpam_asked, State, []),
@@ -46,7 +46,7 @@ answered(Id, Pkt, #{jid := JID} = State) ->
                     _ = erlang:cancel_timer(Timer),
                     State#{mixpam_asked => Rest};
                 false ->
-                    %% Nobody's answer but the component's own: C1 is any stanza.
+                    %% Only the component's own answer counts: C1 may be any stanza.
                     case lists:member(erlang:phash2(Id), maps:get(mixpam_expired, State, [])) of
                         true -> {taken, State};
                         false -> State
@@ -54,7 +54,7 @@ answered(Id, Pkt, #{jid := JID} = State) ->
             end
     end.
 
-%% None if the timer is none of ours.
+%% None if the timer is not this module's.
 -spec timeout(reference(), state()) -> state() | none.
 timeout(Timer, State) ->
     case lists:keytake(Timer, 3, maps:get(mixpam_asked, State, [])) of
@@ -79,7 +79,7 @@ link_lost(Link, State) ->
 -spec lang(state()) -> binary().
 lang(State) -> maps:get(lang, State, <<"en">>).
 
-%% Called when another process goes on with the session.
+%% Called when another process takes over the session.
 -spec copy(state(), state()) -> state().
 copy(New, Old) ->
     New#{mixpam_asked => [open(Id, Link) || {Id, Link, _} <- maps:get(mixpam_asked, Old, [])]}.

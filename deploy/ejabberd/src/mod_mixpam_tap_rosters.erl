@@ -1,7 +1,7 @@
 %%% Rosters and accounts: C3 and its pages, T8, and who is a member of which channel.
 %%%
-%%% C3 waits for the database, and behind the link's process waits everybody. So a few
-%%% processes of this module do it, those of one user always the same one, in order.
+%%% C3 waits for the database, and everybody waits for the link's process. So a few processes of
+%%% this module do it, always the same one for a user, in order.
 -module(mod_mixpam_tap_rosters).
 -behaviour(gen_server).
 
@@ -27,8 +27,8 @@
 
 -type xml() :: mod_mixpam_tap_link:xml().
 
-%% A row of {mixpam_member, {Host, User, Channel}, true} is a membership; one with `known` in
-%% the channel's place says that all of this user's are there.
+%% A row of {mixpam_member, {Host, User, Channel}, true} is a membership; one with `known` in the
+%% channel's place means that all of this user's are there.
 -spec start() -> ok.
 start() ->
     _ = ejabberd_mnesia:create(?MODULE, mixpam_member,
@@ -50,7 +50,7 @@ init([]) -> {ok, none}.
 -spec handle_call(any(), any(), none) -> {reply, ok, none}.
 handle_call(_, _From, State) -> {reply, ok, State}.
 
-%% A request that fails ends neither those that wait behind it nor, without an answer, in silence.
+%% A failing request does not end those that wait behind it, and still gets an answer.
 -spec handle_cast({pid(), get | set, binary(), binary(), xml(), stanza()}, none) -> {noreply, none}.
 handle_cast({Link, Type, U, Host, El, IQ}, State) ->
     try answer(Link, Type, U, Host, El, IQ)
@@ -96,7 +96,7 @@ answer(Link, Type, U, Host, {xmlel, _, _, Els} = El, IQ) ->
                                     [{xmlel, <<"query">>, [{<<"xmlns">>, ?ROSTER}], Answer}]));
         true ->
             Answer = set(U, Host, El, IQ),
-            %% Every session has passed its push on before the answer leaves.
+            %% Every session has passed its push on before the answer is sent.
             Sessions = [{U, Host, R} || R <- ejabberd_sm:get_user_resources(U, Host)],
             spawn(fun() -> mod_mixpam_tap_link:barrier(Sessions, sync), send(Link, Answer) end)
     end.
@@ -150,8 +150,8 @@ set_and_remember(U, Host, #roster_item{jid = JID, subscription = Subscription} =
             end
     end.
 
-%% What is to be gone with the item (`ask`, and for a removal the subscription,
-%% or the channel would be sent an `unsubscribed`) is cleared without a push first.
+%% `ask`, and for a removal the subscription (or the channel would be sent an `unsubscribed`), is
+%% cleared first, without a push.
 -spec set(binary(), binary(), #roster_item{}) -> ok | {error, any()}.
 set(U, Host, #roster_item{jid = JID, subscription = Subscription} = Item) ->
     Remove = Subscription == remove,
@@ -214,8 +214,8 @@ remember(U, Host, {CU, CS, _}) -> mnesia:dirty_write({mixpam_member, {Host, U, {
 -spec forget(binary(), binary(), jid:ljid()) -> ok.
 forget(U, Host, {CU, CS, _}) -> mnesia:dirty_delete(mixpam_member, {Host, U, {CU, CS}}).
 
-%% Before a change: of a user who is not known yet, what is in the roster now. One session
-%% does so at a time, or what has been removed meanwhile would come back.
+%% Before a change: for a user who is not known yet, the channels in the roster now. One session
+%% does so at a time, or a channel removed meanwhile would come back.
 -spec remember_all(binary(), binary()) -> any().
 remember_all(U, Host) ->
     ets:member(mixpam_member, {Host, U, known}) orelse
@@ -229,10 +229,10 @@ remember_all(U, Host) ->
             end
         end).
 
-%%% Changes by whomever: T8, T7
+%%% Changes by anyone: T8, T7
 
-%% Runs within the roster's transaction, the only place every change of an item passes, and
-%% before it is written; of one that fails the component hears too much, not too little.
+%% Runs within the roster's transaction, the only place that every change of an item passes, and
+%% before it is written: the component may hear of a change that then fails, but misses none.
 -spec roster_process_item(Acc, binary()) -> Acc.
 roster_process_item(#roster{us = {U, _}, jid = {_, Domain, _} = Channel} = Record, Host) ->
     case is_mix(Host, Domain) of
@@ -245,7 +245,7 @@ roster_process_item(#roster{us = {U, _}, jid = {_, Domain, _} = Channel} = Recor
     Record;
 roster_process_item(Acc, _Host) -> Acc.
 
-%% A subscription stanza changes the item by another way.
+%% A subscription stanza changes the item in another way.
 -spec before_subscription(Acc, stanza()) -> Acc.
 before_subscription(Acc, Pkt) ->
     before(xmpp:get_to(Pkt), xmpp:get_from(Pkt)),

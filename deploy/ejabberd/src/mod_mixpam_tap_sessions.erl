@@ -1,5 +1,6 @@
-%%% Users' sessions: what they send and are sent, and their hooks. Nearly all of this, and of the
-%%% three modules named below, runs in the session's own process, and what it keeps is in its state:
+%%% Users' sessions: stanzas from and to them, and their hooks. Nearly all of this, and of the three
+%%% modules named below, runs in the session's own process, and keeps its data in that process's
+%%% state:
 %%%
 %%%   mixpam_annotate   true if the session is flagged
 %%%   mixpam_rosters    what is on its way to a flagged session, oldest first:
@@ -11,9 +12,9 @@
 %%%                     much waited for it
 %%%   mixpam_late       what came after another process had resumed the session
 %%%
-%%% What is said of rosters is in mod_mixpam_tap_annotations, of requests in
-%%% mod_mixpam_tap_requests, of presence in mod_mixpam_tap_online. All hooks stay here: what runs
-%%% finds them by this name while the module is exchanged.
+%%% Rosters are in mod_mixpam_tap_annotations, requests in mod_mixpam_tap_requests, presence in
+%%% mod_mixpam_tap_online. All hooks stay here: running code finds them by this name during an
+%%% upgrade.
 -module(mod_mixpam_tap_sessions).
 
 -export([deliver_to_all/2, deliver_to/4, watch/2, process_iq/1, decode_iq_subel/1]).
@@ -32,16 +33,16 @@
 -type xml() :: mod_mixpam_tap_link:xml().
 -type attr() :: mod_mixpam_tap_link:attr().
 
-%% Of a session, as ejabberd_c2s has it; a copy is a stanza, or one for many with the archive's id.
+%% A session's state, as in ejabberd_c2s; a copy is a stanza, or a shared one with the archive's id.
 -type state() :: map().
 -type copy() :: stanza() | {stanza(), Id :: binary()}.
 -export_type([state/0]).
 
 %%% To sessions: C1, C6
 
-%% C6. Each session writes its own address and id into the copy: here, they would wait in
-%% line. One that is online is known by its address alone; ejabberd's table takes ten times
-%% as long, above all when a copy has just been sent and the process has not run yet.
+%% C6. Each session writes its own address and id into the copy: here, that would be done one by
+%% one. An online session is found by its address alone; ejabberd's table takes ten times as long,
+%% above all when a copy has just been sent and the process has not run yet.
 -spec deliver_to_all(binary(), stanza()) -> done.
 deliver_to_all(Host, Pkt) ->
     [{xmlel, _, _, Addresses} | Els] = xmpp:get_els(Pkt),
@@ -73,7 +74,7 @@ deliver_to(U, Host, R, Pkt) ->
     end,
     done.
 
-%% The way back of T4 and T5 is by C1, too. What nobody waits for is late.
+%% T4 and T5 also come back by C1. A stanza that nothing waits for is late.
 -spec deliver(copy(), state()) -> state().
 deliver({Copy, Id}, #{jid := JID} = State) ->
     deliver(mod_mixpam_tap_batches:with_id(xmpp:set_to(Copy, JID), Id), State);
@@ -102,7 +103,7 @@ user_receive_packet({Pkt, #{mixpam_annotate := true} = State}) when element(1, P
     mod_mixpam_tap_annotations:on_its_way(Pkt, State);
 user_receive_packet(Acc) -> Acc.
 
-%%% From sessions: T4's flag, T5, T9, and presence that is the component's alone
+%%% From sessions: T4's flag, T5, T9, and presence towards channels
 
 -spec user_send_packet(Acc) -> Acc | {stanza(), state()} | {stop, {drop, state()}}
           when Acc :: {stanza() | drop, state()}.
@@ -132,8 +133,8 @@ to_component({Pkt, #{lserver := Host} = State} = Acc) ->
         false -> mod_mixpam_tap_link:refuse(Pkt), {stop, {drop, State}}
     end.
 
-%% An own `ver` could make the answer empty and hide the annotations; an empty
-%% one never matches, and keeps versions in the answer.
+%% The client's `ver` could make the answer empty and hide the annotations; an empty one never
+%% matches, and keeps versions in the answer.
 -spec from_own_session(get | set, binary(), any(), stanza(), state()) ->
           {stanza(), state()} | {stop, {drop, state()}}.
 from_own_session(get, ?ROSTER, El, Pkt, State) ->
@@ -161,7 +162,7 @@ from_own_session(_, NS, _, Pkt, #{lserver := Host} = State) ->
 is_annotate({xmlel, <<"annotate">>, Attrs, _}) -> attr(<<"xmlns">>, Attrs) == ?MIX_ROSTER;
 is_annotate(_) -> false.
 
-%% T5 of others. decode_iq_subel keeps ejabberd from judging what is inside.
+%% T5 from other users. decode_iq_subel keeps ejabberd from validating the content.
 -spec process_iq(stanza()) -> stanza().
 process_iq(IQ) ->
     Text = <<"Only the account's own sessions may ask this">>,
@@ -172,7 +173,7 @@ decode_iq_subel(El) -> El.
 
 %%% The session's process
 
-%% A session that waits for the component learns of the link's death by itself.
+%% A session that waits for the component monitors the link itself.
 -spec watch(pid(), state()) -> state().
 watch(Link, State) ->
     Watched = maps:get(mixpam_watched, State, []),
@@ -183,8 +184,8 @@ watch(Link, State) ->
             State#{mixpam_watched => [Link | Watched]}
     end.
 
-%% A process whose session was just resumed by another one keeps what comes late
-%% for its successor, and nothing else is its business any more.
+%% A process whose session was just resumed by another one keeps late stanzas for its successor, and
+%% handles nothing else.
 -spec c2s_handle_info(state(), any()) -> state() | {stop, state()}.
 c2s_handle_info(#{mgmt_state := resumed} = State, {mixpam, deliver, Pkt}) ->
     Late = maps:get(mixpam_late, State, []),
@@ -211,7 +212,7 @@ c2s_handle_info(#{mixpam_watched := Watched} = State, {'DOWN', _, process, Link,
     end;
 c2s_handle_info(State, Info) -> c2s_other_info(State, Info).
 
-%% mod_roster wants the presence sent to someone who may see it now.
+%% mod_roster requests that presence be sent to a contact who may now see it.
 -spec c2s_other_info(state(), any()) -> state() | {stop, state()}.
 c2s_other_info(#{jid := JID} = State, {resend_presence, To}) when To /= undefined ->
     {_, Host, _} = jid:tolower(JID),
@@ -268,7 +269,7 @@ c2s_terminated(State, _Reason) -> State.
 late() ->
     receive {mixpam, deliver, Pkt} -> [Pkt | late()] after 0 -> [] end.
 
-%% C1: mod_stream_mgmt would bounce what is left, or store it offline.
+%% C1: mod_stream_mgmt would bounce the rest, or store it offline.
 -spec without_copies(state()) -> state().
 without_copies(#{mgmt_queue := Queue} = State) ->
     Keep = p1_queue:foldl(fun({_, _, Pkt} = Item, Acc) ->

@@ -10,7 +10,7 @@
 start(Host) ->
     Sup = #{id => ?MODULE, start => {?MODULE, start_link, []}, type => supervisor},
     _ = supervisor:start_child(ejabberd_gen_mod_sup, Sup),
-    %% Below a supervisor that an older version started, they are new.
+    %% Below a supervisor that an older version started, these children are new.
     [supervisor:start_child(?MODULE, Child) || Child <- [gatherer(Host) | workers()]],
     ok.
 
