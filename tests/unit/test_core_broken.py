@@ -47,6 +47,7 @@ STORIES = {
     "join refused": "join refuses works answers",
     "join late": "join works time answers",
     "join never": "join time",
+    "leave late": "join works answers leave works time answers",
     "again": "join works answers join works answers",
     "leave of a stranger": "leave works answers",
     "kick": "join works answers kicks answers",

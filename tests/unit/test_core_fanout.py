@@ -225,6 +225,20 @@ def test_a_tree_that_cannot_be_read_is_passed_on_untranslated() -> None:
 
 @pytest.mark.abuse(11)
 @pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(f"<a><b xmlns='{CORE_0}'/></a>".encode("utf-16-le"), id="encoding"),
+        pytest.param(
+            f"<!DOCTYPE a [<!ENTITY e \"<b xmlns='{CORE_0}'/>\">]><a>&e;</a>".encode(), id="entity"
+        ),
+    ],
+)
+def test_what_the_parser_sees_elsewhere_than_the_tags_is_not_translated(data: bytes) -> None:
+    assert in_other_namespace(data, CORE_0.encode(), CORE_1.encode()) == data
+
+
+@pytest.mark.abuse(11)
+@pytest.mark.parametrize(
     "content",
     [
         pytest.param("<a" + "".join(f" a{i}='{CORE_0}'" for i in range(8_000)) + "/>", id="tag"),

@@ -5,12 +5,14 @@ many channels for a device that comes, an end in the middle. Others have their t
 order is kept, and what is no longer so is not told.
 """
 
+from collections.abc import Iterator
+
 import pytest
 from driver import ANNA, BEN, CORE_1, LAPTOP, MIX, OWN, PHONE, Play, Stored
 from scenes import answers_disco, comes_online, tap_is_up
 
 from component.core.presence.participants import PRESENCE_NODE
-from component.core.presence.portions import BURST, PORTION, RATE, STEPS
+from component.core.presence.portions import BURST, PORTION, RATE, STEPS, Portions
 from component.core.rates import Buckets
 from component.core.users.activity import ParticipantPresence
 from component.core.users.trimmed_presence import LARGEST
@@ -163,6 +165,20 @@ def test_a_device_that_went_is_told_no_more() -> None:
     play.hears_all()
     play.waits(10)
     play.silence()
+
+
+def test_a_job_may_begin_the_next_of_its_kind() -> None:
+    play = Play()
+    portions, done = Portions(play.core.context), []
+
+    def job(number: int) -> Iterator[int]:
+        yield 1
+        done.append(number)
+        if number:
+            portions.begin(ANNA.encode(), "job", job(number - 1))
+
+    portions.begin(ANNA.encode(), "job", job(2))
+    assert done == [2, 1, 0]
 
 
 def test_one_user_keeps_no_other_waiting() -> None:

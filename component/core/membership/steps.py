@@ -158,12 +158,13 @@ class Changes(Guarded):
     def _used(self, op: Op) -> bool:
         """Go on with what the channel did when it was asked for the same before."""
         done = self._ledger.done(op.user, op.channel)
-        if done is None or done.kind != op.kind or op.request is None:
+        reply = None if done is None else done.reply
+        if done is None or reply is None or done.kind != op.kind or op.request is None:
             return False
-        reply = self._take(done)
+        self._take(done)
         if op.kind == "leave":
             self._left(op, reply)
-        elif reply is not None:
+        else:
             self._joined(op, reply)
         return True
 

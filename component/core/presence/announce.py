@@ -244,14 +244,9 @@ class Presence:
     ) -> Iterator[int | Pause]:
         """Notify all channels of a session, as long as its announcement stays the same."""
         context = self._context
-        since = context.now
         for channel in [each.channel for each in _sharing(row)]:
             while pause := context.pause(row.key, channel.domain):
                 yield Pause(pause)
-            if context.now != since:
-                since = context.now
-                if context.mirror.rows.get(row.key) is not row:
-                    return
             if row.state(resource).shown != digest:
                 return
             membership = row.channels.get(channel.key)
