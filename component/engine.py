@@ -1,7 +1,7 @@
 """The engine: joins link, core and store, and carries the core's effects out.
 
 After each input it does three things: it carries the effects out, writes what came of them, and
-sets the timer. Whatever is written is a `Send` that the outgoing rule lets pass, or copies that
+sets the timer. Whatever is written is a `Send` that `core.outgoing` has let pass, or copies that
 `core.delivery` has made.
 """
 
@@ -21,7 +21,6 @@ from component.control_queue import SPARE, ControlLane
 from component.core.effects import Count, Deliver, Effect, Fault, Queue, Report, Send, Write
 from component.core.limits import Limits
 from component.core.machine import Core
-from component.core.outgoing import Outgoing
 from component.core.snapshot import Remembered
 from component.failover import Failover
 from component.http.watch import Watch
@@ -54,9 +53,8 @@ class Engine:
         self._log = structlog.get_logger()
         self.watch = Watch(settings.domains)
         self.notifier = Notifier()
-        own = jid.parse(settings.component_jid)
         self.core = Core(
-            own,
+            jid.parse(settings.component_jid),
             settings.domains,
             limits(settings),
             lambda: secrets.token_hex(8),
@@ -67,7 +65,6 @@ class Engine:
         )
         self._shortcut = self.core.delivery.shortcut.carry
         self._control = ControlLane(self.core.mirror.waiting, self._settle, self._crowded)
-        self._outgoing = Outgoing(self.core.mirror, own, frozenset(settings.domains))
         self.store = Store(settings, self.report, self)
         self._connection = Connection(settings, self, self.report)
         self._failover = Failover(self, self.core, self.store, self._connection)
@@ -196,7 +193,7 @@ class Engine:
                 case Deliver(copies):
                     self._out += copies
                 case Send(data):
-                    self._out += self._sendable(data)
+                    self._out.append(data)
                 case Queue(stanza, payer, alone):
                     self._queue(stanza, payer, alone=alone)
                 case Write():
@@ -215,21 +212,6 @@ class Engine:
                 self.fault(error)
             case Count(what, reason):
                 self.counts[what, reason] += 1
-
-    def _sendable(self, data: bytes) -> list[bytes]:
-        """Give what may be written of a stanza: it, what stands in for it, or nothing."""
-        if not self.core.largest.fits(data):
-            self.counts["dropped", "unsendable"] += 1
-            self.report("stanza-unsendable", "warning", reason="larger than the server takes")
-            (data,) = self.core.largest.fitting([data]) or [b""]
-            if not data:
-                return []
-        reason = self._outgoing.why_not(data)
-        if reason is None:
-            return [data]
-        self.counts["outgoing-refused", reason] += 1
-        self.report("outgoing-refused", "error", reason=reason)
-        return []
 
     # -- events of the store (store.store.StoreListener) -----------------------------------
 

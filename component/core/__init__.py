@@ -25,9 +25,9 @@ and carries the effects out. From the top down, and each imports only what stand
 `roster/`       `access` to rosters, `annotate` with participant ids, `candidates` for channels
 `services`      which domains are MIX services; tells the taps
 `taps`          what the taps say; `about`: disco, version, ping; `commands`: XEP-0050
+`outgoing`      in whose name the component may speak, and to whom; the last that judges a stanza
 `context`       state shared by all of these: time, effects, open questions, the mirror
-`effects`       outputs to the shell; `outgoing`: the addresses that may be written; `reach`: how
-                many domains are addressed in a second
+`effects`       outputs to the shell; `reach`: how many domains are addressed in a second
 `users/`        `mirror`: a row for each user; its `activity` and `sessions`, `packed` small,
                 `routes` for the hot lane; `trimmed_presence`
 `errors`        stanza errors; `limits`, `deadlines`, `rates`, `stanza_size`, `lane_counts`

@@ -13,7 +13,7 @@ from schemas.records import CapabilityRecord, JournalRecord, MembershipRecord
 
 
 class Send(NamedTuple):
-    """Put these bytes, one stanza, onto the link, if the outgoing rule lets it pass."""
+    """Put these bytes, one stanza, onto the link: the outgoing rule has let it pass (`Core`)."""
 
     data: bytes
 

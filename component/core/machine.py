@@ -26,6 +26,7 @@ from component.core.effects import (
 from component.core.errors import Refusal
 from component.core.limits import Limits
 from component.core.membership.requests import read
+from component.core.outgoing import Outgoing
 from component.core.parts import Parts
 from component.core.roster.annotate import annotated, annotated_tree, on_its_way
 from component.core.taps import Taps, address, own_user
@@ -65,6 +66,7 @@ class Core:
         self.delivery = self.parts.delivery
         self.reconcile = self.parts.reconcile
         self.remembered = self.parts.remembered
+        self.outgoing = Outgoing(self.context)
         self._taps = Taps(self.context, self._heard)
         # The steps that are left of forgetting a lost link's sessions.
         self._forgetting: Iterator[None] = iter(())
@@ -229,14 +231,13 @@ class Core:
         return self.context.deadlines.next
 
     def _effects(self) -> list[Effect]:
-        """Take what came of an input, with copies made of what waited for them."""
-        taken = self.context.taken()
-        effects = [effect for effect in taken if not isinstance(effect, Copy)]
-        if len(effects) == len(taken):
-            return effects
-        effects.clear()
-        for effect in taken:
-            if isinstance(effect, Copy):
+        """Take what came of an input: stanzas are judged, and copies made that had to wait."""
+        effects: list[Effect] = []
+        for effect in self.context.taken():
+            if isinstance(effect, Send):
+                effects += self.outgoing.judged(effect)
+                effects += self._effects()
+            elif isinstance(effect, Copy):
                 self.context.attempt(self.delivery.deliver_after_all, effect)
                 effects += self._effects()
             else:

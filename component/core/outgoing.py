@@ -1,16 +1,18 @@
 """The outgoing rule: in whose name the component may speak, and to whom.
 
 The server believes whatever this component writes, so this is the one place that keeps
-a fault, or a clever stranger, from speaking as somebody else. It judges the very bytes
-that would be written. Copies of channel stanzas have their own form of the same rule:
-`delivery.passage` lets them through only from what the mirror says was joined.
+a fault, or a clever stranger, from speaking as somebody else. It judges the very bytes that
+would be written, last of all in the core. Copies of channel stanzas have their own form of the
+same rule: `delivery.passage` lets them through only from what the mirror says was joined.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from component.core.users.mirror import Mirror, Row
+from component.core.context import Context
+from component.core.effects import Send
+from component.core.users.mirror import Row
 from component.wire.framing import Frame, only_frame
 from schemas import jid
 from schemas.jid import Jid
@@ -19,10 +21,30 @@ from schemas.jid import Jid
 class Outgoing:
     """Judges stanzas before they are written."""
 
-    def __init__(self, mirror: Mirror, own: Jid, domains: frozenset[str]) -> None:
-        self._mirror = mirror
-        self._own = own
-        self._domains = domains
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._mirror = context.mirror
+        self._own = context.own
+
+    def judged(self, sent: Send) -> list[Send]:
+        """Give what may be written of a stanza: it, what stands in for it, or nothing.
+
+        What is kept back is counted and reported.
+        """
+        context, largest = self._context, self._context.largest
+        if not largest.fits(sent.data):
+            context.drop("unsendable")
+            context.report("stanza-unsendable", "warning", reason="larger than the server takes")
+            fitting = largest.fitting([sent.data])
+            if not fitting:
+                return []
+            sent = sent._replace(data=fitting[0])
+        reason = self.why_not(sent.data)
+        if reason is None:
+            return [sent]
+        context.count("outgoing-refused", reason)
+        context.report("outgoing-refused", "error", reason=reason)
+        return []
 
     def why_not(self, data: bytes) -> str | None:
         """Give the reason why these bytes must not be written, or None."""
@@ -41,7 +63,7 @@ class Outgoing:
             sender.domain == self._own.domain and frame.type == b"error"
         ):
             return None
-        if sender.local is not None and sender.domain in self._domains:
+        if sender.local is not None and sender.domain in self._context.domains:
             return self._as_user(frame, sender, to)
         return self._as_channel(sender, to)
 

@@ -1,7 +1,7 @@
 """How large a stanza the server takes, and what is said in place of one that is larger.
 
 A server that is given more ends the link, which is everybody's. So the size is looked at on the
-only ways out (`Context.send`, `Engine._sendable` and the copies), and what is too large is
+only ways out (`Context.send`, `Outgoing.judged` and the copies), and what is too large is
 replaced by the least that still has the effect its kind demands: an answer by an error with
 its id, an error by its condition alone, a presence by one without children. Nothing stands in
 for a request or a message: who asked is told, and a message is in the archive.

@@ -37,9 +37,9 @@ class Careful(Play):
 
     clean = True
 
-    def _judged(self, data: bytes, reason: str | None) -> None:
+    def _refused(self, reason: str) -> None:
         if self.clean:
-            super()._judged(data, reason)
+            super()._refused(reason)
 
 
 def check(data: bytes) -> None:

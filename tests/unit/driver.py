@@ -33,7 +33,6 @@ from component.core.effects import (
 from component.core.lane_counts import LaneCounts
 from component.core.limits import Limits
 from component.core.machine import Core
-from component.core.outgoing import Outgoing
 from component.operator.admin_commands import admin_commands
 from component.wire.framing import OVERSIZED, Frame, LeftOut
 from schemas import codec, jid
@@ -112,7 +111,6 @@ class Play:
             admins=admins,
             commands=admin_commands if admins else lambda _: (),
         )
-        self._outgoing = Outgoing(self.core.mirror, own, frozenset(domains))
         of_users: defaultdict[str, list[MembershipRecord]] = defaultdict(list)
         for (user, _), membership in self.stored.memberships.items():
             of_users[user].append(membership)
@@ -236,7 +234,7 @@ class Play:
         for effect in effects:
             match effect:
                 case Send(data):
-                    self._send(data)
+                    self._written.append(data)
                 case Deliver(copies):
                     self._written += copies
                 case Queue(stanza):
@@ -262,20 +260,17 @@ class Play:
                 self._failed(error)
             case Count(what, reason):
                 self.counts[what, reason] += 1
+                if what == "outgoing-refused":
+                    self._refused(reason)
 
     def _failed(self, error: Exception) -> None:
         self.faults.append(error)
         if not self.may_fail:
             raise error
 
-    def _send(self, data: bytes) -> None:
-        for fitting in self.core.largest.fitting([data]):
-            self._judged(fitting, self._outgoing.why_not(fitting))
-            self._written.append(fitting)
-
-    def _judged(self, data: bytes, reason: str | None) -> None:
-        """Take what the outgoing rule says of a stanza: nothing, or the core is at fault."""
-        assert reason is None, (reason, data)
+    def _refused(self, reason: str) -> None:
+        """Note that the outgoing rule has kept a stanza back: the core is at fault."""
+        raise AssertionError(reason)
 
     def _write(self, write: Write) -> None:
         if self.store == "sleeps":

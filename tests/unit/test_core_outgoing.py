@@ -2,6 +2,8 @@
 
 import pytest
 
+from component.core.context import Context
+from component.core.limits import Limits
 from component.core.outgoing import Outgoing
 from component.core.users.activity import Change
 from component.core.users.mirror import Membership, Mirror
@@ -20,7 +22,8 @@ def outgoing() -> Outgoing:
     )
     mirror.row(jid.parse(ANNA)).activity.changes[b"joining@mix.example"] = Change()
     mirror.row(jid.parse("ben@example.org"))
-    return Outgoing(mirror, jid.parse(OWN), frozenset({"example.org", "example.net"}))
+    domains = frozenset({"example.org", "example.net"})
+    return Outgoing(Context(jid.parse(OWN), domains, Limits(), lambda: "id", mirror))
 
 
 def stanza(kind: str, sender: str, to: str, type_: str = "") -> bytes:

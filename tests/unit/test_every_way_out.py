@@ -30,7 +30,6 @@ from scenes import (
 import component
 from component.core.context import Copy
 from component.core.effects import Effect, Send, Write
-from component.core.outgoing import Outgoing
 from component.core.stanza_size import SLACK
 from component.core.users.mirror import Row
 from component.core.users.sessions import Common, Device, Speaks
@@ -145,7 +144,6 @@ class Shelled(Play):
         super().__init__(stored, admins=("root@admin.example",), **limits)
         self.shell = engine = Engine(SETTINGS)
         engine.core = self.core
-        engine._outgoing = Outgoing(self.core.mirror, jid.parse(OWN), frozenset(SETTINGS.domains))
         engine.store = self  # type: ignore[assignment]
         engine._queue = lambda stanza, *_, **__: self._has_its_turn(stanza)  # type: ignore[method-assign]
         engine.up(self._link, lambda _: None)
@@ -364,13 +362,54 @@ def test_what_is_said_was_judged() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.AugAssign) and ast.unparse(node.target) == "self._out"
     }
-    assert added == {"copies", "self._sendable(data)"}
+    assert added == {"copies"}
+    more = {
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("self._out.")
+    }
+    assert more == {"self._out.append(data)"}
     given = {
         ast.unparse(node.func)
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and "self._out" in map(ast.unparse, node.args)
     }
     assert given == {"self._shortcut"}
+
+
+def test_nothing_leaves_the_core_unjudged() -> None:
+    """All that gives the shell effects takes them from one place, in which `Outgoing` judges."""
+    tree = ast.parse((CORE / "machine.py").read_text(encoding="utf-8"))
+    functions = {
+        node.name: node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        and node.returns is not None
+        and ast.unparse(node.returns) == "list[Effect]"
+    }
+    judging = functions.pop("_effects")
+    returned = {
+        ast.unparse(node.value or node)
+        for function in functions.values()
+        for node in ast.walk(function)
+        if isinstance(node, ast.Return)
+    }
+    assert returned == {"self._effects()"}
+    (send,) = [
+        node
+        for node in ast.walk(judging)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "isinstance(effect, Send)"
+    ]
+    assert ast.unparse(send.body[0]) == "effects += self.outgoing.judged(effect)"
+    takers = {
+        function.name
+        for path in PACKAGE.rglob("*.py")
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef)
+        for node in _own(function)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("context.taken")
+    }
+    assert takers == {"_effects"}
 
 
 def test_one_place_delivers() -> None:
