@@ -7,7 +7,8 @@ and who has asked for something is told.
 """
 
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from driver import ANNA, BEN, COVEN, OWN, PHONE, SERVER, Play
@@ -26,6 +27,7 @@ from scenes import (
 from component.core.effects import Fault, Send, Write
 from component.core.membership import answers
 from component.core.membership.change import Op
+from component.core.presence.portions import Portions
 from schemas import codec, jid
 from schemas.records import MembershipRecord
 from schemas.stanza import Stanza
@@ -175,6 +177,26 @@ def test_what_fails_for_one_user_is_done_for_the_others(play: Play) -> None:
     )
     assert [each for each in effects if isinstance(each, Fault)]
     assert seen == [BEN.encode(), b"all"]
+
+
+def test_a_job_in_portions_that_fails_keeps_no_other_of_its_user_from_its_turn(play: Play) -> None:
+    portions, done = Portions(play.core.context), []
+
+    def job(*, fails: bool) -> Iterator[int]:
+        yield 1
+        if fails:
+            raise Broken
+        done.append("works")
+
+    faults: list[Exception] = []
+    for fails in (True, False):
+        effects = play.core.operate(
+            partial(portions.begin, ANNA.encode(), fails, job(fails=fails)), play.now
+        )
+        faults += [each.error for each in effects if isinstance(each, Fault)]
+    play.waits(1)
+    assert [type(each) for each in faults] == [Broken]
+    assert done == ["works"]
 
 
 @pytest.mark.parametrize("part", ["audit", "services", "participants"])

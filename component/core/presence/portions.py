@@ -70,7 +70,7 @@ class Portions:
             if seconds or room <= 0:
                 break
             key, job = next(iter(jobs.items()))
-            size = next(job, None)
+            size = self._step(job)
             if isinstance(size, Pause):
                 pause = max(pause, size.seconds)
                 break
@@ -81,3 +81,9 @@ class Portions:
                 del jobs[key]
         pause = max(pause, self._budget.take(user, self._context.now, 0))
         self._context.after(pause, lambda: self._go_on(user, jobs))
+
+    def _step(self, job: Iterator[int | Pause]) -> int | Pause | None:
+        """Take a step of a job; None if it is over or has failed, which costs no other job."""
+        given: list[int | Pause | None] = []
+        self._context.attempt(lambda: given.append(next(job, None)))
+        return given[0] if given else None
