@@ -1,14 +1,12 @@
-"""The control lane: what has to be thought about, in order, a little at a time.
+"""The control lane: stanzas that need a decision, in order, in small slices.
 
-A stanza that is only passed on takes a few microseconds, one that has to be thought about
-a hundred times as many. So the latter wait here and are dealt with in slices, between
-which the loop, and with it the hot lane, has its turn: two hundred people who join at the
-same time do not keep anybody's message waiting. Nothing overtakes what waits for the same
-user: those users are in `waiting`, and what comes for them has to queue up behind it. Users
-have their turns one after another, a step each: who asks for a thousand things waits for the
-thousandth, nobody else does. And what may wait for one user is bounded in bytes. A strange
-domain is in this as a user is (component.core.delivery.payer), and all of them together are
-bounded, too.
+A stanza that is only passed on takes a few microseconds, one that needs a decision a hundred times
+as many. So the latter wait here and are processed in slices, between which the event loop, and with
+it the hot lane, runs: two hundred users who join at the same time do not delay anybody's message.
+Nothing overtakes waiting stanzas of the same user: those users are in `waiting`, and later stanzas
+for them queue up behind. Users take turns, a step each: only a user with a thousand requests waits
+for the thousandth. The bytes that may wait for one user are bounded. A strange domain is treated
+like a user (component.core.delivery.payer), and all strange domains together are bounded, too.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from time import perf_counter
 from component.core.delivery.payer import is_strange
 
 SLICE = 0.001
-"""Seconds that the control lane has at a time; one step is never cut in two."""
+"""Seconds of a slice of the control lane; a single step is never split."""
 
 MOST = 4_194_304
 """Bytes of stanzas that may wait, beyond which no more is read from the link."""
@@ -39,14 +37,14 @@ SPARE = 262_144
 """Bytes more that what is left out may take: it still has its effect, in its turn."""
 
 _AROUND = 256
-"""Bytes that a step takes besides, about."""
+"""Further bytes that a step takes, about."""
 
 
 _Step = tuple[int, Callable[[], None]]
 
 
 class _Round:
-    """Steps of several users, who take turns; those of one in order."""
+    """Steps of several users, who take turns; those of one user in order."""
 
     __slots__ = ("_steps", "order")
 
@@ -91,11 +89,11 @@ class ControlLane:
         self._waiting = waiting
         self._slice_ended = slice_ended
         self._crowded = crowded
-        # Each has what is done before what is in the next; the last is the one that grows.
+        # Each round is done before the next one; the last is the one that grows.
         self._rounds: deque[_Round] = deque([_Round()])
         self._bytes = 0
         self._strange = 0
-        # Of users for whom something waits.
+        # Bytes of users for whom something waits.
         self._sizes: dict[bytes, int] = {}
         self._is_crowded = False
         self._next: asyncio.Handle | None = None
@@ -115,7 +113,7 @@ class ControlLane:
     ) -> None:
         """Queue a step; it is done soon, or at the next `work`.
 
-        What is to be done `alone` follows all that came before, and precedes all that comes.
+        A step to be done `alone` comes after all earlier steps, and before all later ones.
         """
         if alone:
             self._rounds.append(_Round())
@@ -134,7 +132,7 @@ class ControlLane:
             self._crowded(True)
 
     def work(self) -> bool:
-        """Do a slice of what waits; False if nothing is left."""
+        """Do a slice of the waiting steps; False if none are left."""
         if self._next is not None:
             self._next.cancel()
             self._next = None

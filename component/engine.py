@@ -71,9 +71,9 @@ class Engine:
         self._leadership = self._failover.leadership
         self._write: Callable[[bytes], None] | None = None
         self._stop_reading: Callable[[bool], None] = lambda _: None
-        # What came of the last read, or slice of the control lane, and is not written yet.
+        # Output of the last read, or slice of the control lane, that is not written yet.
         self._out: list[bytes] = []
-        # uvloop's handle of a moment that has passed does not know when it is due.
+        # uvloop's TimerHandle.when() fails once the time has passed, hence `_timer_due`.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._loop = asyncio.get_running_loop()
@@ -119,18 +119,18 @@ class Engine:
         return self._shortcut(data, position, self._out)
 
     def receive(self, frame: Frame) -> None:
-        """Deal with a stanza: at once in the hot lane, in its turn in the control lane."""
+        """Process a stanza: at once in the hot lane, in its turn in the control lane."""
         if self._leadership.state is not State.LEADING and not self._failover.may_deal_with(frame):
             return
         self._do(self.core.take, frame)
 
     def leave_out(self, left: LeftOut) -> None:
-        """Have the core do, in its turn, what a stanza of that kind demands."""
+        """Let the core handle a left out stanza by its kind, in its turn."""
         if self._leadership.state is State.LEADING or self._failover.may_deal_with(left):
             self._do(self.core.take_left_out, left)
 
     def _queue(self, stanza: Frame | LeftOut, payer: bytes, *, alone: bool) -> None:
-        """Have a stanza dealt with in its turn; what is too much for its user is left out."""
+        """Queue a stanza; one that is too much for its user is left out."""
         control = self._control
         if isinstance(stanza, Frame):
             size = len(stanza.data)
@@ -146,11 +146,11 @@ class Engine:
             self.counts["dropped", CROWDED] += 1
 
     def read_ended(self) -> None:
-        """Write what came of a read; the control lane's turn is after that."""
+        """Write the output of a read; the control lane's turn is after that."""
         self._settle()
 
     def _settle(self) -> None:
-        """Write what came of an input, or a slice of the control lane, and set the timer."""
+        """Write the output of an input, or a slice of the control lane, and set the timer."""
         out, self._out = self._out, []
         if out and self._write is not None:
             self._write(without_reserved(b"".join(out)))
@@ -162,7 +162,7 @@ class Engine:
     def _do(self, step: Callable[[Unpack[Ts], float], list[Effect]], *given: *Ts) -> None:
         """Give the core an input, and carry out its effects.
 
-        A fault of ours costs that input, never the link: the same stanza would come again and
+        A bug in mixpam costs that input, never the link: the same stanza would come again and
         again.
         """
         try:

@@ -1,4 +1,4 @@
-"""Carries out what `component.leadership` decides: the shell around that state machine.
+"""Carries out the actions of `component.leadership`: the shell around that state machine.
 
 Stanzas that come before this process leads are held. No more is read from the link while
 they are many: the server sends a process that takes over all sessions at once, and Redis may

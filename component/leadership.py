@@ -1,11 +1,11 @@
 """Which process serves, where several run as one component: one state machine.
 
-The server lets one process in. The others follow in Redis what that one writes, and one of
-them takes over when the server lets it in. A process that serves and is found not to be the
-last one that wrote to Redis has been deposed: it reads again what it knows.
+The server accepts one process. The others follow its writes in Redis, and one of them takes over
+when the server accepts it. A serving process that finds another's write as the last one in Redis
+has been deposed: it reads all records again.
 
-The machine is pure. It takes what the link and the store have met as `Event`s and gives
-`Action`s, which `component.failover` carries out in their order.
+The machine is pure. It takes `Event`s of the link and the store and gives `Action`s, which
+`component.failover` carries out in order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The service: begins, ends, and what runs beside the engine meanwhile."""
+"""The service: start, stop, and the tasks that run beside the engine."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What belongs to any process: systemd, the garbage collector, log, events, counters."""
+"""The parts of any service process: systemd, the garbage collector, log, events, counters."""

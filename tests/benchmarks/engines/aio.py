@@ -1,7 +1,7 @@
-"""aioxmpp's XSO in and out: parsed to objects, addressed anew, written by its writer.
+"""aioxmpp's XSO in and out: parsed to objects, readdressed, written by its writer.
 
-aioxmpp has no component; its parser and writer are put on a socket here. Children it has
-no class for would be dropped, so the message's own are declared.
+aioxmpp has no component; its parser and writer are put on a socket here. Children without a class
+would be dropped, so those of the message are declared.
 """
 
 import asyncio

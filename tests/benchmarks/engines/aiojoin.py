@@ -1,6 +1,6 @@
 """The stanzas of a join by aioxmpp alone, as it comes: parsed to XSOs, written by its writer.
 
-It decides, remembers and checks nothing. What the component's join is measured against.
+It decides, stores and checks nothing. The component's join is compared with it.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ aioxmpp.IQ.as_payload_class(Join)
 
 
 class _File:
-    """A file that keeps what is written to it."""
+    """A file that keeps the written data."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -41,7 +41,7 @@ class _File:
         """Do nothing: nobody waits."""
 
     def taken(self) -> bytes:
-        """Give what was written since the last time."""
+        """Give the data written since the last call."""
         data = b"".join(self.pieces)
         self.pieces.clear()
         return data

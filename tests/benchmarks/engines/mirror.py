@@ -1,6 +1,6 @@
-"""The mirror alone: what it grows by for each user, with targets kept for as many as it keeps.
+"""The mirror alone: its growth for each user, with as many cached targets as it keeps.
 
-Run as a process of its own; prints the bytes per user. Entered as in life, channels first,
+Run as a process of its own; prints the bytes per user. Filled in the usual order: channels first,
 sessions later.
 """
 
@@ -38,7 +38,7 @@ def _enter_sessions(mirror: Mirror, people: Population, user: int) -> None:
 def main(users: int, devices: int, channels: int) -> float:
     """Fill a mirror; give the bytes per user."""
     people, mirror = Population(users, devices, channels), Mirror()
-    # What is made once, like caches, is no user's.
+    # Data made once, like caches, belongs to no user.
     _enter_channels(mirror, people, 0)
     _enter_sessions(mirror, people, 0)
     gc.collect()

@@ -27,7 +27,7 @@ PRESENCE = (
     " ver='q07IKJEyjvHSyhy//CH0CxmKi8w='/></presence>"
 )
 
-# Nothing but trouble is to be seen among the tables.
+# Only problems may appear among the tables.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
@@ -56,7 +56,7 @@ def populate(
             presence = PRESENCE.format(full=full, component=traffic.COMPONENT).encode()
             session = row.devices.come(f"d{device}", said(Frame(presence)))
             session.speaks = speaks
-            # As in life: what speaks MIX has been shown to the channels.
+            # Realistic: MIX devices have been announced to the channels.
             row.show(session.resource, digest_of(session.presence))
 
 

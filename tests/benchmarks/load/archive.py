@@ -8,7 +8,7 @@ from benchmarks.load.device import Device
 
 NUMBER = re.compile(rb">b(\d+) ")
 _PAGE = 5_000
-"""Entries asked for at once; servers give fewer if they please."""
+"""Entries requested at once; servers may return fewer."""
 
 _LAST = re.compile(rb"<last>([^<]*)</last>")
 

@@ -1,7 +1,7 @@
-"""Members of channels who stay, and what each of their devices must have got by the end.
+"""Members of channels who stay, and the messages that each of their devices must have received.
 
-Messages have numbers that only rise, and a member is in one channel, so a device that gets
-a number not above its last has got one twice or out of order.
+Messages have numbers that only rise, and a member is in one channel, so a device that receives a
+number not above its last has received one twice or out of order.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class Message:
 
 
 class Ear(asyncio.Protocol):
-    """Takes a device's socket over and notes what arrives."""
+    """Takes a device's socket over and records arriving messages."""
 
     def __init__(self, device: Device, crowd: "Crowd", features: tuple[str, ...]) -> None:
         self.device = device
@@ -54,7 +54,7 @@ class Ear(asyncio.Protocol):
         self._rest = b""
 
     def data_received(self, data: bytes) -> None:
-        """Find the messages' numbers; answer what the component asks."""
+        """Find the messages' numbers; answer the component's queries."""
         if b"disco#info" in data:
             self.device.wire.write("".join(disco_answers(self._features, data)))
         data = self._rest + data
@@ -85,7 +85,7 @@ class Member:
 
 @dataclass
 class Verdict:
-    """What was found at the end of a lap."""
+    """The findings at the end of a lap."""
 
     archived: int = 0
     not_archived: list[str] = field(default_factory=list)
@@ -95,7 +95,7 @@ class Verdict:
 
 
 class Crowd:
-    """Members and what was sent to them; `on_complete` hears of each complete message."""
+    """Members and the messages to them; `on_complete` is called for each complete message."""
 
     def __init__(self, server: Server, service: Service, features: tuple[str, ...]) -> None:
         self._server = server
@@ -131,21 +131,21 @@ class Crowd:
                 self.members.append(member)
                 self._devices[member.channel] += per_user
 
-        # The first one teaches the component the capabilities all of them have.
+        # From the first one the component learns the capabilities of all.
         await come(0, names[0])
         await asyncio.sleep(0.5)
         await asyncio.gather(*[come(n, name) for n, name in enumerate(names) if n])
         await asyncio.sleep(1)
 
     def publish(self, number: int, due: float) -> None:
-        """Have a channel say something with a number; channels take turns."""
+        """Let a channel send a message with a number; channels take turns."""
         channel = self.channels[number % len(self.channels)]
         self.messages[number] = Message(due, time.perf_counter(), self._devices[channel])
         self.by_channel[channel].append(number)
         self._service.say(channel, f"b{number} {_BODY}")
 
     def delivered(self, number: int) -> None:
-        """Take note that one device has got a message."""
+        """Note that one device has received a message."""
         message = self.messages.get(number)
         if message is None:
             return
@@ -170,7 +170,7 @@ class Crowd:
             before = now
 
     async def verify(self) -> Verdict:
-        """Hold what devices and archives have to what was sent."""
+        """Compare devices and archives with the sent messages."""
         verdict = Verdict()
         gate = asyncio.Semaphore(4)
 
@@ -199,14 +199,14 @@ class Crowd:
 
 
 async def stored(device: Device) -> list[int]:
-    """Read a device's archive; its ear hears nothing from now on."""
+    """Read a device's archive; its ear receives nothing from now on."""
     assert device.wire.transport is not None
     device.wire.transport.set_protocol(device.wire)
     return await archive.numbers(device)
 
 
 def account(verdict: Verdict, device: Device, expected: list[int], found: list[int]) -> None:
-    """Note what an archive lacks or has twice."""
+    """Record the messages that an archive lacks or has twice."""
     verdict.archived += len(found)
     once = set(found)
     verdict.not_archived += [f"{device.bare} {each}" for each in expected if each not in once]

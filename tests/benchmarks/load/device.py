@@ -49,7 +49,7 @@ async def register(place: Place, name: str) -> None:
 
 
 def disco_answers(features: tuple[str, ...], data: bytes) -> Iterator[str]:
-    """Write what a client with these features says to each disco#info request in `data`."""
+    """Write the answers of a client with these features to each disco#info request in `data`."""
     for query in _DISCO.finditer(data):
         text = query[0]
         if b"get" not in text:
@@ -93,7 +93,7 @@ async def fence(device: Device) -> None:
 
 
 async def newest_archived(device: Device) -> str:
-    """Return what the account's archive (XEP-0313) has as its newest entry, as it came."""
+    """Return the newest entry of the account's archive (XEP-0313), as received."""
     match = await device.wire.ask(
         f"<iq type='set' id='newest'><query xmlns='{ns.MAM}'>"
         "<set xmlns='http://jabber.org/protocol/rsm'><max>1</max><before/></set></query></iq>",
@@ -109,7 +109,7 @@ async def create_channel(device: Device, service: str, name: str) -> str:
 
 
 async def join(device: Device, channel: str) -> None:
-    """Join through the user's own server; only to messages, so that joins stay cheap."""
+    """Join through the user's own server; only the messages node, so that joins stay cheap."""
     await _set(
         device,
         device.bare,

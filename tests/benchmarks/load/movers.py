@@ -1,6 +1,6 @@
 """Users who come and go: they join, stay a moment, change their presence, leave, join again.
 
-What a channel said between the join's result and the wish to leave must be in the archive.
+A channel's messages between the join's result and the leave request must be in the archive.
 """
 
 import asyncio
@@ -54,12 +54,12 @@ class Mover:
             self._last = max(self._last, number)
 
     async def live(self, channels: list[str]) -> None:
-        """Come and go until told to stop."""
+        """Come and go until stopped."""
         rng = random.Random(self._device.bare)  # noqa: S311 - spreads, hides nothing
         while not self._stopped.is_set():
             channel = rng.choice(channels)
             if not await self._done("joins", join(self._device, channel)):
-                # Whether it came about is not known.
+                # Whether it succeeded is not known.
                 await self._out(channel)
                 continue
             first = self._now() + 1
@@ -93,11 +93,11 @@ class Mover:
         return True
 
     def stop(self) -> None:
-        """Go on until outside and no further."""
+        """Stop after the next leave."""
         self._stopped.set()
 
     async def verify(self, verdict: Verdict, by_channel: dict[str, list[int]]) -> None:
-        """Hold the archive to the stays."""
+        """Compare the archive with the stays."""
         expected = [
             number
             for channel, first, last in self._stays

@@ -1,4 +1,4 @@
-"""A channel on a component link: lets users join, and speaks with one stanza for each."""
+"""A channel on a component link: accepts joins, and sends one stanza to each participant."""
 
 import hashlib
 import itertools
@@ -25,7 +25,7 @@ class Service:
         self._server = server
         self._rest = b""
         self._wire: Wire | None = None
-        # Who has joined, in each channel: bare JIDs.
+        # The participants of each channel: bare JIDs.
         self.participants: defaultdict[str, set[str]] = defaultdict(set)
 
     async def connect(self) -> "Service":
@@ -47,7 +47,7 @@ class Service:
     def speaker(
         self, channel: str, targets: list[str], kind: str = "groupchat"
     ) -> Callable[[str], None]:
-        """Return what sends a body to each target, as `channel` does or, by chat, anybody."""
+        """Return a function that sends a body to each target, as `channel` or as a chat message."""
         heads = [f"<message to='{target}' from='{channel}/p1'" for target in targets]
 
         def say(body: str) -> None:
@@ -58,11 +58,11 @@ class Service:
         return say
 
     def say(self, channel: str, body: str) -> None:
-        """Send a body to all who have joined."""
+        """Send a body to all participants."""
         self.speaker(channel, list(self.participants[channel]))(body)
 
     def show(self, channel: str, participant: str, show: str) -> None:
-        """Send a participant's presence to all who have joined."""
+        """Send a participant's presence to all participants."""
         local, _, domain = channel.partition("@")
         assert self._wire is not None
         self._wire.write(

@@ -22,7 +22,7 @@ class LostError(RuntimeError):
 
 @dataclass
 class Phase:
-    """What one phase measured; `latencies` are seconds from sending to the last device."""
+    """The results of one phase; `latencies` are seconds from sending to the last device."""
 
     messages: int = 0
     deliveries: int = 0
@@ -72,7 +72,7 @@ class Tally:
         self._primed = 0
 
     def got(self, tokens: list[bytes]) -> None:
-        """Take what one read of one device brought."""
+        """Take the data of one read of one device."""
         left = self._left
         for token in tokens:
             still = left.get(token, 0) - 1
@@ -109,7 +109,7 @@ class Tally:
 
     @property
     def newest(self) -> str:
-        """Return how the last message begins."""
+        """Return the beginning of the last message."""
         return f">b{self._number} "
 
     async def prime(self) -> None:
@@ -135,7 +135,7 @@ class Tally:
         raise LostError(f"no message reached all devices; counts {min(missing)}..{max(missing)}")
 
     async def _quiet(self) -> None:
-        """Wait until nothing comes any more of what earlier messages left on its way."""
+        """Wait until no copies of earlier messages arrive any more."""
         before = -1
         while (now := sum(counter.count for counter in self._counters)) != before:
             before = now

@@ -1,4 +1,4 @@
-"""A connection that is talked to by hand during set-up: say this, wait for that.
+"""A connection that is used by hand during set-up: send this, wait for that.
 
 During the measurement another protocol takes the socket over (`tally.Tally`).
 """
@@ -12,7 +12,7 @@ PATIENCE = 60.0
 
 
 class RefusedError(RuntimeError):
-    """The server answered something else than what was waited for."""
+    """The server answered something other than expected."""
 
 
 class Wire(asyncio.Protocol):
@@ -31,14 +31,14 @@ class Wire(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment] # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
-        """Look for what is waited for."""
+        """Look for the expected data."""
         if self.overhear is not None:
             self.overhear(self, data)
         self._buffer += data
         self._look()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Fail whoever still waits."""
+        """Fail the pending wait."""
         if not self.lost.done():
             self.lost.set_result(None)
         if self._found is not None and not self._found.done():
@@ -61,7 +61,7 @@ class Wire(asyncio.Protocol):
             self.transport.write(data.encode() if isinstance(data, str) else data)
 
     async def ask(self, text: str | bytes, wanted: bytes) -> re.Match[bytes]:
-        """Send `text` and wait for what matches `wanted`; what came before it is forgotten.
+        """Send `text` and wait for data that matches `wanted`; earlier data is dropped.
 
         Raises RefusedError when it does not come.
         """

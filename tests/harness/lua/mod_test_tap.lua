@@ -1,5 +1,5 @@
--- What tests of the tap need of Prosody itself: sessions with filters that change stanzas, and a
--- reload.
+-- Functions of Prosody itself for tests of the tap: sessions with filters that change stanzas, and
+-- a reload.
 local filters = require "util.filters";
 local modulemanager = require "core.modulemanager";
 local st = require "util.stanza";
@@ -26,7 +26,7 @@ module:hook("iq-set/host/urn:example:test:reload", function (event)
 	return true;
 end);
 
--- How many sessions that have ended are still in memory.
+-- The number of ended sessions that are still in memory.
 local bound = setmetatable({}, { __mode = "k" });
 module:hook("resource-bind", function (event) bound[event.session] = event.session.full_jid; end);
 module:hook("iq-get/host/urn:example:test:ended", function (event)
