@@ -3,6 +3,7 @@
 import pytest
 
 from component.core.context import Context
+from component.core.effects import Count, Send
 from component.core.limits import Limits
 from component.core.outgoing import Outgoing
 from component.core.users.activity import Change
@@ -153,3 +154,15 @@ REFUSED = {
 @pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=REFUSED)
 def test_refused(outgoing: Outgoing, data: bytes, reason: str) -> None:
     assert outgoing.why_not(data) == reason
+
+
+@pytest.mark.parametrize(("kind", "left"), [("message", 0), ("presence", 1)])
+def test_what_is_too_large_is_judged_as_what_stands_in_for_it(
+    outgoing: Outgoing, kind: str, left: int
+) -> None:
+    context = outgoing._context
+    large = f"<{kind} from='{OWN}' to='{ANNA}/x'>{'x' * context.largest.stanza}</{kind}>"
+    given = outgoing.judged(Send(large.encode()))
+    assert len(given) == left
+    assert all(context.largest.fits(each.data) for each in given)
+    assert Count("dropped", "unsendable") in context.effects
