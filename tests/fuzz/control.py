@@ -102,7 +102,8 @@ def _store(play: Play, state: bytes) -> None:
 def _translated(frame: Frame) -> None:
     """Compare the translation of the core namespace with that of a tree.
 
-    Attributes in a MIX namespace have no meaning: either result is right.
+    Attributes in a MIX namespace have no meaning, and what is in one itself is no stanza: either
+    result is right.
     """
     for old, new in (MIX_CORE, MIX_CORE[::-1]):
         if old.encode() not in frame.data or _WRITTEN_ODDLY.search(frame.data):
@@ -110,6 +111,8 @@ def _translated(frame: Frame) -> None:
         try:
             expected = codec.read(frame.data)
         except codec.MalformedStanza:
+            continue
+        if expected.tag.startswith("{urn:xmpp:mix:"):
             continue
         got = codec.read(translate(frame, old.encode(), new.encode()))
         _translate(expected, f"{{{old}}}", f"{{{new}}}")

@@ -25,12 +25,16 @@ def test_the_stream_is_cut_as_a_parser_would(data: bytes) -> None:
     stream.check(data)
 
 
+_NO_STANZA = sessions.recorded()[1].replace(
+    b"<presence ", b"<presence xmlns='urn:xmpp:mix:core:0' ", 1
+)
 _ROSTER_THAT_IS_NO_UTF8 = sessions.recorded()[1].replace(b"jid='ben@", b"jid='b\xffn@")
 
 
 @pytest.mark.abuse(11)
 @given(mutated(control.seeds()) | shuffled())
 @example(_ROSTER_THAT_IS_NO_UTF8)
+@example(_NO_STANZA)
 def test_a_session_ends_in_no_fault_and_no_forbidden_word(data: bytes) -> None:
     control.check(data)
 
