@@ -6,8 +6,10 @@ connected, which wait for nobody. A pause is never so short that it is none.
 """
 
 import pytest
-from driver import OWN, SERVER, Play, Stored
+from driver import ANNA, OWN, SERVER, Play, Stored
+from scenes import comes_online
 
+from component.core.presence.participants import PRESENCE_NODE
 from component.core.reach import BURST, MOST_UP, RATE, SHORTEST, TOTAL_BURST, TOTAL_RATE, Reach
 from schemas import codec
 from schemas.records import MembershipRecord
@@ -82,3 +84,57 @@ def test_the_roll_call_of_domains_that_are_gone_takes_its_time() -> None:
             )
         play.waits(0.1)
     assert 0 < len(asked) <= BURST + RATE * seconds + TOTAL_RATE
+
+
+def in_many_domains(*, channels: int, shares: bool, nodes: tuple[str, ...] = ()) -> Play:
+    stored = Stored()
+    for number in range(channels):
+        channel = f"c@n{number}.example"
+        stored.memberships[ANNA, channel] = MembershipRecord(
+            channel=channel, participant_id="1", nodes=list(nodes), shares_presence=shares
+        )
+    play = Play(stored)
+    play.says(
+        f"<message from='{SERVER}' to='{OWN}'><hello version='1' xmlns='mixpam:tap:1'/></message>"
+    )
+    play.hears_all()
+    return play
+
+
+def domains(heard: list[bytes]) -> list[str]:
+    """Return the domains in which channels were sent presence, in order."""
+    stanzas = [codec.read(each) for each in heard]
+    return [
+        each.get("to", "").partition("@")[2]
+        for each in stanzas
+        if each.tag.endswith("presence") and each.get("to", "").startswith("c@")
+    ]
+
+
+@pytest.mark.abuse(14)
+def test_a_presence_reaches_domains_at_a_rate_and_each_of_them_once() -> None:
+    play = in_many_domains(channels=60, shares=True)
+    comes_online(play)
+    first = domains(play.hears_all())
+    assert len(first) == BURST
+    play.waits(1)
+    soon = domains(play.hears_all())
+    assert 0 < len(soon) <= RATE + 1
+    play.waits(10)
+    rest = domains(play.hears_all())
+    assert sorted(first + soon + rest) == sorted(f"n{number}.example" for number in range(60))
+    assert play.stored.shown[ANNA, "phone"]
+
+
+@pytest.mark.abuse(14)
+def test_participants_are_asked_for_at_a_rate() -> None:
+    play = in_many_domains(channels=60, shares=False, nodes=(PRESENCE_NODE,))
+    comes_online(play)
+    asked: list[str] = []
+    for _ in range(20):
+        asked += domains(play.hears_all())
+        play.waits(0.1)
+    assert len(set(asked)) <= BURST + 2 * RATE + 1
+    play.waits(20)
+    asked += domains(play.hears_all())
+    assert len(set(asked)) == 60
