@@ -370,7 +370,7 @@ class Core:
         elif isinstance(event, tap.Unblocked):
             entry = None if event.address is None else address(event.address)
             self.parts.blocking.unblocked(own_user(domain, event.jid), entry)
-        elif isinstance(event, tap.Hibernated | tap.Resumed):
+        else:
             asleep = isinstance(event, tap.Hibernated)
             self.parts.devices.hibernated(own_user(domain, event.jid), asleep=asleep)
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from conftest import KeptLogs, running
 from harness import ns
 from harness.house import TapHouse
+from harness.logs import KeptLogs, running
 from harness.loopback import Block
 from harness.machines import KINDS
 from harness.stream import fresh

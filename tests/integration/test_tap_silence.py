@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
-from conftest import KeptLogs, running
 from harness import ns
 from harness.client import RawClient
 from harness.house import TapHouse
+from harness.logs import KeptLogs, running
 from harness.loopback import Block
 from harness.stanza import match
 from test_tap_requests import answer, answered, ask

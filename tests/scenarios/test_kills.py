@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from harness.loopback import Block
 from kills.drive import run
-from kills.plan import BLOWS
+from kills.plan import FAULTS
 from kills.world import World
 
 SEED = int(os.environ.get("MIXPAM_KILLS_SEED", "2024"))
@@ -34,7 +34,7 @@ async def test_every_step_can_be_the_last(server_kind: str, block: Block, logs: 
     failed = "\n".join(failure.text for failure in outcome.failures)
     assert not failed, f"seed {SEED}\n{failed}"
     assert outcome.done == POINTS
-    assert set(outcome.blows) == set(BLOWS)
+    assert set(outcome.faults) == set(FAULTS)
     for world in worlds:
         for folder in world.folders:
             logs.done(folder)
