@@ -1,6 +1,5 @@
 """A private Redis, configured as mixpam tells operators to."""
 
-import asyncio
 import shutil
 from typing import Any
 
@@ -32,10 +31,8 @@ class Redis:
         """Start the server and return when it answers."""
         await self.process.start()
         await self.process.answers(self.place.ip, 6379)
-        # A moment later it has read its files, too.
-        async with asyncio.timeout(30):
-            while (await self.ask("INFO", "persistence"))["loading"]:  # noqa: ASYNC110 - Redis's
-                await asyncio.sleep(0.01)
+        # It listens before it has read its files.
+        await self.process.line("Ready to accept connections")
         return self
 
     async def stop(self, *, kill: bool = False) -> None:
