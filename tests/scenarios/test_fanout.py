@@ -87,7 +87,7 @@ async def test_never_devices_without_mix_or_presence(stack: Stack) -> None:
     assert device.count(match("message")) == 1
     for client in (plain, silent):
         client.none(match("message"))
-    stack.fake.none(match("message"))
+    stack.fake.none(match("message", to=channel.jid))
     bodies = [s.body for s in await stack.archive(account, channel.jid)]
     assert bodies == ["to nobody", "to one"]
 
@@ -112,7 +112,7 @@ async def test_offline_means_nobody_and_no_offline_storage(stack: Stack) -> None
     await first.close()
     stack.fake.say(channel.jid, account.jid, "nobody home")
     await stack.settle()
-    stack.fake.none(match("message"))
+    stack.fake.none(match("message", to=channel.jid))
     device = await stack.device(account)
     await stack.settle(device)
     device.none(match("message"))
