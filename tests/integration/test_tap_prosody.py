@@ -64,11 +64,7 @@ async def test_a_reload_keeps_what_is_gathered_and_where_it_goes(tap: TapHouse) 
             for user in users
         )
         tap.fake.write(messages)
-        answer = await tap.fake.iq(
-            f"<iq type='set' from='{tap.fake.jid}' to='{tap.domain}'>"
-            "<reload xmlns='urn:example:test'/></iq>"
-        )
-        assert answer["type"] == "result", answer.raw
+        await reload(tap)
         got = await tap.link.expect(match("message", from_=channel, to=gathering, body=body))
         assert [address.get("jid") for address in got.xml[0]] == users
 

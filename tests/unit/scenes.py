@@ -230,3 +230,23 @@ def finds_nobody(play: Play, id_: str) -> None:
         "<pubsub xmlns='http://jabber.org/protocol/pubsub'>"
         "<items node='urn:xmpp:mix:nodes:participants'/></pubsub></iq>"
     )
+
+
+def kick(
+    retracted: str = "123", *, sender: str = COVEN, node: str = "participants", to: str = ANNA
+) -> str:
+    """Make a channel's notification that a participant is gone."""
+    return (
+        f"<message from='{sender}' to='{to}'>"
+        f"<event xmlns='http://jabber.org/protocol/pubsub#event'>"
+        f"<items node='urn:xmpp:mix:nodes:{node}'><retract id='{retracted}'/></items>"
+        f"</event></message>"
+    )
+
+
+def removed(user: str = ANNA, *, sender: str = "example.org") -> str:
+    """Make the tap's event for a deleted account."""
+    return (
+        f"<message from='{sender}' to='{OWN}'><user-removed xmlns='mixpam:tap:1' jid='{user}'/>"
+        f"</message>"
+    )

@@ -2,11 +2,11 @@
 
 The kind: something else happens between what is asked, or written, and what comes of it: a kick,
 an end, a second request, a device. What is true in the end is what the channel has done; nobody
-stays in a channel who was told of an error, and what is no longer so is not told.
+who got an error stays in a channel, and outdated presence is not announced.
 """
 
 import pytest
-from driver import ANNA, COVEN, LAPTOP, MIX, OWN, PHONE, SERVER, Play, Stored
+from driver import ANNA, COVEN, LAPTOP, MIX, OWN, PHONE, Play, Stored
 from scenes import (
     asked_to_join,
     asked_to_leave,
@@ -19,7 +19,9 @@ from scenes import (
     granted,
     in_the_coven,
     joined,
+    kick,
     refused,
+    removed,
     roster_is_set,
     tap_is_up,
 )
@@ -42,21 +44,6 @@ def channel(number: int) -> str:
     return f"c{number}@{MIX}"
 
 
-def kick(from_: str = COVEN, *, to: str = ANNA) -> str:
-    return (
-        f"<message from='{from_}' to='{to}'><event xmlns='http://jabber.org/protocol/pubsub#event'>"
-        f"<items node='urn:xmpp:mix:nodes:participants'><retract id='123'/></items></event>"
-        f"</message>"
-    )
-
-
-def removed() -> str:
-    return (
-        f"<message from='{SERVER}' to='{OWN}'><user-removed xmlns='mixpam:tap:1' jid='{ANNA}'/>"
-        f"</message>"
-    )
-
-
 def member_of(channels: int, **record: object) -> Stored:
     stored = Stored()
     for number in range(channels):
@@ -69,6 +56,15 @@ def member_of(channels: int, **record: object) -> Stored:
 def is_asked_to_leave(play: Play, *, id_: str) -> None:
     """Let the coven hear a client's leave."""
     play.hears(f"<iq type='set' from='{ANNA}' to='{COVEN}' id='{id_}'>*</iq>")
+
+
+def leaves_without_answer(play: Play, id_: str) -> None:
+    """Have a member of the coven leave, which the coven does not answer in time."""
+    in_the_coven(play)
+    play.says(client_leave(id_=id_))
+    is_asked_to_leave(play, id_=id_)
+    play.waits(31)
+    play.hears(refused("remote-server-timeout", "wait", NO_ANSWER, id_=id_))
 
 
 def has_left(play: Play, id_: str) -> None:
@@ -104,11 +100,7 @@ def test_who_is_kicked_and_taken_in_again_is_in() -> None:
 @pytest.mark.req("L2", "J5")
 def test_a_leave_that_a_channel_did_late_is_the_next_ones_result() -> None:
     play = Play()
-    in_the_coven(play)
-    play.says(client_leave(id_="l1"))
-    is_asked_to_leave(play, id_="l1")
-    play.waits(31)
-    play.hears(refused("remote-server-timeout", "wait", NO_ANSWER, id_="l1"))
+    leaves_without_answer(play, "l1")
     play.says(client_leave(id_="l2"))
     is_asked_to_leave(play, id_="l2")
     play.says(channel_answers("", id_="l1"))
@@ -123,11 +115,7 @@ def test_a_leave_that_a_channel_did_late_is_the_next_ones_result() -> None:
 @pytest.mark.req("J5", "J7")
 def test_a_join_again_is_undone_if_its_answer_is_unusable_and_a_leave_is_late() -> None:
     play = Play()
-    in_the_coven(play)
-    play.says(client_leave(id_="l1"))
-    is_asked_to_leave(play, id_="l1")
-    play.waits(31)
-    play.hears(refused("remote-server-timeout", "wait", NO_ANSWER, id_="l1"))
+    leaves_without_answer(play, "l1")
     play.says(client_join(id_="j2"))
     asked_to_join(play, id_="j2")
     play.says(channel_answers("", id_="j2"))
@@ -155,7 +143,7 @@ def test_who_is_kicked_before_a_leave_is_taken_up_is_not_left_again() -> None:
     play = Play(stored)
     tap_is_up(play, services=MIX)
     assert leaves(play) == [channel(number) for number in range(last)]
-    play.says(kick(channel(last)))
+    play.says(kick(sender=channel(last)))
     roster_is_set(play, "remove", channel=channel(last))
     play.waits(2 * HELD)
     assert leaves(play) == []
@@ -239,8 +227,8 @@ def test_of_a_presence_that_is_being_told_nothing_is_left_when_all_memberships_e
     comes_online(play)
     assert len(play.hears_all()) == STEPS
     for number in range(channels):
-        play.says(kick(channel(number)))
-        play.hears(kick(channel(number), to=PHONE))
+        play.says(kick(sender=channel(number)))
+        play.hears(kick(sender=channel(number), to=PHONE))
         roster_is_set(play, "remove", channel=channel(number))
     if goes:
         play.says(f"<presence type='unavailable' from='{PHONE}' to='{OWN}'/>")

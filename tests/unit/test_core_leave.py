@@ -16,7 +16,9 @@ from scenes import (
     granted,
     in_the_coven,
     joined,
+    kick,
     refused,
+    removed,
     roster_is_set,
     service_is_asked,
     service_question,
@@ -162,17 +164,6 @@ def test_a_roster_that_refuses_does_not_keep_the_member(play: Play) -> None:
     assert not play.members()
 
 
-def kick(
-    retracted: str = "123", *, sender: str = COVEN, node: str = "participants", to: str = ANNA
-) -> str:
-    return (
-        f"<message from='{sender}' to='{to}'>"
-        f"<event xmlns='http://jabber.org/protocol/pubsub#event'>"
-        f"<items node='urn:xmpp:mix:nodes:{node}'><retract id='{retracted}'/></items>"
-        f"</event></message>"
-    )
-
-
 @pytest.mark.req("L4")
 def test_a_kick_ends_the_membership_and_devices_are_told(play: Play) -> None:
     play.says(kick())
@@ -273,13 +264,6 @@ def test_the_pushes_of_our_own_changes_do_not_come_back_at_us(play: Play) -> Non
     play.says(f"<iq type='result' from='{ANNA}' to='{OWN}' id='{request.get('id')}'/>")
     play.hears(left())
     play.silence()
-
-
-def removed(user: str = ANNA, *, sender: str = "example.org") -> str:
-    return (
-        f"<message from='{sender}' to='{OWN}'><user-removed xmlns='mixpam:tap:1' jid='{user}'/>"
-        f"</message>"
-    )
 
 
 @pytest.mark.req("L5")
