@@ -13,7 +13,7 @@ from harness.loopback import answering
 TAIL_LINES = 30
 
 
-class ProcessDied(Exception):  # noqa: N818 - what happened, not an error of ours
+class ProcessDied(Exception):  # noqa: N818 - an event, not a bug
     """The process ended while something was expected of it."""
 
 

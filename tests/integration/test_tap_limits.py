@@ -132,7 +132,7 @@ WAITING = 10_000
 
 @pytest.mark.timeout(120)
 async def test_requests_before_who_reads_rosters(contrib: TapHouse) -> None:
-    """The component is told of those that are too many, and has an answer to all."""
+    """The component gets an answer to every request, and an error to those beyond the limit."""
     await contrib.up()
     client = await contrib.client()
     for number in (1, 2, 3, 4):

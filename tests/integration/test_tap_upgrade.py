@@ -1,8 +1,8 @@
 """ejabberd's tap of an earlier version is upgraded under traffic.
 
-The kind: what a new version divides or names anew is called for by what still runs, until all of
-it is there. Nothing is bounced, and all is archived and arrives live, as with an exchange by the
-same version (test_tap_exchange).
+The kind: running code of the old version calls functions that the new version has moved or
+renamed. Nothing is bounced, and everything is archived and arrives live, as with an exchange by
+the same version (test_tap_exchange).
 """
 
 from collections.abc import AsyncIterator
@@ -65,7 +65,7 @@ async def test_an_upgrade_from_an_earlier_version(earlier: TapHouse, resource: s
     await house.link.expect(match("message", has=event("hello")))
     await traffic.check()
     assert (await house.roster_set(client.bare, house.channel()))["type"] == "result"
-    # A request that was open has its answer, and who goes is told of.
+    # An open request gets its answer, and the end of a session is reported.
     house.link.send(f"<iq type='result' id='open' from='{client.bare}' to='{client.jid}'/>")
     await client.expect(match("iq", id="open", type="result"))
     house.clients.remove(client)
